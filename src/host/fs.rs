@@ -1,0 +1,412 @@
+//! File-system primitives on directory handles: where durability is written once.
+//!
+//! Every path of a configuration file or a plan is *inside* a [`Root`]; it is resolved with
+//! `openat2(RESOLVE_IN_ROOT)`, so that with `--root DIR` no symbolic link leads out of `DIR`. What
+//! happens below an opened directory goes through [`cap_std::fs::Dir`], which no name can leave.
+//! Each primitive that changes names says under *Atomicity* what a crash leaves.
+
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cap_std::ambient_authority;
+use cap_std::fs::{Dir, DirBuilder, DirBuilderExt as _, OpenOptions, OpenOptionsExt as _};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, ResolveFlags, StatxFlags};
+
+use crate::ids::AbsPath;
+
+/// An operation on a file or directory failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {}: {source}", .path.display())]
+pub struct FsError {
+    /// What was tried, as a verb: "read", "create".
+    pub action: &'static str,
+    /// The file, as a person would name it on this machine.
+    pub path: PathBuf,
+    /// What the system said.
+    #[source]
+    pub source: io::Error,
+}
+
+/// Adds action and path to an I/O error.
+pub trait IoContext<T> {
+    /// `cannot <action> <path>: <error>`.
+    fn context(self, action: &'static str, path: impl Into<PathBuf>) -> Result<T, FsError>;
+}
+
+impl<T, E: Into<io::Error>> IoContext<T> for Result<T, E> {
+    fn context(self, action: &'static str, path: impl Into<PathBuf>) -> Result<T, FsError> {
+        self.map_err(|error| FsError { action, path: path.into(), source: error.into() })
+    }
+}
+
+impl FsError {
+    /// Whether the cause is a full disk or an exhausted quota.
+    pub fn is_out_of_space(&self) -> bool {
+        matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+
+    /// Whether the cause is that the file does not exist.
+    pub fn is_not_found(&self) -> bool {
+        self.source.kind() == io::ErrorKind::NotFound
+    }
+}
+
+/// The tree that all inside paths refer to: `/`, or the directory given with `--root`.
+#[derive(Debug, Clone)]
+pub struct Root {
+    dir: Arc<Dir>,
+    path: PathBuf,
+}
+
+impl Root {
+    /// Opens a root; `path` is a directory of the host.
+    pub fn open(path: &Path) -> Result<Self, FsError> {
+        let real = std::fs::canonicalize(path).context("open the root", path)?;
+        let dir = Dir::open_ambient_dir(&real, ambient_authority()).context("open the root", path)?;
+        Ok(Self { dir: Arc::new(dir), path: real })
+    }
+
+    /// Whether this is the machine's own file tree, so that its services are meant too.
+    pub fn is_host(&self) -> bool {
+        self.path == Path::new("/")
+    }
+
+    /// Where an inside path lies on the host: for messages and for programs that need a path.
+    pub fn host_path(&self, inside: &AbsPath) -> PathBuf {
+        self.path.join(inside.relative())
+    }
+
+    /// Opens a directory; symbolic links on the way stay inside the root.
+    pub fn dir(&self, inside: &AbsPath) -> Result<Dir, FsError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd =
+            rustix::fs::openat2(&*self.dir, inside.relative(), flags, Mode::empty(), ResolveFlags::IN_ROOT)
+                .context("open directory", self.host_path(inside))?;
+        Ok(Dir::from_std_file(fd.into()))
+    }
+
+    /// As [`Root::dir`], with `None` where nothing of that name exists.
+    pub fn dir_optional(&self, inside: &AbsPath) -> Result<Option<Dir>, FsError> {
+        optional(self.dir(inside))
+    }
+
+    /// Opens the directory that holds `inside`, and gives the last part of the path.
+    /// `/` has no such directory and is refused.
+    pub fn parent_of<'p>(&self, inside: &'p AbsPath) -> Result<(Dir, &'p str), FsError> {
+        let (Some(parent), Some(name)) = (inside.parent(), inside.file_name()) else {
+            let source = io::Error::new(io::ErrorKind::InvalidInput, "it is the root directory");
+            return Err(FsError { action: "open the parent of", path: self.host_path(inside), source });
+        };
+        Ok((self.dir(&parent)?, name))
+    }
+
+    /// Creates a directory and those above it where they are missing; each new name is synced.
+    pub fn ensure_dir(&self, inside: &AbsPath, mode: u32) -> Result<Dir, FsError> {
+        if let Some(dir) = self.dir_optional(inside)? {
+            return Ok(dir);
+        }
+        if let Some(parent) = inside.parent() {
+            self.ensure_dir(&parent, mode)?;
+        }
+        let (parent, name) = self.parent_of(inside)?;
+        create_dir(&parent, name, mode).context("create directory", self.host_path(inside))?;
+        self.dir(inside)
+    }
+
+    /// Opens a regular file for reading; `None` where nothing of that name exists. Anything but a
+    /// regular file is refused, and a FIFO does not block.
+    pub fn open_file(&self, inside: &AbsPath) -> Result<Option<std::fs::File>, FsError> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+        let opened =
+            rustix::fs::openat2(&*self.dir, inside.relative(), flags, Mode::empty(), ResolveFlags::IN_ROOT);
+        let Some(fd) = optional(opened.context("open", self.host_path(inside)))? else { return Ok(None) };
+        let file = std::fs::File::from(fd);
+        let kind = file.metadata().context("inspect", self.host_path(inside))?;
+        if !kind.is_file() {
+            let source = io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file");
+            return Err(FsError { action: "open", path: self.host_path(inside), source });
+        }
+        Ok(Some(file))
+    }
+
+    /// Reads a whole file of at most `limit` bytes; `None` where it does not exist.
+    pub fn read(&self, inside: &AbsPath, limit: u64) -> Result<Option<Vec<u8>>, FsError> {
+        let Some(file) = self.open_file(inside)? else { return Ok(None) };
+        read_limited(file, limit).context("read", self.host_path(inside)).map(Some)
+    }
+}
+
+/// Turns "does not exist" into `None`.
+pub fn optional<T>(result: Result<T, FsError>) -> Result<Option<T>, FsError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads to the end, refusing more than `limit` bytes.
+pub fn read_limited(file: impl io::Read, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {limit} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// Replaces or creates a file in one step.
+///
+/// Mode and owner of an existing file are kept; a new one gets `mode`. An existing name that is not
+/// a regular file is refused, never followed.
+///
+/// # Atomicity
+/// Bytes go to a temporary name beside it, that file is synced, renamed over the old one, and the
+/// directory is synced: a crash leaves the old or the new content, and after `Ok` the new one stays.
+/// A crash can leave the temporary name `.<name>.abssctl-<pid>.tmp` behind; the next call of the same
+/// process number replaces it.
+pub fn replace(dir: &Dir, name: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let old = match dir.symlink_metadata(name) {
+        Ok(meta) if meta.is_file() => Some(cap_meta(&meta)),
+        Ok(_) => {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it exists and is not a regular file"));
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    let temporary = format!(".{name}.abssctl-{}.tmp", std::process::id());
+    match dir.remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let written =
+        write_new(dir, &temporary, bytes, old, mode).and_then(|()| dir.rename(&temporary, dir, name));
+    if let Err(error) = written {
+        // The file under its real name is untouched; a leftover that cannot be removed is harmless.
+        drop(dir.remove_file(&temporary));
+        return Err(error);
+    }
+    sync_dir(dir)
+}
+
+fn cap_meta(meta: &cap_std::fs::Metadata) -> (u32, u32, u32) {
+    use cap_std::fs::MetadataExt as _;
+    (meta.mode() & 0o7777, meta.uid(), meta.gid())
+}
+
+fn write_new(dir: &Dir, name: &str, bytes: &[u8], old: Option<(u32, u32, u32)>, mode: u32) -> io::Result<()> {
+    let mut file = create_file(dir, name, 0o600)?;
+    file.write_all(bytes)?;
+    let (mode, owner) = match old {
+        Some((mode, uid, gid)) => (mode, Some((uid, gid))),
+        None => (mode, None),
+    };
+    if let Some((uid, gid)) = owner {
+        let meta = file.metadata()?;
+        if (meta.uid(), meta.gid()) != (uid, gid) {
+            rustix::fs::fchown(
+                &file,
+                Some(rustix::fs::Uid::from_raw(uid)),
+                Some(rustix::fs::Gid::from_raw(gid)),
+            )?;
+        }
+    }
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
+    file.sync_all()
+}
+
+/// Creates a file that must not exist yet, for writing.
+pub fn create_file(dir: &Dir, name: impl AsRef<Path>, mode: u32) -> io::Result<std::fs::File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(mode).custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+    Ok(dir.open_with(name, &options)?.into_std())
+}
+
+/// Appends bytes to a log file and syncs it; creates it (and syncs the directory) where it is missing.
+///
+/// # Atomicity
+/// One `write` to an `O_APPEND` file: concurrent writers do not interleave; a crash can leave the last
+/// record torn. A file that does not end in a line break (a torn record) gets one first, so that the
+/// torn record harms no other.
+pub fn append(dir: &Dir, name: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let fresh = !dir.try_exists(name)?;
+    let mut options = OpenOptions::new();
+    options
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(mode)
+        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+    let mut file = dir.open_with(name, &options)?.into_std();
+    let length = file.metadata()?.len();
+    let mut last = [b'\n'];
+    if length > 0 {
+        file.read_exact_at(&mut last, length - 1)?;
+    }
+    if last == [b'\n'] {
+        file.write_all(bytes)?;
+    } else {
+        file.write_all(&[b"\n", bytes].concat())?;
+    }
+    file.sync_all()?;
+    if fresh { sync_dir(dir) } else { Ok(()) }
+}
+
+/// Creates one directory with exactly this mode and syncs the one that holds it.
+pub fn create_dir(parent: &Dir, name: impl AsRef<Path>, mode: u32) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.mode(mode);
+    parent.create_dir_with(&name, &builder)?;
+    let dir = open_dir(parent, &name)?;
+    rustix::fs::fchmod(&dir, Mode::from_raw_mode(mode))?;
+    sync_dir(&dir)?;
+    sync_dir(parent)
+}
+
+/// Opens a directory below another without following a link in its last part.
+pub fn open_dir(parent: &Dir, name: impl AsRef<Path>) -> io::Result<Dir> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let fd = rustix::fs::openat2(parent, name.as_ref(), flags, Mode::empty(), resolve)?;
+    Ok(Dir::from_std_file(fd.into()))
+}
+
+/// Makes the names in a directory durable.
+pub fn sync_dir(dir: &Dir) -> io::Result<()> {
+    Ok(rustix::fs::fsync(dir)?)
+}
+
+/// Makes everything written to the file system of `dir` durable: one barrier for a whole tree.
+pub fn sync_filesystem(dir: &Dir) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(dir)?)
+}
+
+/// Exchanges two names.
+///
+/// # Atomicity
+/// `renameat2(RENAME_EXCHANGE)`: at every instant each name refers to one of the two, whole. Both
+/// directories are synced before this returns; a crash before that leaves the old or the new pair.
+pub fn exchange(a: &Dir, a_name: &str, b: &Dir, b_name: &str) -> io::Result<()> {
+    rustix::fs::renameat_with(a, a_name, b, b_name, RenameFlags::EXCHANGE)?;
+    sync_dir(a)?;
+    sync_dir(b)
+}
+
+/// Moves a name to one that must be free, and syncs both directories.
+///
+/// # Atomicity
+/// `renameat2(RENAME_NOREPLACE)`: the entry is under exactly one of the two names.
+pub fn rename_noreplace(from: &Dir, from_name: &str, to: &Dir, to_name: &str) -> io::Result<()> {
+    rustix::fs::renameat_with(from, from_name, to, to_name, RenameFlags::NOREPLACE)?;
+    // The new name first: a crash between the two must not lose the entry.
+    sync_dir(to)?;
+    sync_dir(from)
+}
+
+/// Removes a directory tree or file if it is there; `false` where it was not. Links are removed, not followed.
+pub fn remove_tree(dir: &Dir, name: &str) -> io::Result<bool> {
+    use cap_std_ext::dirext::CapStdExtDirExt as _;
+    let removed = dir.remove_all_optional(name)?;
+    if removed {
+        sync_dir(dir)?;
+    }
+    Ok(removed)
+}
+
+/// Removes a directory if it is there and empty; `false` where it was absent or not empty.
+pub fn remove_dir_if_empty(dir: &Dir, name: &str) -> io::Result<bool> {
+    match dir.remove_dir(name) {
+        Ok(()) => sync_dir(dir).map(|()| true),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// What is known of the file system that a directory lies on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileSystem {
+    /// The kernel's name of the type, or its magic number in hexadecimal.
+    pub kind: String,
+    /// Whether `RENAME_EXCHANGE` is known to work on this type; `None`: not known, must be tried.
+    pub exchange: Option<bool>,
+    /// Bytes that this user may still write.
+    pub free_bytes: u64,
+    /// Whether it is mounted read-only.
+    pub read_only: bool,
+}
+
+/// Looks up the file system of an open directory.
+pub fn file_system(dir: &Dir) -> io::Result<FileSystem> {
+    let magic = rustix::fs::fstatfs(dir)?.f_type;
+    let space = rustix::fs::fstatvfs(dir)?;
+    let (kind, exchange) = match u64::try_from(magic).unwrap_or_default() {
+        0xEF53 => ("ext4".to_owned(), Some(true)),
+        0x5846_5342 => ("xfs".to_owned(), Some(true)),
+        0x9123_683E => ("btrfs".to_owned(), Some(true)),
+        0x0102_1994 => ("tmpfs".to_owned(), Some(true)),
+        0x2FC1_2FC1 => ("zfs".to_owned(), None),
+        0xF2F5_2010 => ("f2fs".to_owned(), Some(true)),
+        0x794C_7630 => ("overlayfs".to_owned(), None),
+        0x6969 => ("nfs".to_owned(), Some(false)),
+        other => (format!("0x{other:x}"), None),
+    };
+    Ok(FileSystem {
+        kind,
+        exchange,
+        free_bytes: space.f_bavail.saturating_mul(space.f_frsize),
+        read_only: space.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY),
+    })
+}
+
+/// What stands under a name, without following a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// Nothing.
+    Absent,
+    /// A directory; `mount_point` when another file system is mounted there.
+    Directory {
+        /// Whether it is the root of a mount.
+        mount_point: bool,
+    },
+    /// A symbolic link.
+    Symlink,
+    /// A regular file or anything else.
+    Other,
+}
+
+/// Looks at a name without following it.
+pub fn entry(dir: &Dir, name: &str) -> io::Result<Entry> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    let stat = match rustix::fs::statx(dir.as_fd(), name, flags, StatxFlags::BASIC_STATS) {
+        Ok(stat) => stat,
+        Err(rustix::io::Errno::NOENT) => return Ok(Entry::Absent),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(match rustix::fs::FileType::from_raw_mode(stat.stx_mode.into()) {
+        rustix::fs::FileType::Directory => {
+            let mount_root = rustix::fs::StatxAttributes::MOUNT_ROOT;
+            Entry::Directory { mount_point: stat.stx_attributes.contains(mount_root) }
+        }
+        rustix::fs::FileType::Symlink => Entry::Symlink,
+        rustix::fs::FileType::RegularFile
+        | rustix::fs::FileType::Fifo
+        | rustix::fs::FileType::Socket
+        | rustix::fs::FileType::CharacterDevice
+        | rustix::fs::FileType::BlockDevice
+        | rustix::fs::FileType::Unknown => Entry::Other,
+    })
+}
+
+/// Reads a file below a directory handle, at most `limit` bytes; `None` where it does not exist.
+pub fn read_optional(dir: &Dir, name: impl AsRef<Path>, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    match dir.open(name) {
+        Ok(file) => read_limited(file, limit).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,360 @@
+//! Names and digests that must not be mixed up: each is its own type, parsing makes it valid, and
+//! nothing later checks again. Pure; no I/O.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::path::{Component, Path, PathBuf};
+use std::str::FromStr;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use sha2::Digest as _;
+
+/// A text that is not a valid value of an identifier type.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{}' is not {expected}", .value.escape_debug())]
+pub struct InvalidId {
+    /// The text as given.
+    pub value: String,
+    /// What it should have been, with an article: "an instance name (…)".
+    pub expected: &'static str,
+}
+
+/// Declares a newtype over `String` whose `TryFrom` holds the only check, with `Display`,
+/// `FromStr`, serde and a JSON Schema pattern that says the same.
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident, $expected:expr, $pattern:expr, $valid:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The text of it.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+            fn try_from(value: String) -> Result<Self, InvalidId> {
+                let valid: fn(&str) -> bool = $valid;
+                if valid(&value) {
+                    Ok(Self(value))
+                } else {
+                    Err(InvalidId { value, expected: $expected })
+                }
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                Self::try_from(text.to_owned())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "pattern": $pattern })
+            }
+        }
+    };
+}
+
+fn is_word(text: &str, extra: &str) -> bool {
+    text.chars().next().is_some_and(|c| c.is_ascii_alphanumeric())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || extra.contains(c))
+}
+
+text_id!(
+    /// The name of an instance: a directory name, a part of a unit's name, of a lock file and of backup ids.
+    InstanceName,
+    "an instance name (letters, digits, '-', '_' and '.', starting with a letter or digit, at most 64)",
+    "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+    |text| text.len() <= 64 && is_word(text, "._-")
+);
+
+text_id!(
+    /// The id of a backup: `YYYYMMDD-HHMMSS-<instance>-<6 hex>`; other programs' ids of safe characters are accepted.
+    BackupId,
+    "a backup id (letters, digits, '-', '_' and '.', starting with a letter or digit, at most 128)",
+    "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$",
+    |text| text.len() <= 128 && is_word(text, "._-")
+);
+
+text_id!(
+    /// The id of a step, unique within its plan; the journal's keys.
+    StepId,
+    "a step id (lower-case letters, digits and '-', starting with a letter or digit, at most 64)",
+    "^[a-z0-9][a-z0-9-]{0,63}$",
+    |text| text.len() <= 64 && is_word(text, "-") && !text.chars().any(|c| c.is_ascii_uppercase())
+);
+
+const ULID_PATTERN: &str = "^[0-7][0-9A-HJKMNP-TV-Z]{25}$";
+
+fn is_ulid(text: &str) -> bool {
+    text.len() == 26
+        && text.starts_with(|c| ('0'..='7').contains(&c))
+        && text.chars().all(|c| c.is_ascii_digit() || (c.is_ascii_uppercase() && !"ILOU".contains(c)))
+}
+
+text_id!(
+    /// The id of a plan: a ULID.
+    PlanId, "a ULID (26 characters of Crockford's base 32)", ULID_PATTERN, is_ulid
+);
+
+text_id!(
+    /// The id of one run of a plan: a ULID; names the run's directory.
+    RunId, "a ULID (26 characters of Crockford's base 32)", ULID_PATTERN, is_ulid
+);
+
+impl PlanId {
+    /// A new id, from the time and the system's random source.
+    pub fn generate() -> Self {
+        Self(ulid::Ulid::generate().to_string())
+    }
+}
+
+impl RunId {
+    /// A new id, from the time and the system's random source.
+    pub fn generate() -> Self {
+        Self(ulid::Ulid::generate().to_string())
+    }
+}
+
+text_id!(
+    /// An absolute path as it is inside the root (`--root`): UTF-8, no `.` or `..`, no empty part, no
+    /// control character, no slash at the end.
+    AbsPath,
+    "an absolute path without '.', '..', empty parts or control characters",
+    "^(/|(/[^/\\u0000-\\u001f\\u007f]+)+)$",
+    |text| {
+        text == "/"
+            || (text.starts_with('/')
+                && text.len() <= 4095
+                && !text.chars().any(char::is_control)
+                && text[1..].split('/').all(|part| !part.is_empty() && part != "." && part != ".."))
+    }
+);
+
+impl AbsPath {
+    /// Normalises a path that a person or a configuration file gave: repeated and trailing slashes go;
+    /// `.`/`..`, a relative path or a name that is not UTF-8 is refused.
+    pub fn normalise(path: &Path) -> Result<Self, InvalidId> {
+        let clean: PathBuf = path.components().collect();
+        let plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+        match clean.to_str() {
+            Some(text) if plain => Self::try_from(text.to_owned()),
+            _ => Err(InvalidId {
+                value: path.display().to_string(),
+                expected: "an absolute path without '.', '..', empty parts or control characters",
+            }),
+        }
+    }
+
+    /// This path with one more part; `name` must be a single part.
+    pub fn join(&self, name: &str) -> Result<Self, InvalidId> {
+        Self::try_from(if self.0 == "/" { format!("/{name}") } else { format!("{}/{name}", self.0) })
+    }
+
+    /// The directory that holds it; `None` for `/`.
+    pub fn parent(&self) -> Option<Self> {
+        let cut = self.0.rfind('/').filter(|_| self.0 != "/")?;
+        Some(Self(if cut == 0 { "/".into() } else { self.0[..cut].into() }))
+    }
+
+    /// The last part; `None` for `/`.
+    pub fn file_name(&self) -> Option<&str> {
+        self.0.rsplit('/').next().filter(|name| !name.is_empty())
+    }
+
+    /// Whether it is `base` or lies below it.
+    pub fn is_within(&self, base: &AbsPath) -> bool {
+        Path::new(&self.0).starts_with(&base.0)
+    }
+
+    /// As a standard path.
+    pub fn as_path(&self) -> &Path {
+        Path::new(&self.0)
+    }
+
+    /// Without the leading slash, for lookups below an open root directory; `.` for the root itself.
+    pub fn relative(&self) -> &Path {
+        if self.0 == "/" { Path::new(".") } else { Path::new(&self.0[1..]) }
+    }
+}
+
+/// A SHA-256 digest; its text is 64 lower-case hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Sha256([u8; 32]);
+
+impl Sha256 {
+    /// The digest of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(sha2::Sha256::digest(bytes).into())
+    }
+
+    /// From a finished hasher's output.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 32 bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for Sha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Sha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sha256({self})")
+    }
+}
+
+impl FromStr for Sha256 {
+    type Err = InvalidId;
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let invalid =
+            || InvalidId { value: text.to_owned(), expected: "a SHA-256 digest (64 lower-case hex digits)" };
+        if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+            return Err(invalid());
+        }
+        let mut bytes = [0; 32];
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16).map_err(|_| invalid())?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl TryFrom<String> for Sha256 {
+    type Error = InvalidId;
+    fn try_from(text: String) -> Result<Self, InvalidId> {
+        text.parse()
+    }
+}
+
+impl From<Sha256> for String {
+    fn from(digest: Sha256) -> String {
+        digest.to_string()
+    }
+}
+
+impl JsonSchema for Sha256 {
+    fn schema_name() -> Cow<'static, str> {
+        "Sha256".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[0-9a-f]{64}$" })
+    }
+}
+
+/// The digest of a plan's canonical text; its text is `sha256:` and 64 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PlanDigest(pub Sha256);
+
+impl fmt::Display for PlanDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", self.0)
+    }
+}
+
+impl FromStr for PlanDigest {
+    type Err = InvalidId;
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        text.strip_prefix("sha256:").and_then(|hex| hex.parse().ok()).map(Self).ok_or_else(|| InvalidId {
+            value: text.to_owned(),
+            expected: "a plan digest ('sha256:' and 64 lower-case hex digits)",
+        })
+    }
+}
+
+impl TryFrom<String> for PlanDigest {
+    type Error = InvalidId;
+    fn try_from(text: String) -> Result<Self, InvalidId> {
+        text.parse()
+    }
+}
+
+impl From<PlanDigest> for String {
+    fn from(digest: PlanDigest) -> String {
+        digest.to_string()
+    }
+}
+
+impl JsonSchema for PlanDigest {
+    fn schema_name() -> Cow<'static, str> {
+        "PlanDigest".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^sha256:[0-9a-f]{64}$" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_that_could_escape_are_not_paths() {
+        for bad in ["", "srv", "/srv/", "/srv/../etc", "/./srv", "//srv", "/srv//a", "/a\nb", "/a\0b"] {
+            assert!(AbsPath::from_str(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(AbsPath::normalise(Path::new("/srv//budget/")).unwrap().as_str(), "/srv/budget");
+        assert!(AbsPath::normalise(Path::new("/srv/../etc")).is_err());
+        assert!(AbsPath::normalise(Path::new("srv")).is_err());
+    }
+
+    #[test]
+    fn parents_and_names() {
+        let path = AbsPath::from_str("/srv/budget").unwrap();
+        assert_eq!(path.parent().unwrap().as_str(), "/srv");
+        assert_eq!(path.parent().unwrap().parent().unwrap().as_str(), "/");
+        assert_eq!(path.file_name(), Some("budget"));
+        assert!(path.is_within(&AbsPath::from_str("/srv").unwrap()));
+        assert!(!AbsPath::from_str("/srvx").unwrap().is_within(&AbsPath::from_str("/srv").unwrap()));
+    }
+
+    #[test]
+    fn digests_are_exact() {
+        let digest = Sha256::of(b"");
+        assert_eq!(digest.to_string(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        assert_eq!(digest.to_string().parse::<Sha256>().unwrap(), digest);
+        assert!(digest.to_string().to_uppercase().parse::<Sha256>().is_err());
+    }
+
+    #[test]
+    fn names_with_tricks_are_refused() {
+        for bad in ["", "..", ".hidden", "a/b", "a b", "-x", "é", "a\n"] {
+            assert!(InstanceName::from_str(bad).is_err(), "{bad:?}");
+            assert!(BackupId::from_str(bad).is_err(), "{bad:?}");
+        }
+        assert!(RunId::from_str(RunId::generate().as_str()).is_ok());
+        assert!(RunId::from_str("01ARZ3NDEKTSV4RRFFQ69G5FAI").is_err());
+    }
+}

@@ -1,0 +1,28 @@
+//! `abssctl` puts an Actual Budget server back to a known-good state: one command writes a **plan**,
+//! people and machines review it, another command **applies** exactly that plan.
+//!
+//! Layers, top to bottom; a layer knows the ones below it, never above:
+//!
+//! | module | what it is for |
+//! | --- | --- |
+//! | [`cli`] | commands, text and JSON output, prompts, exit codes |
+//! | [`planner`] | reads the host, writes a plan; changes nothing |
+//! | [`engine`] | runs a plan: schedule, journal, undo, events |
+//! | [`steps`] | one file a step kind: run, undo, probe |
+//! | [`plan`] | the document: model, loading, graph rules, canonical form, renderings; pure |
+//! | [`archive`] | the backup container: reader, writer, manifest |
+//! | [`store`] | where archives lie |
+//! | [`state`] | files shared with the peer tool: configuration, registry, backup index, operations log |
+//! | [`host`] | the outside world: files, locks, clock, SQLite, processes |
+//! | [`ids`] | names and digests that must not be mixed up |
+
+pub mod archive;
+pub mod cli;
+pub mod engine;
+pub mod host;
+pub mod ids;
+pub mod plan;
+pub mod planner;
+pub mod state;
+pub mod steps;
+pub mod store;
