@@ -18,6 +18,7 @@
 
 pub mod archive;
 pub mod cli;
+pub mod duration;
 pub mod engine;
 pub mod host;
 pub mod ids;

@@ -1,1 +1,21 @@
-//! plan
+//! The plan document: what a restore will do, as a typed text that people review and machines execute.
+//!
+//! Pure: nothing here reads a file, a clock or the network. [`model`] is the document; [`spec`] the
+//! wish, [`observed`] what the planner saw, [`preview`] what would change, [`step`] the steps and the
+//! one function that derives them, [`graph`] the rules that make any order safe, [`canonical`] the
+//! bytes that are digested and signed, [`load`] the strict reader, [`emit`] the writer, [`render`] the
+//! views for people.
+
+pub mod canonical;
+pub mod drift;
+pub mod emit;
+pub mod graph;
+pub mod load;
+pub mod model;
+pub mod observed;
+pub mod preview;
+pub mod render;
+pub mod schema;
+pub mod source;
+pub mod spec;
+pub mod step;

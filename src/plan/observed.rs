@@ -1,0 +1,195 @@
+//! `observed`: what the planner saw, and nothing that changes by itself. `apply` looks again and
+//! compares. Pure.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::preview::Verdict;
+use crate::ids::{AbsPath, Sha256};
+
+/// What the planner saw on the machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Observed {
+    /// SHA-256 derived from the machine's id; absent where the machine has none (then not checked).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Sha256>,
+    /// The instance in the registry.
+    pub instance: ObservedInstance,
+    /// The backup in the index and what its archive holds.
+    pub backup: ObservedBackup,
+    /// The target directory.
+    pub target: ObservedTarget,
+    /// The service.
+    pub service: ObservedService,
+    /// The file system that the target lies on.
+    pub file_system: ObservedFileSystem,
+    /// Space for the restore.
+    pub space: ObservedSpace,
+}
+
+/// The instance in the registry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ObservedInstance {
+    /// Digest of the registry entry's name, domain, port, version and paths.
+    pub registry_entry: Sha256,
+    /// The server's data directory, relative to the instance directory.
+    #[schemars(length(max = 1000))]
+    pub data_directory: String,
+    /// The port that the server listens on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// The server's version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 100))]
+    pub version: Option<String>,
+}
+
+/// The backup in the index and what its archive holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ObservedBackup {
+    /// Digest of the index entry without its verification and restore history.
+    pub index_entry: Sha256,
+    /// Whether the archive has a manifest (ours) or not (the peer's).
+    pub manifest: bool,
+    /// Members of the archive.
+    pub entries: u64,
+    /// Bytes of all members, unpacked: extraction stops at this number.
+    pub unpacked_bytes: u64,
+    /// The budgets in it that have a sync group; what `clients: reset` renames.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub budgets: Vec<ObservedBackupBudget>,
+}
+
+/// A budget in the backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ObservedBackupBudget {
+    /// The server's id of it.
+    #[schemars(length(max = 200))]
+    pub id: String,
+    /// Its sync group.
+    #[schemars(length(max = 200))]
+    pub group_id: String,
+}
+
+/// What stands in the place of the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Presence {
+    /// Nothing.
+    Absent,
+    /// An empty directory.
+    Empty,
+    /// A directory with content.
+    Content,
+}
+
+/// The target directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ObservedTarget {
+    /// What stands there.
+    pub presence: Presence,
+    /// Fingerprint of what a running server does not change: budgets and group ids, the server's
+    /// migrations, files that are neither databases nor budget blobs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub structure: Option<Sha256>,
+    /// Fingerprint of all of it, cheaply: names, sizes, times, inodes, database headers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<Sha256>,
+    /// The files behind `structure`, so that a difference can be named; at most 100, then the digest alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub files: Vec<ObservedFile>,
+    /// The budgets behind `structure`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub budgets: Vec<ObservedBudget>,
+    /// Why the budgets could not be read, where they could not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1000))]
+    pub budgets_unreadable: Option<String>,
+    /// Logins that are open now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<u64>,
+}
+
+/// A file that a running server does not change.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ObservedFile {
+    /// Relative to the target.
+    #[schemars(length(max = 4096))]
+    pub path: String,
+    /// Digest of type, mode, owner and content (or link target).
+    pub digest: Sha256,
+}
+
+/// A budget of the live server.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ObservedBudget {
+    /// The server's id of it.
+    #[schemars(length(max = 200))]
+    pub id: String,
+    /// Its sync group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 200))]
+    pub group_id: Option<String>,
+    /// Whether it is marked as deleted.
+    pub deleted: bool,
+    /// Changes that the server held; absent where they could not be counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changes: Option<u64>,
+}
+
+/// The service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ObservedService {
+    /// What runs services here.
+    pub manager: ServiceManagerKind,
+    /// The unit, where there is a manager.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 255))]
+    pub unit: Option<String>,
+    /// Whether it was running.
+    pub running: bool,
+}
+
+/// What runs services on the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ServiceManagerKind {
+    /// Nothing that this program controls.
+    None,
+    /// systemd.
+    Systemd,
+}
+
+/// The file system that the target lies on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ObservedFileSystem {
+    /// The kernel's name of its type.
+    #[schemars(length(max = 100))]
+    pub r#type: String,
+    /// Whether it can exchange two directories in one step.
+    pub atomic_exchange: Verdict,
+}
+
+/// Space for the restore.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ObservedSpace {
+    /// Bytes needed beside the target, at most.
+    pub staging_bytes: u64,
+    /// Bytes needed for the pre-backup, at most.
+    pub backup_bytes: u64,
+    /// Where the pre-backup goes.
+    pub backup_directory: AbsPath,
+    /// Whether both were there when the planner looked.
+    pub verdict: Verdict,
+}

@@ -1,0 +1,284 @@
+//! `spec`: the wish. Written by the planner; the one part that a person may edit before
+//! `abssctl plan refresh`. Pure.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::model::Time;
+use crate::duration::DurationText;
+use crate::ids::{AbsPath, BackupId, InstanceName, Sha256};
+
+/// The wish: which backup goes where, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Spec {
+    /// The instance that the backup belongs to and whose locks are taken.
+    pub instance: InstanceName,
+    /// The backup.
+    pub source: Source,
+    /// Where it goes.
+    pub target: Target,
+    /// Whether unit and vhost files are restored too.
+    pub assets: AssetScope,
+    /// The backup of what is there now, before it is replaced.
+    pub pre_backup: PreBackup,
+    /// What happens to clients that hold newer changes.
+    pub clients: ClientPolicy,
+    /// What happens to the logins stored in the backup.
+    pub sessions: SessionPolicy,
+    /// What happens to the service.
+    pub service: Service,
+    /// How long to wait for the server to answer after it was started.
+    pub health: Health,
+    /// What to do when a step after the swap fails.
+    pub on_failure: OnFailure,
+    /// How much the machine may differ from what was observed.
+    pub drift: DriftPolicy,
+    /// Whether the plan may be applied more than once.
+    pub replay: ReplayPolicy,
+    /// How long the displaced directory is kept.
+    pub retain: DurationText,
+    /// Who owns the restored files.
+    pub ownership: Ownership,
+}
+
+/// The backup to restore, as the index described it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Source {
+    /// Its id in the index.
+    pub backup_id: BackupId,
+    /// The archive file.
+    pub path: AbsPath,
+    /// How the archive is compressed.
+    pub algorithm: CompressionName,
+    /// Size of the archive file in bytes.
+    pub size_bytes: u64,
+    /// SHA-256 of the archive file.
+    pub sha256: Sha256,
+    /// When the backup was made.
+    pub created_at: Time,
+    /// What the archive holds.
+    pub scope: SourceScope,
+}
+
+/// Compression of an archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CompressionName {
+    /// Zstandard.
+    Zstd,
+    /// Gzip.
+    Gzip,
+    /// Not compressed.
+    None,
+}
+
+/// What an archive holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceScope {
+    /// The instance directory, its unit and its vhost.
+    Full,
+    /// The instance directory alone.
+    Data,
+}
+
+/// The directory that the backup goes into.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Target {
+    /// The directory to replace.
+    pub directory: AbsPath,
+    /// Whether it is the instance's own directory, the one its server runs from.
+    pub live: bool,
+}
+
+/// Whether unit and vhost files are restored too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AssetScope {
+    /// Files of the instance directory alone (the default).
+    Data,
+    /// Unit and vhost too: code that root runs.
+    Full,
+}
+
+/// The backup of what is there now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PreBackup {
+    /// Whether and when it is made.
+    pub mode: PreBackupMode,
+    /// Message of that backup in the index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1000))]
+    pub message: Option<String>,
+}
+
+/// Whether and when the pre-backup is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PreBackupMode {
+    /// Right before the swap, when the server is stopped (the default).
+    Quiesced,
+    /// While the server still runs, beside reading the archive.
+    Online,
+    /// Not at all; the displaced directory is the only way back.
+    None,
+}
+
+/// What happens to clients that hold changes newer than the backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientPolicy {
+    /// Files are restored byte for byte; clients send their newer changes back at the next sync.
+    Merge,
+    /// Budgets get new group ids; clients are told to download the restored state.
+    Reset,
+}
+
+/// What happens to the logins stored in the backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SessionPolicy {
+    /// They are valid again.
+    Keep,
+    /// They are removed; everybody logs in again.
+    Revoke,
+}
+
+/// What happens to the service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Service {
+    /// Whether it is started after the restore.
+    pub restart: RestartPolicy,
+}
+
+/// Whether the service is started after the restore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RestartPolicy {
+    /// When it was running before (the default).
+    Auto,
+    /// In any case.
+    Always,
+    /// Not; it stays stopped.
+    Never,
+}
+
+/// How long to wait for the server to answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Health {
+    /// In all.
+    pub timeout: DurationText,
+    /// Between two requests.
+    pub interval: DurationText,
+}
+
+/// What to do when a step after the swap fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// Everything is put back (the default).
+    Rollback,
+    /// Everything stays as it is, for a person to look at.
+    Halt,
+}
+
+/// How much the machine may differ from what was observed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DriftPolicy {
+    /// More changes of the same budgets are fine and counted; another world is refused (the default).
+    Structure,
+    /// Any difference is refused.
+    Exact,
+    /// Only machine, instance, backup and target must be the same.
+    Ignore,
+}
+
+/// Whether the plan may be applied more than once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ReplayPolicy {
+    /// Once (the default).
+    Once,
+    /// Again with `apply --replay`.
+    Allowed,
+}
+
+/// Who owns the restored files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Ownership {
+    /// Where the owners come from.
+    pub from: OwnershipSource,
+    /// Numeric user id for files that have no counterpart in the live tree; with `archive`, unused.
+    pub uid: u32,
+    /// Numeric group id for the same.
+    pub gid: u32,
+}
+
+/// Where the owners of the restored files come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OwnershipSource {
+    /// The archive, which holds the true owners (archives with a manifest).
+    Archive,
+    /// The live tree, path by path; new paths get `uid` and `gid` (archives of the peer, which hold none).
+    Live,
+    /// All files get `uid` and `gid`.
+    Fixed,
+}
+
+/// Writes the wire form of an enum as its `Display`.
+macro_rules! display_as_serialised {
+    ($($name:ident { $($variant:ident = $text:literal),+ $(,)? })+) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(match self { $(Self::$variant => $text),+ })
+            }
+        }
+    )+};
+}
+
+display_as_serialised! {
+    CompressionName { Zstd = "zstd", Gzip = "gzip", None = "none" }
+    SourceScope { Full = "full", Data = "data" }
+    AssetScope { Full = "full", Data = "data" }
+    PreBackupMode { Quiesced = "quiesced", Online = "online", None = "none" }
+    ClientPolicy { Merge = "merge", Reset = "reset" }
+    SessionPolicy { Keep = "keep", Revoke = "revoke" }
+    RestartPolicy { Auto = "auto", Always = "always", Never = "never" }
+    OnFailure { Rollback = "rollback", Halt = "halt" }
+    DriftPolicy { Structure = "structure", Exact = "exact", Ignore = "ignore" }
+    ReplayPolicy { Once = "once", Allowed = "allowed" }
+    OwnershipSource { Archive = "archive", Live = "live", Fixed = "fixed" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn display_is_the_wire_form() {
+        macro_rules! same {
+            ($($value:expr),+) => {$(
+                assert_eq!(serde_json::to_value($value).unwrap(), serde_json::json!($value.to_string()));
+            )+};
+        }
+        same!(CompressionName::Zstd, CompressionName::Gzip, CompressionName::None);
+        same!(SourceScope::Full, SourceScope::Data, AssetScope::Full, AssetScope::Data);
+        same!(PreBackupMode::Quiesced, PreBackupMode::Online, PreBackupMode::None);
+        same!(ClientPolicy::Merge, ClientPolicy::Reset, SessionPolicy::Keep, SessionPolicy::Revoke);
+        same!(RestartPolicy::Auto, RestartPolicy::Always, RestartPolicy::Never);
+        same!(OnFailure::Rollback, OnFailure::Halt, ReplayPolicy::Once, ReplayPolicy::Allowed);
+        same!(DriftPolicy::Structure, DriftPolicy::Exact, DriftPolicy::Ignore);
+        same!(OwnershipSource::Archive, OwnershipSource::Live, OwnershipSource::Fixed);
+    }
+}

@@ -1,0 +1,550 @@
+//! The steps: their kinds, typed parameters and effects, and [`derive`], the one function that says
+//! what a step of a kind does for a given wish. A loaded plan must say the same (no second truth).
+//!
+//! Adding a kind: one row in the table below, its parameters, its arm in [`derive`] and in
+//! [`Action::summary`], its rules in `graph.rs`, and one file in `src/steps/`. Pure.
+
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::model::Metadata;
+use super::observed::{Observed, Presence};
+use super::spec::{
+    AssetScope, ClientPolicy, CompressionName, DriftPolicy, Ownership, OwnershipSource, PreBackupMode,
+    SessionPolicy, Spec,
+};
+use crate::duration::DurationText;
+use crate::ids::{AbsPath, BackupId, InstanceName, PlanId, Sha256, StepId};
+
+/// What a step touches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Effect {
+    /// Nothing.
+    Read,
+    /// Private files beside the target, and new files among the backups.
+    Staging,
+    /// The target directory.
+    Live,
+    /// The service or files that it is configured by.
+    Service,
+    /// Index, registry and log.
+    Record,
+}
+
+/// Declares the step kinds: name on the wire, effect, parameters.
+macro_rules! step_kinds {
+    ($($(#[$doc:meta])* $kind:ident = $name:literal, $effect:ident, $with:ident;)+) => {
+        /// What a step does.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+        pub enum StepKind { $($(#[$doc])* #[serde(rename = $name)] $kind),+ }
+
+        impl StepKind {
+            /// All kinds, in the order of the default graph.
+            pub const ALL: &'static [StepKind] = &[$(StepKind::$kind),+];
+
+            /// Its name in a plan.
+            pub fn name(self) -> &'static str {
+                match self { $(StepKind::$kind => $name),+ }
+            }
+
+            /// What it touches.
+            pub fn effect(self) -> Effect {
+                match self { $(StepKind::$kind => Effect::$effect),+ }
+            }
+
+            fn with_schema(self, generator: &mut SchemaGenerator) -> Schema {
+                match self { $(StepKind::$kind => generator.subschema_for::<$with>()),+ }
+            }
+        }
+
+        /// A kind together with its parameters.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum Action { $($(#[$doc])* $kind($with)),+ }
+
+        impl Action {
+            /// Its kind.
+            pub fn kind(&self) -> StepKind {
+                match self { $(Action::$kind(_) => StepKind::$kind),+ }
+            }
+
+            /// Its parameters as they stand in a plan.
+            pub fn parameters(&self) -> Result<Value, serde_json::Error> {
+                match self { $(Action::$kind(with) => serde_json::to_value(with)),+ }
+            }
+
+            fn parse(kind: StepKind, with: Value) -> Result<Self, serde_json::Error> {
+                match kind { $(StepKind::$kind => serde_json::from_value(with).map(Action::$kind)),+ }
+            }
+        }
+    };
+}
+
+step_kinds! {
+    /// Takes the locks and holds them until the end.
+    Lock = "lock", Read, LockWith;
+    /// Looks at every precondition again.
+    Check = "check", Read, CheckWith;
+    /// Proves that the archive is the one that was planned.
+    Verify = "verify", Read, VerifyWith;
+    /// Unpacks the archive into a private directory beside the target.
+    Extract = "extract", Staging, ExtractWith;
+    /// Proves that what was unpacked is whole and sound.
+    Inspect = "inspect", Read, InspectWith;
+    /// Changes the unpacked tree as the plan wants it.
+    Prepare = "prepare", Staging, PrepareWith;
+    /// Stops the service.
+    Stop = "stop", Service, StopWith;
+    /// Backs up what is there now.
+    PreBackup = "pre-backup", Staging, PreBackupWith;
+    /// Puts the unpacked tree in the place of the target.
+    Swap = "swap", Live, SwapWith;
+    /// Restores unit and vhost.
+    Assets = "assets", Service, AssetsWith;
+    /// Starts the service.
+    Start = "start", Service, StartWith;
+    /// Waits until the server answers.
+    Health = "health", Read, HealthWith;
+    /// Writes the restore into index, registry and log.
+    Record = "record", Record, RecordWith;
+    /// Removes staging; the displaced tree stays.
+    Cleanup = "cleanup", Staging, CleanupWith;
+}
+
+impl fmt::Display for StepKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// One step of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "WireStep", into = "WireStep")]
+pub struct Step {
+    /// Its name in this plan; the journal's key.
+    pub id: StepId,
+    /// Steps that must be done before it begins.
+    pub needs: Vec<StepId>,
+    /// What it does, in one line.
+    pub summary: String,
+    /// Its kind and parameters.
+    pub action: Action,
+}
+
+impl Step {
+    /// Its kind.
+    pub fn kind(&self) -> StepKind {
+        self.action.kind()
+    }
+}
+
+/// A step as it stands in a plan file.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireStep {
+    id: StepId,
+    kind: StepKind,
+    needs: Vec<StepId>,
+    effect: Effect,
+    summary: String,
+    with: Value,
+}
+
+impl TryFrom<WireStep> for Step {
+    type Error = String;
+    fn try_from(wire: WireStep) -> Result<Self, String> {
+        if wire.effect != wire.kind.effect() {
+            return Err(format!("a step of kind {} has another effect", wire.kind));
+        }
+        let action = Action::parse(wire.kind, wire.with).map_err(|error| error.to_string())?;
+        Ok(Self { id: wire.id, needs: wire.needs, summary: wire.summary, action })
+    }
+}
+
+impl From<Step> for WireStep {
+    fn from(step: Step) -> Self {
+        let kind = step.kind();
+        // Parameters are plain structs of strings and numbers; `Null` is what the loader refuses.
+        let with = step.action.parameters().unwrap_or(Value::Null);
+        Self { id: step.id, kind, needs: step.needs, effect: kind.effect(), summary: step.summary, with }
+    }
+}
+
+impl JsonSchema for Step {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Step".into()
+    }
+
+    /// One object schema with a rule for each kind, so that an error names the field inside `with`
+    /// and not "none of fourteen alternatives".
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let rules: Vec<Value> = StepKind::ALL
+            .iter()
+            .map(|kind| {
+                let with = kind.with_schema(generator);
+                serde_json::json!({
+                    "if": { "properties": { "kind": { "const": kind.name() } }, "required": ["kind"] },
+                    "then": { "properties": { "effect": { "const": kind.effect() }, "with": with } }
+                })
+            })
+            .collect();
+        json_schema!({
+            "type": "object",
+            "description": "One step. Kind, effect, summary and parameters follow from spec and observed; id and needs may be edited within the rules on the graph.",
+            "properties": {
+                "id": generator.subschema_for::<StepId>(),
+                "kind": generator.subschema_for::<StepKind>(),
+                "needs": { "type": "array", "items": generator.subschema_for::<StepId>(), "uniqueItems": true },
+                "effect": generator.subschema_for::<Effect>(),
+                "summary": { "type": "string", "maxLength": 1000 },
+                "with": { "type": "object" }
+            },
+            "required": ["id", "kind", "needs", "effect", "summary", "with"],
+            "additionalProperties": false,
+            "allOf": rules
+        })
+    }
+}
+
+/// Declares a parameter struct as it stands under `with`.
+macro_rules! parameters {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* })+) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+        #[serde(rename_all = "camelCase", deny_unknown_fields)]
+        pub struct $name { $($(#[$field_doc])* pub $field: $type,)* }
+    )+};
+}
+
+parameters! {
+    /// Parameters of `lock`.
+    LockWith {
+        /// The instance whose lock is taken after the global one.
+        instance: InstanceName,
+    }
+    /// Parameters of `check`.
+    CheckWith {
+        /// How much the machine may differ from what was observed.
+        drift: DriftPolicy,
+    }
+    /// Parameters of `verify`.
+    VerifyWith {
+        /// The archive file.
+        path: AbsPath,
+        /// Its size in bytes.
+        size_bytes: u64,
+        /// Its digest.
+        sha256: Sha256,
+    }
+    /// Parameters of `extract`.
+    ExtractWith {
+        /// The archive file.
+        path: AbsPath,
+        /// How it is compressed.
+        algorithm: CompressionName,
+        /// Unpacked bytes at which extraction stops.
+        max_bytes: u64,
+        /// Members at which extraction stops.
+        max_entries: u64,
+        /// Who owns the files.
+        ownership: Ownership,
+    }
+    /// Parameters of `inspect`.
+    InspectWith {
+        /// The server's data directory, relative to the instance directory.
+        data_directory: String,
+        /// Whether the archive must have a manifest to compare with.
+        manifest: bool,
+    }
+    /// Parameters of `prepare`.
+    PrepareWith {
+        /// What happens to clients with newer changes.
+        clients: ClientPolicy,
+        /// What happens to stored logins.
+        sessions: SessionPolicy,
+        /// Sync groups that get a new id.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        groups: Vec<GroupChange>,
+    }
+    /// A sync group that gets a new id.
+    GroupChange {
+        /// The budget.
+        budget: String,
+        /// Its group id in the backup.
+        from: String,
+        /// Its group id after the restore.
+        to: String,
+    }
+    /// Parameters of `stop`.
+    StopWith {
+        /// The unit.
+        unit: String,
+        /// How long it may take.
+        timeout: DurationText,
+    }
+    /// Parameters of `pre-backup`.
+    PreBackupWith {
+        /// Whether the server still runs meanwhile.
+        mode: PreBackupMode,
+        /// The directory that is backed up.
+        directory: AbsPath,
+        /// Message in the index.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message: Option<String>,
+    }
+    /// Parameters of `swap`.
+    SwapWith {
+        /// The directory that is replaced.
+        directory: AbsPath,
+        /// How.
+        method: SwapMethod,
+    }
+    /// Parameters of `assets`.
+    AssetsWith {
+        /// The unit.
+        unit: String,
+    }
+    /// Parameters of `start`.
+    StartWith {
+        /// The unit.
+        unit: String,
+    }
+    /// Parameters of `health`.
+    HealthWith {
+        /// The port that is asked for `/health`.
+        port: u16,
+        /// In all.
+        timeout: DurationText,
+        /// Between two requests.
+        interval: DurationText,
+    }
+    /// Parameters of `record`.
+    RecordWith {
+        /// The backup whose index entry gets the restore.
+        backup_id: BackupId,
+        /// Where it was restored to.
+        directory: AbsPath,
+        /// Whether the instance's registry entry is updated too.
+        live: bool,
+    }
+    /// Parameters of `cleanup`.
+    CleanupWith {
+        /// How long the displaced directory is kept.
+        retain: DurationText,
+    }
+}
+
+/// How the unpacked tree takes the place of the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SwapMethod {
+    /// Both directories change places in one step.
+    Exchange,
+    /// It is moved to a name that is free.
+    Rename,
+}
+
+/// A step of this kind is not part of this plan, or cannot be made from what was observed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a step of kind {kind} has no place in this plan: {why}")]
+pub struct NoSuchStep {
+    /// The kind.
+    pub kind: StepKind,
+    /// Why.
+    pub why: &'static str,
+}
+
+/// What a step of this kind does for this wish: the only source of step parameters.
+pub fn derive(
+    kind: StepKind,
+    metadata: &Metadata,
+    spec: &Spec,
+    observed: &Observed,
+) -> Result<Action, NoSuchStep> {
+    let unit = || {
+        observed
+            .service
+            .unit
+            .clone()
+            .ok_or(NoSuchStep { kind, why: "no service was observed, so there is no unit" })
+    };
+    Ok(match kind {
+        StepKind::Lock => Action::Lock(LockWith { instance: spec.instance.clone() }),
+        StepKind::Check => Action::Check(CheckWith { drift: spec.drift }),
+        StepKind::Verify => Action::Verify(VerifyWith {
+            path: spec.source.path.clone(),
+            size_bytes: spec.source.size_bytes,
+            sha256: spec.source.sha256,
+        }),
+        StepKind::Extract => Action::Extract(ExtractWith {
+            path: spec.source.path.clone(),
+            algorithm: spec.source.algorithm,
+            max_bytes: observed.backup.unpacked_bytes,
+            max_entries: observed.backup.entries,
+            ownership: spec.ownership.clone(),
+        }),
+        StepKind::Inspect => Action::Inspect(InspectWith {
+            data_directory: observed.instance.data_directory.clone(),
+            manifest: observed.backup.manifest,
+        }),
+        StepKind::Prepare => Action::Prepare(PrepareWith {
+            clients: spec.clients,
+            sessions: spec.sessions,
+            groups: group_changes(&metadata.id, spec.clients, observed),
+        }),
+        StepKind::Stop => Action::Stop(StopWith { unit: unit()?, timeout: spec.health.timeout.clone() }),
+        StepKind::PreBackup => Action::PreBackup(PreBackupWith {
+            mode: spec.pre_backup.mode,
+            directory: spec.target.directory.clone(),
+            message: spec.pre_backup.message.clone(),
+        }),
+        StepKind::Swap => Action::Swap(SwapWith {
+            directory: spec.target.directory.clone(),
+            method: match observed.target.presence {
+                Presence::Absent => SwapMethod::Rename,
+                Presence::Empty | Presence::Content => SwapMethod::Exchange,
+            },
+        }),
+        StepKind::Assets => Action::Assets(AssetsWith { unit: unit()? }),
+        StepKind::Start => Action::Start(StartWith { unit: unit()? }),
+        StepKind::Health => Action::Health(HealthWith {
+            port: observed.instance.port.ok_or(NoSuchStep { kind, why: "the instance has no port" })?,
+            timeout: spec.health.timeout.clone(),
+            interval: spec.health.interval.clone(),
+        }),
+        StepKind::Record => Action::Record(RecordWith {
+            backup_id: spec.source.backup_id.clone(),
+            directory: spec.target.directory.clone(),
+            live: spec.target.live,
+        }),
+        StepKind::Cleanup => Action::Cleanup(CleanupWith { retain: spec.retain.clone() }),
+    })
+}
+
+fn group_changes(plan: &PlanId, clients: ClientPolicy, observed: &Observed) -> Vec<GroupChange> {
+    if clients == ClientPolicy::Merge {
+        return Vec::new();
+    }
+    let change = |budget: &super::observed::ObservedBackupBudget| GroupChange {
+        budget: budget.id.clone(),
+        from: budget.group_id.clone(),
+        to: new_group_id(plan, &budget.id),
+    };
+    observed.backup.budgets.iter().map(change).collect()
+}
+
+/// The group id that a budget gets under `clients: reset`: a version-8 UUID made from the plan's id
+/// and the budget's, so that reviewers see it and every run of the plan gives the same.
+pub fn new_group_id(plan: &PlanId, budget: &str) -> String {
+    let mut bytes = [0_u8; 16];
+    bytes.copy_from_slice(
+        &Sha256::of(format!("abssctl sync group v1\n{plan}\n{budget}\n").as_bytes()).as_bytes()[..16],
+    );
+    bytes[6] = (bytes[6] & 0x0f) | 0x80;
+    bytes[8] = (bytes[8] & 0x3f) | 0x80;
+    let hex = |range: std::ops::Range<usize>| {
+        bytes[range].iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+    };
+    format!("{}-{}-{}-{}-{}", hex(0..4), hex(4..6), hex(6..8), hex(8..10), hex(10..16))
+}
+
+impl Action {
+    /// What it does, in one line. Part of the format: a loaded plan must carry the same line, so that
+    /// a reviewer of the file reads what will run.
+    pub fn summary(&self) -> String {
+        match self {
+            Action::Lock(with) => format!("take the global lock and the lock of instance {}", with.instance),
+            Action::Check(with) => format!("look at every precondition again (drift: {})", with.drift),
+            Action::Verify(with) => {
+                format!("prove that {} has {} bytes and SHA-256 {}", with.path, with.size_bytes, with.sha256)
+            }
+            Action::Extract(with) => format!(
+                "unpack {} ({}) beside the target, at most {} bytes in {} entries, {}",
+                with.path,
+                with.algorithm,
+                with.max_bytes,
+                with.max_entries,
+                owners(&with.ownership)
+            ),
+            Action::Inspect(with) => format!(
+                "check the unpacked tree: {}every database in {}, budgets whole",
+                if with.manifest { "the manifest, " } else { "" },
+                with.data_directory
+            ),
+            Action::Prepare(with) => format!(
+                "clients {}, sessions {}{}",
+                with.clients,
+                with.sessions,
+                if with.groups.is_empty() {
+                    String::new()
+                } else {
+                    format!(", {} new sync groups", with.groups.len())
+                }
+            ),
+            Action::Stop(with) => format!("stop {} within {}", with.unit, with.timeout),
+            Action::PreBackup(with) => format!("back up {} first ({})", with.directory, with.mode),
+            Action::Swap(with) => match with.method {
+                SwapMethod::Exchange => format!(
+                    "exchange {} with the unpacked tree in one step, keep the old tree",
+                    with.directory
+                ),
+                SwapMethod::Rename => {
+                    format!("move the unpacked tree to {}, where nothing is now", with.directory)
+                }
+            },
+            Action::Assets(with) => format!("restore the unit and vhost of {}", with.unit),
+            Action::Start(with) => format!("start {}", with.unit),
+            Action::Health(with) => format!("wait up to {} until port {} answers", with.timeout, with.port),
+            Action::Record(with) => format!(
+                "record the restore of {} to {} in the index{} and the operations log",
+                with.backup_id,
+                with.directory,
+                if with.live { ", the registry" } else { "" }
+            ),
+            Action::Cleanup(with) => {
+                format!("remove the staging directory; keep the displaced tree for {}", with.retain)
+            }
+        }
+    }
+}
+
+fn owners(ownership: &Ownership) -> String {
+    match ownership.from {
+        OwnershipSource::Archive => "owners from the archive".to_owned(),
+        OwnershipSource::Live => {
+            format!("owners from the live tree, else {}:{}", ownership.uid, ownership.gid)
+        }
+        OwnershipSource::Fixed => format!("all owned by {}:{}", ownership.uid, ownership.gid),
+    }
+}
+
+/// Whether a step of this kind belongs into a plan for this wish, by the rules on the graph: always,
+/// or depending on what was observed.
+pub fn belongs(kind: StepKind, spec: &Spec, observed: &Observed) -> bool {
+    let running = observed.service.running && spec.target.live;
+    let starts = match spec.service.restart {
+        super::spec::RestartPolicy::Auto => running,
+        super::spec::RestartPolicy::Always => spec.target.live && observed.service.unit.is_some(),
+        super::spec::RestartPolicy::Never => false,
+    };
+    match kind {
+        StepKind::Lock
+        | StepKind::Check
+        | StepKind::Verify
+        | StepKind::Extract
+        | StepKind::Inspect
+        | StepKind::Prepare
+        | StepKind::Swap
+        | StepKind::Record
+        | StepKind::Cleanup => true,
+        StepKind::PreBackup => {
+            spec.pre_backup.mode != PreBackupMode::None && observed.target.presence == Presence::Content
+        }
+        StepKind::Stop => running,
+        StepKind::Assets => spec.assets == AssetScope::Full,
+        StepKind::Start | StepKind::Health => starts,
+    }
+}
