@@ -1,0 +1,178 @@
+//! `extract`: unpacks the archive into this run's staging directory in one pass and makes it durable.
+//! Undo removes that directory. A crash leaves it half full; the next apply removes it by its name,
+//! which the journal knows before the first file is written.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use sha2::Digest as _;
+
+use super::context::{Done, Probe, StepContext, StepRunner, lock};
+use super::error::StepError;
+use super::staging;
+use crate::archive::reader::{self, Algorithm, ExtractOptions, Limits, Owners};
+use crate::host::fs::{self, IoContext as _};
+use crate::host::sqlite;
+use crate::ids::Sha256;
+use crate::plan::spec::{CompressionName, Ownership, OwnershipSource};
+use crate::plan::step::Step;
+use crate::run::fact::Fact;
+use crate::store;
+use crate::survey::{observe, tree};
+
+/// The code of `extract`.
+#[derive(Debug)]
+pub struct Extract;
+
+/// Name of the instance directory inside an archive and a staging directory.
+pub const DATA: &str = "data";
+
+impl StepRunner for Extract {
+    fn run(&self, cx: &StepContext<'_>, step: &Step) -> Result<Done, StepError> {
+        let source = cx.shared.pass.source();
+        let directory = staging::staging(&cx.plan.spec.target.directory, cx.run)?;
+        cx.note(step, Fact::Staging { directory: directory.clone() })?;
+        // What an earlier, cut-off try left is of no use: it may be torn.
+        staging::remove(cx.host, &directory)?;
+        let dir = staging::ensure(cx.host, &directory)?;
+        let live = live_owners(cx)?;
+        let resolve = |path: &Path| owner_of(&cx.plan.spec.ownership, &live, path);
+        let owners = match cx.plan.spec.ownership.from {
+            OwnershipSource::Archive => Owners::Archive,
+            OwnershipSource::Live | OwnershipSource::Fixed => Owners::Resolve(&resolve),
+        };
+        let backup = &cx.plan.observed.backup;
+        let limits = Limits { bytes: backup.unpacked_bytes, entries: backup.entries };
+        let options = ExtractOptions { limits, owners };
+        let (id, algorithm) = (&cx.plan.spec.source.backup_id, algorithm(cx.plan.spec.source.algorithm));
+        let progress = |bytes: u64| (cx.progress)(&step.id, bytes);
+        let stop = || cx.check_cancelled().is_err();
+        let extracted = match source {
+            Some(source) => reader::extract(source, algorithm, id, &dir, &options, &stop, &progress),
+            None => {
+                let mut hashed = Hashed::open(cx)?;
+                let extracted = reader::extract(&mut hashed, algorithm, id, &dir, &options, &stop, &progress);
+                // A wrong digest explains a damaged archive better than the decoder's words.
+                hashed.prove(cx)?;
+                extracted
+            }
+        };
+        let extracted = match extracted {
+            Ok(extracted) => extracted,
+            Err(error) => {
+                cx.check_cancelled()?;
+                return Err(error.into());
+            }
+        };
+        let settled = settle_databases(&dir, &extracted)?;
+        fs::sync_filesystem(&dir).context("sync", cx.host.root.host_path(&directory))?;
+        let mut detail = format!("{} entries, {} bytes", extracted.entries.len(), extracted.bytes);
+        if settled > 0 {
+            detail = format!("{detail}; {settled} databases rolled back to their last commit");
+        }
+        *lock(&cx.shared.extracted) = Some(extracted);
+        Ok(Done::new(detail))
+    }
+
+    fn undo(&self, cx: &StepContext<'_>, _step: &Step) -> Result<(), StepError> {
+        staging::remove(cx.host, &staging::staging(&cx.plan.spec.target.directory, cx.run)?)
+    }
+
+    fn probe(&self, cx: &StepContext<'_>, _step: &Step) -> Result<Probe, StepError> {
+        let directory = staging::staging(&cx.plan.spec.target.directory, cx.run)?;
+        // Whether it is whole is known to the process that unpacked it alone.
+        Ok(if cx.host.root.dir_optional(&directory)?.is_some() { Probe::Half } else { Probe::NotBegun })
+    }
+}
+
+/// The archive's own type for a plan's compression.
+pub fn algorithm(name: CompressionName) -> Algorithm {
+    match name {
+        CompressionName::Zstd => Algorithm::Zstd,
+        CompressionName::Gzip => Algorithm::Gzip,
+        CompressionName::None => Algorithm::None,
+    }
+}
+
+/// Owners of the live tree by path, where the plan takes them from there.
+fn live_owners(cx: &StepContext<'_>) -> Result<BTreeMap<PathBuf, (u32, u32)>, StepError> {
+    let mut owners = BTreeMap::new();
+    if cx.plan.spec.ownership.from != OwnershipSource::Live {
+        return Ok(owners);
+    }
+    let target = &cx.plan.spec.target.directory;
+    if let (_, Some(dir)) = observe::open_target(cx.host, target)? {
+        use cap_std::fs::MetadataExt as _;
+        let path = cx.host.root.host_path(target);
+        let own = dir.dir_metadata().context("look at", &path)?;
+        owners.insert(PathBuf::new(), (own.uid(), own.gid()));
+        let walked = tree::walk(&dir, &mut |entry, _| {
+            owners.insert(entry.path.clone(), (entry.uid, entry.gid));
+            Ok(())
+        });
+        walked.context("look at", path)?;
+    }
+    Ok(owners)
+}
+
+/// The owner of a member: its counterpart's in the live tree, else the plan's. Everything outside of the
+/// instance directory (metadata) stays this process's own.
+fn owner_of(ownership: &Ownership, live: &BTreeMap<PathBuf, (u32, u32)>, path: &Path) -> (u32, u32) {
+    let fallback = (ownership.uid, ownership.gid);
+    match path.strip_prefix(DATA) {
+        Ok(below) if ownership.from == OwnershipSource::Live => live.get(below).copied().unwrap_or(fallback),
+        Ok(_) => fallback,
+        Err(_) => (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
+    }
+}
+
+/// Lets SQLite roll back or finish what a database's companions hold, so that what is put in place is sound.
+fn settle_databases(dir: &cap_std::fs::Dir, extracted: &reader::Extracted) -> Result<usize, StepError> {
+    let mut settled = 0;
+    for entry in &extracted.entries {
+        let text = entry.path.as_os_str().to_os_string();
+        let has = |end: &str| {
+            let mut name: OsString = text.clone();
+            name.push(end);
+            extracted.entries.iter().any(|other| other.path.as_os_str() == name)
+        };
+        if (has("-journal") || has("-wal")) && sqlite::settle(dir, &entry.path)? {
+            settled += 1;
+        }
+    }
+    Ok(settled)
+}
+
+/// The archive read by `extract` alone: hashes what it hands out.
+struct Hashed {
+    file: std::fs::File,
+    hasher: sha2::Sha256,
+}
+
+impl Hashed {
+    fn open(cx: &StepContext<'_>) -> Result<Self, StepError> {
+        let archive = store::open(&cx.host.root, &cx.plan.spec.source.path)?;
+        Ok(Self { file: archive.file, hasher: sha2::Sha256::new() })
+    }
+
+    /// Reads what the decoder left and compares the digest of it all.
+    fn prove(mut self, cx: &StepContext<'_>) -> Result<(), StepError> {
+        let source = &cx.plan.spec.source;
+        std::io::copy(&mut self, &mut std::io::sink()).context("read", cx.host.root.host_path(&source.path))?;
+        let found = Sha256::from_bytes(self.hasher.finalize().into());
+        if found == source.sha256 {
+            return Ok(());
+        }
+        Err(StepError::Checksum { path: source.path.clone(), found, planned: source.sha256 })
+    }
+}
+
+impl Read for Hashed {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        Ok(count)
+    }
+}
