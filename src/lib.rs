@@ -14,10 +14,12 @@
 //! | [`store`] | where archives lie |
 //! | [`state`] | files shared with the peer tool: configuration, registry, backup index, operations log |
 //! | [`host`] | the outside world: files, locks, clock, SQLite, processes |
+//! | [`duration`] | lengths of time as people write them |
 //! | [`ids`] | names and digests that must not be mixed up |
 
 pub mod archive;
 pub mod cli;
+pub mod duration;
 pub mod engine;
 pub mod host;
 pub mod ids;

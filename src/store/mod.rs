@@ -1,1 +1,3 @@
-//! store
+//! Where archives lie. Today: a directory of this machine.
+
+pub mod local;
