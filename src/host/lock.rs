@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -213,7 +213,7 @@ impl Wait<'_> {
                 told = Some(wait);
             }
             ceiling = (ceiling * 2).min(LONGEST_PAUSE);
-            std::thread::sleep(jitter(ceiling).min(self.timeout - waited));
+            std::thread::sleep(jitter(ceiling).min(self.timeout.saturating_sub(waited)));
         }
     }
 }
@@ -256,7 +256,6 @@ fn describe_self(file: &File, path: &Path) {
     let written = file
         .set_len(0)
         .and_then(|()| file.write_all_at(content.to_string().as_bytes(), 0))
-        .and_then(|()| { file }.flush())
         .and_then(|()| Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(0o640))?));
     drop(written);
 }

@@ -94,6 +94,8 @@ fn clean(value: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
 
     fn from(pairs: &[(&str, &str)]) -> Actor {
@@ -148,6 +150,4 @@ mod tests {
             assert_eq!(machine_id(&root).unwrap(), expected, "{content:?}");
         }
     }
-
-    use std::fs::File;
 }

@@ -224,7 +224,9 @@ impl Config {
         let text = |value: &Value| match value {
             Value::Null => String::new(),
             Value::String(text) => text.clone(),
-            other => other.to_string(),
+            other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+                other.to_string()
+            }
         };
         self.settings
             .iter()
@@ -291,13 +293,11 @@ fn locate(
         Some(text) => (text.as_str(), Origin::Environment(variable.to_owned())),
         None => (DEFAULT_FILE, Origin::Default),
     };
-    match AbsPath::normalise(Path::new(text)) {
-        Ok(path) => Ok((path, origin)),
-        Err(_) => {
-            let key = "config_file".to_owned();
-            Err(ConfigError::Value { key, value: format!("'{text}'"), expected: PATH, origin })
-        }
+    if let Ok(path) = AbsPath::normalise(Path::new(text)) {
+        return Ok((path, origin));
     }
+    let (key, value) = ("config_file".to_owned(), format!("'{}'", text.escape_debug()));
+    Err(ConfigError::Value { key, value, expected: PATH, origin })
 }
 
 const PATH: &str = "an absolute path without '.', '..' and control characters";
@@ -320,7 +320,7 @@ fn read_text(root: &Root, path: &AbsPath) -> Result<Option<String>, ConfigError>
     let Some(bytes) = root.read(path, LIMIT)? else { return Ok(None) };
     String::from_utf8(bytes).map(Some).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
+        let line = valid.split(|byte| *byte == b'\n').count();
         let source = YamlError { message: "it is not UTF-8".to_owned(), line, column: 1 };
         ConfigError::Syntax { path: root.host_path(path), source }
     })
@@ -374,9 +374,10 @@ impl Typed<'_> {
             reverse_proxy: self.text("reverse_proxy")?,
             ports: self.ports()?,
             tls: self.tls()?,
-            node_compat_file: match self.0.get("node_compat_file") {
-                Value::Null => None,
-                _ => Some(self.path("node_compat_file")?),
+            node_compat_file: if self.0.get("node_compat_file").is_null() {
+                None
+            } else {
+                Some(self.path("node_compat_file")?)
             },
             npm_package_name: self.text("npm_package_name")?,
             default_version: self.text("default_version")?,
@@ -393,13 +394,11 @@ impl Typed<'_> {
             return Err(self.wrong("backups.compression.algorithm", "one of auto, zstd, gzip, none"));
         }
         let key = "backups.compression.level";
-        let level = match self.0.get(key) {
-            Value::Null => None,
-            value => match value.as_i64().and_then(|level| i32::try_from(level).ok()) {
-                Some(level) if level > 0 => Some(level),
-                _ => return Err(self.wrong(key, "a whole number greater than zero")),
-            },
-        };
+        let given = self.0.get(key);
+        let level = given.as_i64().and_then(|level| i32::try_from(level).ok()).filter(|level| *level > 0);
+        if level.is_none() && !given.is_null() {
+            return Err(self.wrong(key, "a whole number greater than zero"));
+        }
         Ok(Backups { root, index: self.path("backups.index")?, algorithm, level })
     }
 
@@ -432,10 +431,7 @@ impl Typed<'_> {
 
     fn lock_timeout(&self) -> Result<Duration, ConfigError> {
         let value = self.0.get("lock_timeout");
-        let seconds = match value {
-            Value::String(text) => text.trim().parse().ok(),
-            _ => value.as_f64(),
-        };
+        let seconds = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok());
         match seconds {
             // Zero from the flag means: try once. The peer's file may not say so.
             Some(seconds) if (0.0..=LONGEST_LOCK_TIMEOUT).contains(&seconds) => {
@@ -461,14 +457,19 @@ impl Typed<'_> {
                 Ok(text.clone())
             }
             Value::Number(number) => Ok(number.to_string()),
-            _ => Err(self.wrong(key, "a text")),
+            Value::Null | Value::Bool(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
+                Err(self.wrong(key, "a text"))
+            }
         }
     }
 
     fn wrong(&self, key: &str, expected: &'static str) -> ConfigError {
         let value = match self.0.get(key) {
             Value::String(text) => format!("'{}'", text.escape_debug()),
-            other => other.to_string(),
+            other
+            @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+                other.to_string()
+            }
         };
         ConfigError::Value { key: key.to_owned(), value, expected, origin: self.0.origin(key) }
     }

@@ -8,7 +8,7 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|candidate| (distance(word, candidate), candidate))
         .filter(|(distance, _)| *distance <= limit)
         .collect();
-    close.sort();
+    close.sort_unstable();
     close.dedup();
     close.into_iter().take(3).map(|(_, candidate)| candidate).collect()
 }

@@ -121,7 +121,9 @@ fn strip_last(entry: &mut Map<String, Value>) {
         entry.shift_remove(key);
     }
     if let Some(metadata) = entry.get_mut("metadata").and_then(Value::as_object_mut) {
-        PEER_METADATA.iter().for_each(|key| drop(metadata.shift_remove(*key)));
+        for key in PEER_METADATA {
+            metadata.shift_remove(key);
+        }
         if metadata.is_empty() {
             entry.shift_remove("metadata");
         }

@@ -162,7 +162,7 @@ fn what_is_no_yaml_is_refused_with_its_place() {
         let error = load(&root, &[]).unwrap_err().to_string();
         assert!(error.contains(part) && error.contains("/etc/abssctl/config.yml"), "{error}");
     }
-    put(&root, "/etc/abssctl/config.yml", &vec![b'#'; (LIMIT + 1) as usize]);
+    put(&root, "/etc/abssctl/config.yml", &vec![b'#'; usize::try_from(LIMIT + 1).unwrap()]);
     assert!(matches!(load(&root, &[]).unwrap_err(), ConfigError::Fs(_)));
 }
 

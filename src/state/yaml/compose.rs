@@ -239,7 +239,7 @@ mod tests {
         let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
         for level in 1..12 {
             let aliases = vec![format!("*a{}", level - 1); 10].join(", ");
-            bomb += &format!("a{level}: &a{level} [{aliases}]\n");
+            bomb.extend([format!("a{level}: &a{level} [{aliases}]\n")]);
         }
         assert!(parse_value(&bomb).unwrap_err().message.contains("more than"));
         let deep = "[".repeat(5000);

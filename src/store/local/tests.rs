@@ -143,7 +143,7 @@ fn sidecars_are_read_strictly() {
     assert_eq!(read_sidecar(&root, &config, &archive).unwrap(), None);
     let digest = Sha256::of(b"");
     let dir = root.dir(&archive.parent().unwrap()).unwrap();
-    let mut check = |content: &str| {
+    let check = |content: &str| {
         fs::replace(&dir, "a.tar.sha256", content.as_bytes(), 0o640).unwrap();
         read_sidecar(&root, &config, &archive)
     };
