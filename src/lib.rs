@@ -19,6 +19,7 @@
 //! | [`state`] | files shared with the peer tool: configuration, registry, backup index, operations log |
 //! | [`host`] | the outside world: files, locks, clock, SQLite, processes |
 //! | [`context`] | what every command needs: root, configuration, actor |
+//! | [`duration`] | lengths of time as people write them |
 //! | [`ids`] | names and digests that must not be mixed up |
 
 pub mod actual;
