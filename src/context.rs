@@ -3,7 +3,7 @@
 
 use crate::host::cancel::Cancel;
 use crate::host::fs::Root;
-use crate::plan::model::CreatedBy;
+use crate::host::machine::Actor;
 use crate::state::config::Config;
 
 /// The machine as this process sees it.
@@ -14,7 +14,7 @@ pub struct Context {
     /// Where things are.
     pub config: Config,
     /// Who runs this process.
-    pub actor: CreatedBy,
+    pub actor: Actor,
     /// Set by signals; long work looks at it.
     pub cancel: Cancel,
 }

@@ -19,7 +19,7 @@ pub fn extras(cx: &Context, registry: &Registry, entry: &InstanceEntry, data_onl
     let text = text.context("write", "metadata/instance.json")?;
     let mut extras = vec![
         Extra { path: "metadata/instance.json".into(), bytes: text, mode: 0o640 },
-        Extra { path: "metadata/instances.yml".into(), bytes: registry.text().as_bytes().to_vec(), mode: 0o640 },
+        Extra { path: "metadata/instances.yml".into(), bytes: registry.to_text().into_bytes(), mode: 0o640 },
     ];
     if data_only {
         return Ok(extras);
@@ -27,7 +27,6 @@ pub fn extras(cx: &Context, registry: &Registry, entry: &InstanceEntry, data_onl
     let paths = &entry.paths;
     let files = [("systemd", &paths.systemd_unit), ("nginx", &paths.nginx_site), ("nginx-enabled", &paths.nginx_enabled)];
     for (folder, path) in files {
-        let Some(path) = path else { continue };
         if let Some(bytes) = read(cx, path)? {
             let name = path.file_name().unwrap_or("file");
             extras.push(Extra { path: format!("{folder}/{name}"), bytes, mode: 0o644 });

@@ -4,7 +4,6 @@ use std::io::Read as _;
 
 use cap_std::fs::Dir;
 use jiff::Timestamp;
-use serde_json::json;
 use sha2::Digest as _;
 
 use super::assets;
@@ -17,7 +16,7 @@ use crate::context::Context;
 use crate::host::clock;
 use crate::host::fs::{self, IoContext as _};
 use crate::ids::{AbsPath, BackupId, InstanceName, Sha256};
-use crate::state::backup_index::BackupIndex;
+use crate::state::backup_index::{BackupIndex, NewBackup};
 use crate::state::config::Config;
 use crate::state::instances::Registry;
 use crate::store::{self, Publish};
@@ -55,7 +54,7 @@ pub enum Compression {
 impl Compression {
     /// The configured one.
     pub fn from_config(config: &Config) -> Self {
-        config.backups.compression.algorithm.parse().map_or(Self::Auto, Self::Named)
+        config.backups.algorithm.parse().map_or(Self::Auto, Self::Named)
     }
 
     fn algorithm(self) -> Algorithm {
@@ -115,9 +114,9 @@ pub fn create(cx: &Context, request: &Request, progress: &dyn Fn(u64)) -> Result
     let Some(data) = cx.root.dir_optional(&directory)? else {
         return Err(BackupError::NoDirectory { path: directory });
     };
-    let extra = assets::extras(cx, &registry, &entry, request.data_only)?;
-    let mut publish = Publish::begin(&cx.root, &cx.config, &request.instance, &request.id, algorithm.extension())?;
-    let scratch = Scratch::create(publish.directory(), &request.id)?;
+    let extra = assets::extras(cx, &registry, entry, request.data_only)?;
+    let mut publish = Publish::begin(&cx.root, &cx.config, &request.instance, &request.id, &algorithm.to_string())?;
+    let scratch = Scratch::create(publish.dir(), &request.id)?;
     let created_at = clock::now();
     let payload = Payload {
         id: &request.id,
@@ -135,10 +134,10 @@ pub fn create(cx: &Context, request: &Request, progress: &dyn Fn(u64)) -> Result
         other => BackupError::Archive(other),
     })?;
     drop(scratch);
-    let published = publish.finish(written.sha256)?;
+    let published = publish.publish(&written.sha256)?;
     let created = Created {
         id: request.id.clone(),
-        archive: published.archive,
+        archive: published.path,
         checksum: written.sha256,
         size_bytes: written.size_bytes,
         algorithm,
@@ -152,6 +151,18 @@ pub fn create(cx: &Context, request: &Request, progress: &dyn Fn(u64)) -> Result
     };
     index(cx, request, &created, created_at)?;
     Ok(created)
+}
+
+/// Refuses a request that cannot work, before anything is written.
+pub fn validate(cx: &Context, request: &Request) -> Result<(), BackupError> {
+    check_level(request.algorithm.algorithm(), request.level)?;
+    let registry = Registry::load(&cx.root, &cx.config)?;
+    let entry = registry.get(&request.instance)?;
+    let directory = request.directory.clone().unwrap_or_else(|| entry.paths.root.clone());
+    match cx.root.dir_optional(&directory)? {
+        Some(_) => Ok(()),
+        None => Err(BackupError::NoDirectory { path: directory }),
+    }
 }
 
 fn check_level(algorithm: Algorithm, level: Option<i32>) -> Result<(), BackupError> {
@@ -176,25 +187,20 @@ fn check_level(algorithm: Algorithm, level: Option<i32>) -> Result<(), BackupErr
 /// Adds the index entry, last: an entry never points at an archive that is not durable.
 fn index(cx: &Context, request: &Request, created: &Created, at: Timestamp) -> Result<(), BackupError> {
     let mut index = BackupIndex::load(&cx.root, &cx.config)?;
-    let mut entry = json!({
-        "id": created.id,
-        "instance": request.instance,
-        "created_at": clock::rfc3339(at),
-        "path": created.archive,
-        "algorithm": created.algorithm.to_string(),
-        "size_bytes": created.size_bytes,
-        "checksum": { "algorithm": "sha256", "value": created.checksum },
-        "status": "available",
-        "metadata": { "data_only": request.data_only, "labels": request.labels },
-    });
-    if let Some(level) = request.level {
-        entry["compression_level"] = json!(level);
-    }
-    if let Some(message) = &request.message {
-        entry["message"] = json!(message);
-    }
-    entry["created_by"] = json!(cx.actor);
-    index.add(entry)?;
+    index.add(NewBackup {
+        id: created.id.clone(),
+        instance: request.instance.clone(),
+        created_at: at,
+        path: created.archive.clone(),
+        algorithm: created.algorithm.to_string(),
+        size_bytes: created.size_bytes,
+        sha256: created.checksum,
+        data_only: request.data_only,
+        labels: request.labels.clone(),
+        compression_level: request.level,
+        message: request.message.clone(),
+        created_by: cx.actor.clone(),
+    })?;
     index.save(&cx.root)?;
     Ok(())
 }
@@ -202,7 +208,7 @@ fn index(cx: &Context, request: &Request, created: &Created, at: Timestamp) -> R
 /// Reads a backup back: the digest of the file and the form of every member.
 pub fn prove(cx: &Context, created: &Created) -> Result<(), BackupError> {
     let not_proven = |why: String| BackupError::NotProven { id: created.id.clone(), why };
-    let archive = store::open(&cx.root, &created.archive)?;
+    let archive = store::open(&cx.root, &cx.config, &created.archive)?;
     let mut hashed = Hashed { file: archive.file, hasher: sha2::Sha256::new() };
     // The numbers of the writer: one member or byte more is not what was written.
     let limits = Limits { bytes: created.payload_bytes, entries: created.entries };

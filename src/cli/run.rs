@@ -97,6 +97,7 @@ fn object(cx: &Context, run: &Run) -> Result<Value, CliError> {
             Fact::Staging { directory } => directories.0 = there(directory),
             Fact::Swap { displaced_at, .. } => directories.1 = there(displaced_at),
             Fact::PreBackup { id } => pre_backup = Some(id.clone()),
+            Fact::Record { .. } => {}
         }
     }
     let started = state.started.as_ref();

@@ -99,7 +99,7 @@ impl Session {
         let flags = ConfigFlags { config_file, lock_timeout: self.global.lock_timeout.map(seconds) };
         let config = Config::load(&root, &flags, &environment)?;
         let lookup = |name: &str| std::env::var(name).ok();
-        let actor = machine::actor(&lookup).into();
+        let actor = machine::actor(&lookup);
         Ok(Context { root, config, actor, cancel: self.cancel.clone() })
     }
 

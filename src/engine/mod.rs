@@ -3,6 +3,7 @@
 
 pub mod apply;
 pub mod event;
+pub mod log;
 pub mod recover;
 pub mod report;
 pub mod schedule;

@@ -118,11 +118,11 @@ pub fn report(plan: &Plan, digest: PlanDigest, run: Option<&RunId>, state: &RunS
     };
     let pre_backup = state.facts().find_map(|fact| match fact {
         Fact::PreBackup { id } => Some(id.clone()),
-        Fact::Staging { .. } | Fact::Swap { .. } => None,
+        Fact::Staging { .. } | Fact::Swap { .. } | Fact::Record { .. } => None,
     });
     let displaced = state.facts().find_map(|fact| match fact {
         Fact::Swap { live: Some(_), displaced_at, .. } => Some(displaced_at.clone()),
-        Fact::Swap { .. } | Fact::Staging { .. } | Fact::PreBackup { .. } => None,
+        Fact::Swap { .. } | Fact::Staging { .. } | Fact::PreBackup { .. } | Fact::Record { .. } => None,
     });
     // A pre-backup that was made is kept when the rest is undone.
     let made = state.steps.iter().any(|record| {

@@ -194,9 +194,9 @@ impl Looked<'_> {
             return None;
         }
         if member.starts_with("systemd") {
-            paths.systemd_unit.clone()
+            Some(paths.systemd_unit.clone())
         } else if member.starts_with("nginx") {
-            paths.nginx_site.clone()
+            Some(paths.nginx_site.clone())
         } else {
             None
         }

@@ -9,12 +9,13 @@ use super::wish::{self, Wish};
 use crate::context::Context;
 use crate::duration::DurationText;
 use crate::host::clock;
+use crate::host::machine::{Actor, ActorKind};
 use crate::ids::PlanId;
 use crate::plan::graph;
-use crate::plan::model::{ApiVersion, Metadata, Plan, PlanKind, Time};
+use crate::plan::model::{ActorType, ApiVersion, CreatedBy, Metadata, Plan, PlanKind, Time};
 use crate::plan::observed::{ObservedBackup, ObservedBackupBudget};
 use crate::plan::spec::{ClientPolicy, Spec};
-use crate::state::backup_index::{BackupEntry, BackupIndex};
+use crate::state::backup_index::{BackupEntry, BackupIndex, entry_digest};
 use crate::store;
 use crate::survey::archive::{self, ArchiveSurvey};
 use crate::survey::observe;
@@ -54,10 +55,19 @@ fn metadata(cx: &Context, reason: Option<String>, expires: &DurationText) -> Met
         id: PlanId::generate(),
         created_at: Time::from(now),
         expires_at: Time::from(expires_at),
-        created_by: cx.actor.clone(),
+        created_by: created_by(&cx.actor),
         reason,
         generator: concat!("abssctl ", env!("CARGO_PKG_VERSION")).to_owned(),
     }
+}
+
+fn created_by(actor: &Actor) -> CreatedBy {
+    let r#type = match actor.kind {
+        ActorKind::User => ActorType::User,
+        ActorKind::Ci => ActorType::Ci,
+        ActorKind::System => ActorType::System,
+    };
+    CreatedBy { r#type, name: actor.name.clone() }
 }
 
 /// Reads the archive: the manifest and the account database of ours, all of the peer's.
@@ -91,7 +101,7 @@ fn assemble(
         Some(ObservedBackupBudget { id: budget.id.clone(), group_id })
     });
     let backup = ObservedBackup {
-        index_entry: entry.digest(),
+        index_entry: entry_digest(entry),
         manifest: contents.manifest,
         entries: contents.entries,
         unpacked_bytes: contents.bytes,

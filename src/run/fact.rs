@@ -3,7 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use jiff::Timestamp;
+
 use crate::ids::{AbsPath, BackupId};
+use crate::state::instances::LastRestore;
 
 /// Device and inode: which directory a name refers to, whatever its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +33,15 @@ pub enum Fact {
     PreBackup {
         /// Its id in the index.
         id: BackupId,
+    },
+    /// What the record step is about to write into the registry, and what stood there.
+    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    Record {
+        /// The time that is written.
+        at: Timestamp,
+        /// The registry's former values; absent where the restore is not live.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        former: Option<LastRestore>,
     },
     /// What the swap is about to exchange.
     #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -4,8 +4,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::host::machine::Actor;
 use crate::ids::{AbsPath, BackupId, InstanceName, PlanDigest, PlanId, StepId};
-use crate::plan::model::CreatedBy;
 use crate::plan::step::StepKind;
 use super::fact::Fact;
 
@@ -50,7 +50,7 @@ pub struct RunStarted {
     /// The target directory.
     pub target: AbsPath,
     /// Who applies it.
-    pub actor: CreatedBy,
+    pub actor: Actor,
     /// Program and version.
     pub generator: String,
 }

@@ -125,7 +125,7 @@ impl StepContext<'_> {
     pub fn pre_backup(&self) -> Option<BackupId> {
         self.fact(|fact| match fact {
             Fact::PreBackup { id } => Some(id.clone()),
-            Fact::Staging { .. } | Fact::Swap { .. } => None,
+            Fact::Staging { .. } | Fact::Swap { .. } | Fact::Record { .. } => None,
         })
     }
 

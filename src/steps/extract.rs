@@ -153,7 +153,7 @@ struct Hashed {
 
 impl Hashed {
     fn open(cx: &StepContext<'_>) -> Result<Self, StepError> {
-        let archive = store::open(&cx.host.root, &cx.plan.spec.source.path)?;
+        let archive = store::open(&cx.host.root, &cx.host.config, &cx.plan.spec.source.path)?;
         Ok(Self { file: archive.file, hasher: sha2::Sha256::new() })
     }
 

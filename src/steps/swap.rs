@@ -99,7 +99,7 @@ fn noted(cx: &StepContext<'_>) -> Option<Noted> {
             staged_at: staged_at.clone(),
             displaced_at: displaced_at.clone(),
         }),
-        Fact::Staging { .. } | Fact::PreBackup { .. } => None,
+        Fact::Staging { .. } | Fact::PreBackup { .. } | Fact::Record { .. } => None,
     })
 }
 
@@ -201,5 +201,17 @@ fn put_back(cx: &StepContext<'_>, noted: &Noted) -> Result<(), StepError> {
         let (parent, name) = cx.host.root.parent_of(target)?;
         let path = cx.host.root.host_path(target);
         Ok(fs::rename_noreplace(&parent, name, &staging, staged).context("take back", path)?)
+    }
+}
+
+/// Refuses unless this run's unpacked tree has the target's name.
+pub(super) fn prove(cx: &StepContext<'_>) -> Result<(), StepError> {
+    let target = &cx.plan.spec.target.directory;
+    let unproven = |what: String| StepError::UnknownState { what };
+    let Some(noted) = noted(cx) else { return Err(unproven(format!("run {} has not replaced {target}", cx.run))) };
+    match place(cx, &noted)? {
+        Place::After => Ok(()),
+        Place::Before | Place::Exchanged => Err(unproven(format!("{target} is not the tree that run {} unpacked", cx.run))),
+        Place::Unknown(what) => Err(unproven(what)),
     }
 }

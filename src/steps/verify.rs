@@ -23,7 +23,7 @@ impl StepRunner for Verify {
         // Dropped without a proof on any error, which fails `extract`.
         let feed = cx.shared.pass.feed();
         store::inspect(&cx.host.root, &cx.host.config, &source.path, source.size_bytes, source.sha256)?;
-        let archive = store::open(&cx.host.root, &source.path)?;
+        let archive = store::open(&cx.host.root, &cx.host.config, &source.path)?;
         let (mut file, path) = (archive.file, cx.host.root.host_path(&source.path));
         let mut hasher = sha2::Sha256::new();
         let mut buffer = vec![0; BLOCK];

@@ -16,7 +16,7 @@ use crate::plan::observed::{
 };
 use crate::plan::preview::Verdict;
 use crate::plan::spec::{PreBackupMode, Spec};
-use crate::state::instances::{InstanceEntry, Registry, RegistryError};
+use crate::state::instances::{InstanceEntry, Registry, RegistryError, entry_digest};
 
 /// The machine could not be looked at.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -91,12 +91,12 @@ pub fn instance(cx: &Context, name: &InstanceName) -> Result<(InstanceEntry, Obs
         return Err(SurveyError::DataOutside { instance: name.clone(), data, root });
     };
     let observed = ObservedInstance {
-        registry_entry: entry.digest(),
+        registry_entry: entry_digest(entry),
         data_directory,
         port: entry.port,
         version: entry.version.clone(),
     };
-    Ok((entry, observed))
+    Ok((entry.clone(), observed))
 }
 
 /// Looks at everything but the archive; `backup` comes from the planner's reading of it, or from the plan.

@@ -11,7 +11,7 @@ use crate::plan::spec::{CompressionName, OwnershipSource, PreBackupMode, ReplayP
 use crate::plan::step::StepKind;
 use crate::run::journal::{self, JournalError};
 use crate::run::list;
-use crate::state::backup_index::{BackupEntry, BackupIndex, IndexError};
+use crate::state::backup_index::{BackupEntry, BackupIndex, IndexError, entry_digest};
 use crate::store::{self, StoreError};
 
 use super::observe::{self, Survey, SurveyError};
@@ -207,7 +207,14 @@ impl Preflight {
         }
         match store::inspect(&cx.root, &cx.config, &source.path, source.size_bytes, source.sha256) {
             Ok(()) => {}
-            Err(error) => self.problem(Class::Environment, "archive", error.to_string(), error.advice()),
+            Err(error) => {
+                let help = miette::Diagnostic::help(&error).map(|help| help.to_string()).unwrap_or_default();
+                let class = match error {
+                    StoreError::Missing { .. } | StoreError::Fs(_) => Class::Environment,
+                    _ => Class::Refused,
+                };
+                self.problem(class, "archive", error.to_string(), help);
+            }
         }
         Ok(Some(entry))
     }
@@ -236,7 +243,7 @@ impl Preflight {
         let mut now = survey.observed.clone();
         // Without an entry that is a problem of its own already.
         if let Some(entry) = entry {
-            now.backup.index_entry = entry.digest();
+            now.backup.index_entry = entry_digest(entry);
         }
         let again = self.applied_by.is_some() && plan.spec.replay == ReplayPolicy::Allowed;
         self.drift = if again { drift::compare_identity(plan, &now) } else { drift::compare(plan, &now) };

@@ -187,11 +187,11 @@ fn our_own_file_is_strict() {
     put(
         &root,
         "/etc/abssctl/restore.yml",
-        b"# policy\nplanExpires: 12h\nrequireApprovals: 2\nminimumExpansion: 1GiB\n",
+        b"# policy\nplanExpires: 12h\nexpansionFactor: 50\nminimumExpansion: 1GiB\n",
     );
     let config = load(&root, &[]).unwrap();
     assert_eq!(config.restore.plan_expires.seconds(), 12 * 3600);
-    assert_eq!(config.restore.require_approvals, 2);
+    assert_eq!(config.restore.expansion_factor, 50);
     assert_eq!(origin(&config, "restore.planExpires"), "file /etc/abssctl/restore.yml");
     assert_eq!(origin(&config, "restore.retain"), "default");
     for bad in [
