@@ -42,13 +42,16 @@ pub const REQUIRED_TABLES: [&str; 3] = ["auth", "files", "sessions"];
 /// Reads the account database.
 pub fn read(connection: &Connection) -> rusqlite::Result<Account> {
     let tables: Vec<String> = connection
-        .prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name")?
+        .prepare(
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name",
+        )?
         .query_map([], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
     let mut account = Account::default();
     for table in tables {
         let quoted = table.replace('"', "\"\"");
-        let count: i64 = connection.query_row(&format!("SELECT count(*) FROM \"{quoted}\""), [], |row| row.get(0))?;
+        let count: i64 =
+            connection.query_row(&format!("SELECT count(*) FROM \"{quoted}\""), [], |row| row.get(0))?;
         account.rows.insert(table, u64::try_from(count).unwrap_or_default());
     }
     if account.rows.contains_key("files") {
@@ -67,7 +70,11 @@ fn budgets(connection: &Connection) -> rusqlite::Result<Vec<Budget>> {
     };
     let query = format!(
         "SELECT CAST({} AS TEXT), CAST({} AS TEXT), CAST({} AS TEXT), {} IS NOT NULL, coalesce({}, 0) <> 0 FROM files ORDER BY 1",
-        column("id"), column("group_id"), column("name"), column("encrypt_keyid"), column("deleted"),
+        column("id"),
+        column("group_id"),
+        column("name"),
+        column("encrypt_keyid"),
+        column("deleted"),
     );
     let mut statement = connection.prepare(&query)?;
     let rows = statement.query_map([], |row| {

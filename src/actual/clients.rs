@@ -51,7 +51,7 @@ pub struct NewGroup<'a> {
 /// Gives budgets new sync groups: the row in `files` and the group database's name. Key ids of
 /// encrypted budgets stay, or clients would refuse with `file-key-mismatch`.
 pub fn reset_groups(data: &Dir, groups: &[NewGroup<'_>]) -> Result<(), ClientsError> {
-    let mut connection = sqlite::open_staged(data, layout::ACCOUNT.as_ref())?;
+    let mut connection = sqlite::open_private(data, layout::ACCOUNT.as_ref())?;
     let transaction = connection.transaction()?;
     for group in groups {
         let query = "UPDATE files SET group_id = ?1 WHERE id = ?2 AND group_id = ?3";
@@ -70,7 +70,7 @@ pub fn reset_groups(data: &Dir, groups: &[NewGroup<'_>]) -> Result<(), ClientsEr
 
 /// Ends all logins.
 pub fn revoke_sessions(data: &Dir) -> Result<(), ClientsError> {
-    let connection = sqlite::open_staged(data, layout::ACCOUNT.as_ref())?;
+    let connection = sqlite::open_private(data, layout::ACCOUNT.as_ref())?;
     connection.execute("DELETE FROM sessions", [])?;
     close(connection)
 }

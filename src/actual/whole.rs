@@ -47,7 +47,9 @@ impl Gap {
     pub fn describe(&self) -> String {
         match self {
             Gap::NoBlob { budget, file } => format!("budget '{budget}' has no blob {}", file.display()),
-            Gap::NoGroup { budget, file } => format!("budget '{budget}' has no group database {}", file.display()),
+            Gap::NoGroup { budget, file } => {
+                format!("budget '{budget}' has no group database {}", file.display())
+            }
             Gap::StrangeId { id } => format!("budget id '{}' cannot be a file name", id.escape_debug()),
             Gap::Orphan { file } => format!("{} belongs to no budget", file.display()),
         }
@@ -107,7 +109,10 @@ mod tests {
     #[test]
     fn each_part_that_is_missing_is_named() {
         let files = |names: &[&str]| names.iter().map(PathBuf::from).collect::<BTreeSet<_>>();
-        assert_eq!(gaps(&account(false), &files(&["user-files/file-b1.blob", "user-files/group-g1.sqlite"])), []);
+        assert_eq!(
+            gaps(&account(false), &files(&["user-files/file-b1.blob", "user-files/group-g1.sqlite"])),
+            []
+        );
         let found = gaps(&account(false), &files(&["user-files/group-g1.sqlite"]));
         assert!(matches!(&found[..], [Gap::NoBlob { .. }]), "{found:?}");
         let found = gaps(&account(false), &files(&["user-files/file-b1.blob", "user-files/file-b2.blob"]));

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::archive::writer::Extra;
+use crate::archive::Extra;
 use crate::context::Context;
 use crate::host::fs::{FsError, IoContext as _};
 use crate::ids::AbsPath;
@@ -13,7 +13,12 @@ use crate::state::instances::{InstanceEntry, Registry};
 const MAX_ASSET: u64 = 4 << 20;
 
 /// The members beside `data/`.
-pub fn extras(cx: &Context, registry: &Registry, entry: &InstanceEntry, data_only: bool) -> Result<Vec<Extra>, FsError> {
+pub fn extras(
+    cx: &Context,
+    registry: &Registry,
+    entry: &InstanceEntry,
+    data_only: bool,
+) -> Result<Vec<Extra>, FsError> {
     let instance = sorted(&entry.raw);
     let text = serde_json::to_vec_pretty(&instance).map_err(std::io::Error::other);
     let text = text.context("write", "metadata/instance.json")?;
@@ -25,7 +30,11 @@ pub fn extras(cx: &Context, registry: &Registry, entry: &InstanceEntry, data_onl
         return Ok(extras);
     }
     let paths = &entry.paths;
-    let files = [("systemd", &paths.systemd_unit), ("nginx", &paths.nginx_site), ("nginx-enabled", &paths.nginx_enabled)];
+    let files = [
+        ("systemd", &paths.systemd_unit),
+        ("nginx", &paths.nginx_site),
+        ("nginx-enabled", &paths.nginx_enabled),
+    ];
     for (folder, path) in files {
         if let Some(bytes) = read(cx, path)? {
             let name = path.file_name().unwrap_or("file");

@@ -1,17 +1,12 @@
 //! `backup create`, and the pre-backup of a restore.
 
-use std::io::Read as _;
-
 use cap_std::fs::Dir;
 use jiff::Timestamp;
 use sha2::Digest as _;
 
 use super::assets;
 use super::error::BackupError;
-use crate::archive::manifest::Scope;
-use crate::archive::reader::{self, Algorithm, Limits};
-use crate::archive::writer::{self, Payload};
-use crate::archive::ArchiveError;
+use crate::archive::{self, Algorithm, ArchiveError, Limits, Payload, Scope};
 use crate::context::Context;
 use crate::host::clock;
 use crate::host::fs::{self, IoContext as _};
@@ -97,8 +92,11 @@ pub struct Created {
 /// A new id in the peer's form: `YYYYMMDD-HHMMSS-<instance>-<6 hex>`.
 pub fn new_id(instance: &InstanceName) -> BackupId {
     let time = clock::now().strftime("%Y%m%d-%H%M%S").to_string();
-    let name: String =
-        instance.as_str().chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect();
+    let name: String = instance
+        .as_str()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' })
+        .collect();
     let random = ulid::Ulid::generate().random() & 0x00ff_ffff;
     BackupId::try_from(format!("{time}-{name}-{random:06x}"))
         .expect("a time, an instance name's characters and hex digits are a backup id")
@@ -115,7 +113,8 @@ pub fn create(cx: &Context, request: &Request, progress: &dyn Fn(u64)) -> Result
         return Err(BackupError::NoDirectory { path: directory });
     };
     let extra = assets::extras(cx, &registry, entry, request.data_only)?;
-    let mut publish = Publish::begin(&cx.root, &cx.config, &request.instance, &request.id, &algorithm.to_string())?;
+    let mut publish =
+        Publish::begin(&cx.root, &cx.config, &request.instance, &request.id, &algorithm.to_string())?;
     let scratch = Scratch::create(publish.dir(), &request.id)?;
     let created_at = clock::now();
     let payload = Payload {
@@ -126,11 +125,11 @@ pub fn create(cx: &Context, request: &Request, progress: &dyn Fn(u64)) -> Result
         data: &data,
         extra,
         scratch: &scratch.dir,
-        exclude: &[crate::survey::tree::PRIVATE],
+        exclude: &[fs::PRIVATE.to_owned()],
     };
-    let written = writer::write(&payload, algorithm, request.level, publish.file(), &cx.cancel, progress);
+    let written = archive::write(&payload, algorithm, request.level, publish.file(), &cx.cancel, progress);
     let written = written.map_err(|error| match error {
-        ArchiveError::Cancelled => BackupError::Cancelled,
+        ArchiveError::Cancelled(_) => BackupError::Cancelled,
         other => BackupError::Archive(other),
     })?;
     drop(scratch);
@@ -177,7 +176,9 @@ fn check_level(algorithm: Algorithm, level: Option<i32>) -> Result<(), BackupErr
             level,
             help: match algorithm {
                 Algorithm::None => "leave out --level".to_owned(),
-                Algorithm::Zstd | Algorithm::Gzip => format!("choose {} to {}", allowed.start(), allowed.end()),
+                Algorithm::Zstd | Algorithm::Gzip => {
+                    format!("choose {} to {}", allowed.start(), allowed.end())
+                }
             },
         }),
         Some(_) | None => Ok(()),
@@ -210,12 +211,13 @@ pub fn prove(cx: &Context, created: &Created) -> Result<(), BackupError> {
     let not_proven = |why: String| BackupError::NotProven { id: created.id.clone(), why };
     let archive = store::open(&cx.root, &cx.config, &created.archive)?;
     let mut hashed = Hashed { file: archive.file, hasher: sha2::Sha256::new() };
-    // The numbers of the writer: one member or byte more is not what was written.
-    let limits = Limits { bytes: created.payload_bytes, entries: created.entries };
-    let scanned = reader::scan(&mut hashed, created.algorithm, &created.id, limits, &cx.cancel, &mut |_, _| Ok(()));
+    // The manifest is a member beside those that it lists.
+    let limits = Limits { bytes: u64::MAX, entries: created.entries + 1 };
+    let scanned = archive::decoder(created.algorithm, &mut hashed)
+        .and_then(|tar| archive::scan(tar, &created.id, &limits, &cx.cancel, &mut |_, _| Ok(())));
     let totals = match scanned {
         Ok(totals) => totals,
-        Err(ArchiveError::Cancelled) => return Err(BackupError::Cancelled),
+        Err(ArchiveError::Cancelled(_)) => return Err(BackupError::Cancelled),
         Err(error) => return Err(not_proven(error.to_string())),
     };
     let path = cx.root.host_path(&created.archive);
@@ -224,8 +226,12 @@ pub fn prove(cx: &Context, created: &Created) -> Result<(), BackupError> {
     if found != created.checksum {
         return Err(not_proven(format!("its SHA-256 is {found}, written was {}", created.checksum)));
     }
-    if (totals.bytes, totals.entries) != (created.payload_bytes, created.entries) {
-        return Err(not_proven(format!("it holds {} members of {} bytes", totals.entries, totals.bytes)));
+    if totals.entries != created.entries + 1 {
+        return Err(not_proven(format!(
+            "it holds {} members, written were {}",
+            totals.entries,
+            created.entries + 1
+        )));
     }
     Ok(())
 }
@@ -237,31 +243,32 @@ struct Hashed {
 
 impl std::io::Read for Hashed {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let count = self.file.by_ref().read(buffer)?;
+        let count = self.file.read(buffer)?;
         self.hasher.update(&buffer[..count]);
         Ok(count)
     }
 }
 
 /// A private directory for copies of databases; removed when it goes out of use.
-struct Scratch<'a> {
-    parent: &'a Dir,
+struct Scratch {
+    parent: Dir,
     name: String,
     dir: Dir,
 }
 
-impl<'a> Scratch<'a> {
-    fn create(parent: &'a Dir, id: &BackupId) -> Result<Self, BackupError> {
+impl Scratch {
+    fn create(parent: &Dir, id: &BackupId) -> Result<Self, BackupError> {
         let name = format!(".{id}.scratch");
         fs::create_dir(parent, &name, 0o700).context("create", &name)?;
         let dir = fs::open_dir(parent, &name).context("open", &name)?;
+        let parent = parent.try_clone().context("open the directory of", &name)?;
         Ok(Self { parent, name, dir })
     }
 }
 
-impl Drop for Scratch<'_> {
+impl Drop for Scratch {
     fn drop(&mut self) {
         // What cannot be removed now is removed by its name with the next backup.
-        drop(fs::remove_tree(self.parent, &self.name));
+        drop(fs::remove_tree(&self.parent, &self.name));
     }
 }

@@ -32,7 +32,10 @@ pub enum BackupError {
     Registry(#[from] RegistryError),
     /// There is nothing to back up.
     #[error("there is no directory {path} to back up")]
-    #[diagnostic(code(abssctl::backup::no_directory), help("see where the instance lives: abssctl instance show NAME"))]
+    #[diagnostic(
+        code(abssctl::backup::no_directory),
+        help("see where the instance lives: abssctl instance show NAME")
+    )]
     NoDirectory {
         /// The missing directory.
         path: AbsPath,

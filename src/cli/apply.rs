@@ -32,7 +32,8 @@ pub fn apply(session: &Session, args: &ApplyArgs) -> Result<u8, CliError> {
         if found.is_clear() {
             found.warnings.iter().for_each(|warning| session.output.note(&format!("! {warning}")));
             let Plan { spec, .. } = &plan;
-            let question = format!("Replace {} with backup {}?", spec.target.directory, spec.source.backup_id);
+            let question =
+                format!("Replace {} with backup {}?", spec.target.directory, spec.source.backup_id);
             prompt::confirm(session, &question)?;
         }
     }
@@ -53,11 +54,13 @@ pub struct Job {
 
 /// Applies a plan and prints the result.
 pub fn run(session: &Session, cx: &Context, plan: &Plan, bytes: &[u8], job: &Job) -> Result<u8, CliError> {
-    let options = Options { replay: job.replay, lock_timeout: session.lock_timeout(cx), command: job.command };
+    let options =
+        Options { replay: job.replay, lock_timeout: session.lock_timeout(cx), command: job.command };
     let progress = Progress::new(&session.output, job.mode);
     let report = engine_apply(cx, plan, bytes, &options, &|event| progress.event(event))?;
     if job.mode == Mode::Events {
-        let line = serde_json::to_string(&json!({ "event": "result", "result": report })).map_err(std::io::Error::other)?;
+        let line = serde_json::to_string(&json!({ "event": "result", "result": report }))
+            .map_err(std::io::Error::other)?;
         session.output.result(format!("{line}\n").as_bytes())?;
     } else {
         session.output.either(&json!(report), &result_text(&report))?;
@@ -71,7 +74,12 @@ fn result_text(report: &Report) -> String {
         let run = report.run.as_ref().map_or_else(String::new, |run| format!(" by run {run}"));
         lines.push(format!("already applied{run}: nothing was changed"));
     } else {
-        lines.push(format!("restored {} to {} in {:.1} s", report.backup, report.target, millis(report.duration_ms)));
+        lines.push(format!(
+            "restored {} to {} in {:.1} s",
+            report.backup,
+            report.target,
+            millis(report.duration_ms)
+        ));
         if let Some(id) = &report.pre_backup {
             lines.push(format!("  the state before: backup {id}"));
         }
@@ -93,8 +101,10 @@ fn dry_run(session: &Session, cx: &Context, plan: &Plan, replay: bool) -> Result
     if !found.is_clear() {
         return Err(CliError::WouldNotApply(found.problems));
     }
-    let steps: Vec<_> = plan.steps.iter().map(|step| json!({ "id": step.id, "summary": step.summary })).collect();
-    let mut text = format!("would apply now ({} to unpack):\n", human_bytes(plan.observed.backup.unpacked_bytes));
+    let steps: Vec<_> =
+        plan.steps.iter().map(|step| json!({ "id": step.id, "summary": step.summary })).collect();
+    let mut text =
+        format!("would apply now ({} to unpack):\n", human_bytes(plan.observed.backup.unpacked_bytes));
     for step in &plan.steps {
         text.push_str("  ");
         text.push_str(&format!("{:<11} {}\n", step.id, crate::plan::render::visible(&step.summary)));
@@ -102,7 +112,8 @@ fn dry_run(session: &Session, cx: &Context, plan: &Plan, replay: bool) -> Result
     for warning in &found.warnings {
         text.push_str(&format!("! {warning}\n"));
     }
-    let value = json!({ "applyable": true, "steps": steps, "warnings": found.warnings, "planDigest": digest });
+    let value =
+        json!({ "applyable": true, "steps": steps, "warnings": found.warnings, "planDigest": digest });
     session.output.either(&value, &text)?;
     Ok(exit::DONE)
 }

@@ -7,7 +7,7 @@ use super::error::CliError;
 use super::exit;
 use super::output::{human_bytes, table};
 use super::session::Session;
-use crate::archive::reader::Algorithm;
+use crate::archive::Algorithm;
 use crate::backup::{self, Compression, Created, Request};
 use crate::host::lock::{LockName, acquire};
 use crate::plan::model::Time;
@@ -40,7 +40,8 @@ pub fn create(session: &Session, args: &BackupCreateArgs) -> Result<u8, CliError
     let names = [LockName::Global, LockName::Instance(args.instance.clone())];
     let waiting = |wait: &crate::host::lock::LockWait| session.output.note(&wait.to_string());
     let cancelled = || cx.cancel.is_requested();
-    let guard = acquire(&cx.root, &cx.config.runtime_dir, &names, session.lock_timeout(&cx), &cancelled, &waiting)?;
+    let guard =
+        acquire(&cx.root, &cx.config.runtime_dir, &names, session.lock_timeout(&cx), &cancelled, &waiting)?;
     operation.lock_wait(guard.waited());
     let made = backup::create(&cx, &request, &|_| {});
     let result = match &made {
@@ -63,7 +64,9 @@ pub fn create(session: &Session, args: &BackupCreateArgs) -> Result<u8, CliError
     let logged = operation.finish(&cx.root, &cx.config, code, &result);
     let created = made?;
     if let Err(error) = logged {
-        session.output.note(&format!("! the backup is made, but the operations log could not be written: {error}"));
+        session
+            .output
+            .note(&format!("! the backup is made, but the operations log could not be written: {error}"));
     }
     session.output.either(&created_json(&created), &created_text(&created))?;
     Ok(exit::DONE)

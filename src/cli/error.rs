@@ -87,7 +87,10 @@ pub enum CliError {
     Fs(#[from] FsError),
     /// A plan file that is not there.
     #[error("there is no plan file {}", .0.display())]
-    #[diagnostic(code(abssctl::cli::no_plan_file), help("write one: abssctl plan restore BACKUP_ID -o plan.yaml"))]
+    #[diagnostic(
+        code(abssctl::cli::no_plan_file),
+        help("write one: abssctl plan restore BACKUP_ID -o plan.yaml")
+    )]
     NoPlanFile(PathBuf),
     /// A run that is not there.
     #[error("there is no run {0}")]

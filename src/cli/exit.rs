@@ -10,6 +10,7 @@ use crate::state::backup_index::IndexError;
 use crate::state::instances::RegistryError;
 use crate::steps::StepError;
 use crate::store::StoreError;
+use crate::survey::archive::LookError;
 use crate::survey::observe::SurveyError;
 use crate::survey::preflight::{Class, PreflightError, Problem};
 
@@ -72,7 +73,8 @@ fn plan(error: &PlanError) -> u8 {
         PlanError::Index(error) => index(error),
         PlanError::Survey(error) => survey(error),
         PlanError::Store(error) => store(error),
-        PlanError::Archive(error) => archive(error),
+        PlanError::Look(LookError::Store(error)) => store(error),
+        PlanError::Look(LookError::Archive(error)) => archive(error),
         PlanError::Fs(_) => ENVIRONMENT,
         PlanError::Checksum { .. }
         | PlanError::OtherInstance { .. }
@@ -92,7 +94,9 @@ fn plan(error: &PlanError) -> u8 {
 fn apply(error: &ApplyError, interrupted: u8) -> u8 {
     match error {
         ApplyError::Refused { problems } => problems_code(problems),
-        ApplyError::RolledBack { source, .. } | ApplyError::CannotResume { source, .. } => step(source, interrupted),
+        ApplyError::RolledBack { source, .. } | ApplyError::CannotResume { source, .. } => {
+            step(source, interrupted)
+        }
         ApplyError::Halted { .. } => HALTED,
         ApplyError::Journal(error) => journal(error),
         ApplyError::Preflight(error) => preflight(error),
@@ -105,10 +109,13 @@ fn step(error: &StepError, interrupted: u8) -> u8 {
         StepError::Check(problems) => problems_code(problems),
         StepError::Preflight(error) => preflight(error),
         StepError::Survey(error) => survey(error),
-        StepError::Lock(_) | StepError::InUse { .. } | StepError::Journal(_) | StepError::Unavailable { .. } => ENVIRONMENT,
+        StepError::Lock(_)
+        | StepError::InUse { .. }
+        | StepError::Journal(_)
+        | StepError::Unavailable { .. } => ENVIRONMENT,
         StepError::Store(error) => store(error),
         StepError::Fs(error) if error.is_out_of_space() => ENVIRONMENT,
-        StepError::Archive(error) if error.is_environment() => ENVIRONMENT,
+        StepError::Archive(error) if error.is_out_of_space() => ENVIRONMENT,
         StepError::Cancelled => interrupted,
         StepError::Fs(_)
         | StepError::Archive(_)
@@ -164,17 +171,41 @@ fn journal(error: &JournalError) -> u8 {
 }
 
 fn index(error: &IndexError) -> u8 {
-    if error.is_environment() { ENVIRONMENT } else { INVALID }
+    match error {
+        IndexError::Fs(_) => ENVIRONMENT,
+        IndexError::Syntax { .. }
+        | IndexError::Shape { .. }
+        | IndexError::Duplicate { .. }
+        | IndexError::UnknownBackup { .. } => INVALID,
+    }
 }
 
 fn registry(error: &RegistryError) -> u8 {
-    if error.is_environment() { ENVIRONMENT } else { INVALID }
+    match error {
+        RegistryError::Fs(_) => ENVIRONMENT,
+        RegistryError::Syntax { .. }
+        | RegistryError::Shape { .. }
+        | RegistryError::UnknownInstance { .. } => INVALID,
+    }
 }
 
 fn store(error: &StoreError) -> u8 {
-    if error.is_environment() { ENVIRONMENT } else { INVALID }
+    match error {
+        StoreError::Missing { .. } | StoreError::Fs(_) => ENVIRONMENT,
+        StoreError::NotAFile { .. }
+        | StoreError::Outside { .. }
+        | StoreError::Algorithm { .. }
+        | StoreError::Sidecar { .. }
+        | StoreError::Size { .. }
+        | StoreError::SidecarDiffers { .. }
+        | StoreError::Exists { .. }
+        | StoreError::Path(_) => INVALID,
+    }
 }
 
 fn archive(error: &ArchiveError) -> u8 {
-    if error.is_environment() { ENVIRONMENT } else { INVALID }
+    match error {
+        ArchiveError::Fs(_) | ArchiveError::Read(_) | ArchiveError::Write(_) => ENVIRONMENT,
+        _ => INVALID,
+    }
 }

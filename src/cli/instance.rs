@@ -71,7 +71,8 @@ pub fn show(session: &Session, args: &InstanceShowArgs) -> Result<u8, CliError> 
     let mut rows = Vec::new();
     let mut budgets = Vec::new();
     for budget in survey.account.iter().flat_map(|account| &account.budgets) {
-        let changes = survey.observed.budgets.iter().find(|seen| seen.id == budget.id).and_then(|seen| seen.changes);
+        let changes =
+            survey.observed.budgets.iter().find(|seen| seen.id == budget.id).and_then(|seen| seen.changes);
         rows.push(vec![
             visible(budget.name.as_deref().unwrap_or("-")),
             budget.id.clone(),

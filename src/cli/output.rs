@@ -69,8 +69,13 @@ impl Output {
     /// Writes an error: for people on standard error, with `--json` the object on standard output too.
     pub fn error(&self, error: &CliError, exit_code: u8) {
         let diagnostic: &dyn miette::Diagnostic = error;
-        let theme = if self.color_err { miette::GraphicalTheme::unicode() } else { miette::GraphicalTheme::unicode_nocolor() };
-        let handler = miette::GraphicalReportHandler::new_themed(theme).with_width(self.width).with_links(false);
+        let theme = if self.color_err {
+            miette::GraphicalTheme::unicode()
+        } else {
+            miette::GraphicalTheme::unicode_nocolor()
+        };
+        let handler =
+            miette::GraphicalReportHandler::new_themed(theme).with_width(self.width).with_links(false);
         let mut text = String::new();
         if handler.render_report(&mut text, diagnostic).is_err() {
             text = format!("{error}\n");
@@ -83,7 +88,8 @@ impl Output {
 }
 
 fn terminal_width() -> Option<usize> {
-    let size = rustix::termios::tcgetwinsize(io::stdout()).or_else(|_| rustix::termios::tcgetwinsize(io::stderr()));
+    let size =
+        rustix::termios::tcgetwinsize(io::stdout()).or_else(|_| rustix::termios::tcgetwinsize(io::stderr()));
     size.ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 
@@ -94,7 +100,8 @@ fn error_object(error: &CliError, exit_code: u8) -> Value {
     let text = |value: Option<Box<dyn std::fmt::Display + '_>>| value.map(|value| value.to_string());
     let code = text(diagnostic.code());
     let help = text(diagnostic.help()).or_else(|| source.and_then(|source| text(source.help())));
-    let mut object = json!({ "code": code, "message": error.to_string(), "help": help, "exit_code": exit_code });
+    let mut object =
+        json!({ "code": code, "message": error.to_string(), "help": help, "exit_code": exit_code });
     if let Some(source) = source {
         object["cause"] = json!({ "code": text(source.code()), "message": source.to_string() });
     }
@@ -126,9 +133,10 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
         }
     }
     let line = |cells: Vec<&str>| {
-        let padded = cells.iter().zip(&widths).map(|(cell, width)| {
-            format!("{cell}{}", " ".repeat(width.saturating_sub(cell.chars().count())))
-        });
+        let padded = cells
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell}{}", " ".repeat(width.saturating_sub(cell.chars().count()))));
         let text = padded.collect::<Vec<_>>().join("  ");
         format!("{}\n", text.trim_end())
     };

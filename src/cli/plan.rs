@@ -4,7 +4,10 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::args::{PlanCheckArgs, PlanFileArgs, PlanFormat, PlanRefreshArgs, PlanRestoreArgs, PlanShowArgs, ShowFormat, WishArgs};
+use super::args::{
+    PlanCheckArgs, PlanFileArgs, PlanFormat, PlanRefreshArgs, PlanRestoreArgs, PlanShowArgs, ShowFormat,
+    WishArgs,
+};
 use super::error::CliError;
 use super::exit;
 use super::session::Session;
@@ -50,7 +53,11 @@ pub fn to_wish(selector: Selector, instance: Option<crate::ids::InstanceName>, a
         instance,
         dest: args.dest.clone(),
         with_assets: args.with_assets,
-        pre_backup: if args.no_pre_backup { Some(PreBackupMode::None) } else { args.pre_backup.map(Into::into) },
+        pre_backup: if args.no_pre_backup {
+            Some(PreBackupMode::None)
+        } else {
+            args.pre_backup.map(Into::into)
+        },
         backup_message: args.backup_message.clone(),
         clients: args.clients.map(Into::into),
         sessions: args.sessions.map(Into::into),
@@ -68,7 +75,12 @@ pub fn to_wish(selector: Selector, instance: Option<crate::ids::InstanceName>, a
     }
 }
 
-fn write_new(session: &Session, plan: &Plan, path: &Path, format: Option<PlanFormat>) -> Result<(), CliError> {
+fn write_new(
+    session: &Session,
+    plan: &Plan,
+    path: &Path,
+    format: Option<PlanFormat>,
+) -> Result<(), CliError> {
     let digest = canonical::digest(plan)?;
     let to_stdout = path == Path::new("-");
     if !to_stdout {
@@ -109,9 +121,13 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
         Some(_) | None => Path::new("."),
     };
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-        return Err(CliError::Usage { what: format!("{} is no file name", path.display()), help: "-o plan.yaml".into() });
+        return Err(CliError::Usage {
+            what: format!("{} is no file name", path.display()),
+            help: "-o plan.yaml".into(),
+        });
     };
-    let dir = cap_std::fs::Dir::open_ambient_dir(parent, cap_std::ambient_authority()).context("open directory", parent)?;
+    let dir = cap_std::fs::Dir::open_ambient_dir(parent, cap_std::ambient_authority())
+        .context("open directory", parent)?;
     Ok(fs::replace(&dir, name, bytes, 0o644).context("write", path)?)
 }
 

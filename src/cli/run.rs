@@ -51,9 +51,18 @@ pub fn show(session: &Session, args: &RunShowArgs) -> Result<u8, CliError> {
     }).collect();
     let mut text = String::new();
     for (label, key) in [
-        ("run", "run"), ("plan", "plan"), ("digest", "planDigest"), ("instance", "instance"), ("backup", "backup"),
-        ("target", "target"), ("started", "startedAt"), ("outcome", "outcome"), ("pre-backup", "preBackup"),
-        ("staging", "staging"), ("displaced", "displaced"), ("plan file", "planFile"),
+        ("run", "run"),
+        ("plan", "plan"),
+        ("digest", "planDigest"),
+        ("instance", "instance"),
+        ("backup", "backup"),
+        ("target", "target"),
+        ("started", "startedAt"),
+        ("outcome", "outcome"),
+        ("pre-backup", "preBackup"),
+        ("staging", "staging"),
+        ("displaced", "displaced"),
+        ("plan file", "planFile"),
     ] {
         if let Some(value) = object[key].as_str() {
             text.push_str(&format!("{label:<11} {value}\n"));
@@ -86,7 +95,9 @@ fn object(cx: &Context, run: &Run) -> Result<Value, CliError> {
         Phase::Ended(Outcome::RolledBack) => "rolled_back",
         Phase::Ended(Outcome::Halted) | Phase::Halted => "halted",
         Phase::Fresh => "not_begun",
-        Phase::Forward | Phase::Back if journal::is_in_progress(&cx.root, &cx.config, &run.id)? => "in_progress",
+        Phase::Forward | Phase::Back if journal::is_in_progress(&cx.root, &cx.config, &run.id)? => {
+            "in_progress"
+        }
         Phase::Forward | Phase::Back => "interrupted",
     };
     let there = |path: &AbsPath| cx.root.dir_optional(path).ok().flatten().map(|_| path.clone());

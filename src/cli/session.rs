@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use clap::Parser as _;
 
-use super::args::{BackupCommand, Cli, Command, ConfigCommand, Global, InstanceCommand, PlanCommand, RunCommand};
+use super::args::{
+    BackupCommand, Cli, Command, ConfigCommand, Global, InstanceCommand, PlanCommand, RunCommand,
+};
 use super::error::CliError;
 use super::output::Output;
 use super::signals::{self, Caught};
@@ -125,12 +127,15 @@ impl Session {
     /// Reads a plan file, or standard input for `-`.
     pub fn read_plan(&self, path: &Path) -> Result<(String, Vec<u8>), CliError> {
         if path == Path::new("-") {
-            let bytes = read_limited(io::stdin().lock().by_ref(), MAX_PLAN).context("read", "standard input")?;
+            let bytes =
+                read_limited(io::stdin().lock().by_ref(), MAX_PLAN).context("read", "standard input")?;
             return Ok(("standard input".to_owned(), bytes));
         }
         let file = match std::fs::File::open(path) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(CliError::NoPlanFile(path.into())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(CliError::NoPlanFile(path.into()));
+            }
             Err(error) => return Err(error).context("open", path)?,
         };
         let bytes = read_limited(file, MAX_PLAN).context("read", path)?;

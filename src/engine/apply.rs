@@ -43,7 +43,7 @@ pub enum ApplyError {
     },
     /// A step failed, and everything was undone.
     #[error("{} failed, and everything is as it was: {source}", step_name(.step.as_ref()))]
-    #[diagnostic(code(abssctl::apply::rolled_back))]
+    #[diagnostic(code(abssctl::apply::rolled_back), help("{}", help_of(.source)))]
     RolledBack {
         /// What was done.
         report: Box<Report>,
@@ -51,7 +51,6 @@ pub enum ApplyError {
         step: Option<StepId>,
         /// Why.
         #[source]
-        #[diagnostic_source]
         source: Box<StepError>,
     },
     /// A person must look.
@@ -75,19 +74,22 @@ pub enum ApplyError {
     Preflight(#[from] PreflightError),
     /// The locks of an interrupted run could not be taken, or its place on disk is unknown.
     #[error("run {run} was interrupted and cannot go on: {source}")]
-    #[diagnostic(code(abssctl::apply::cannot_resume))]
+    #[diagnostic(code(abssctl::apply::cannot_resume), help("{}", help_of(.source)))]
     CannotResume {
         /// The run.
         run: RunId,
         /// Why.
         #[source]
-        #[diagnostic_source]
         source: Box<StepError>,
     },
     /// No digest.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Canonical(#[from] CanonicalError),
+}
+
+fn help_of(error: &StepError) -> String {
+    miette::Diagnostic::help(error).map(|help| help.to_string()).unwrap_or_default()
 }
 
 fn messages(problems: &[Problem]) -> String {
@@ -105,7 +107,13 @@ fn step_name(step: Option<&StepId>) -> String {
 }
 
 /// Applies a plan. `bytes` is the plan's file, kept with the run.
-pub fn apply(cx: &Context, plan: &Plan, bytes: &[u8], options: &Options, sink: &Sink<'_>) -> Result<Report, ApplyError> {
+pub fn apply(
+    cx: &Context,
+    plan: &Plan,
+    bytes: &[u8],
+    options: &Options,
+    sink: &Sink<'_>,
+) -> Result<Report, ApplyError> {
     let digest = canonical::digest(plan)?;
     let job = Job { cx, plan, digest, options, sink };
     let mut notes = Vec::new();
@@ -189,7 +197,12 @@ impl Job<'_> {
     }
 
     /// Gives the steps what they need. Locks are released when it returns.
-    fn with_steps<T>(&self, run: &RunId, journal: &Mutex<Journal>, work: impl FnOnce(&StepContext<'_>) -> T) -> T {
+    fn with_steps<T>(
+        &self,
+        run: &RunId,
+        journal: &Mutex<Journal>,
+        work: impl FnOnce(&StepContext<'_>) -> T,
+    ) -> T {
         let record = |step: &StepId, fact: crate::run::fact::Fact| {
             let event = state::StepFact { step: step.clone(), fact };
             lock(journal).append(state::Event::StepFact(event)).map_err(StepError::Journal)
@@ -213,32 +226,53 @@ impl Job<'_> {
             record: &record,
             progress: &progress,
             waiting: &waiting,
+            stop: self.cx.cancel.child(),
             shared: Shared::default(),
         };
         work(&steps)
     }
 
-    fn finish(&self, steps: &StepContext<'_>, journal: &Mutex<Journal>, result: Result<(), Failure>) -> Result<Report, ApplyError> {
+    fn finish(
+        &self,
+        steps: &StepContext<'_>,
+        journal: &Mutex<Journal>,
+        result: Result<(), Failure>,
+    ) -> Result<Report, ApplyError> {
         let Err(failure) = result else {
             let mut report = self.report(journal, Outcome::Applied);
             report.warnings.extend(self.log(&report, None));
             self.end(journal, state::Outcome::Applied)?;
             return Ok(report);
         };
-        let swapped = lock(journal).state().steps.iter().any(|record| {
-            record.kind == StepKind::Swap && record.state == StepState::Done
-        });
+        let swapped = lock(journal)
+            .state()
+            .steps
+            .iter()
+            .any(|record| record.kind == StepKind::Swap && record.state == StepState::Done);
         if swapped && self.plan.spec.on_failure == OnFailure::Halt {
-            let what = format!("{} failed after the swap, and the plan says to halt: {}", step_name(failure.step.as_ref()), failure.error);
+            let what = format!(
+                "{} failed after the swap, and the plan says to halt: {}",
+                step_name(failure.step.as_ref()),
+                failure.error
+            );
             return Err(self.halt(journal, &what, "look at the target, then apply the plan again to go on"));
         }
         let report = self.go_back(steps, journal, failure)?;
         let (report, failure) = report;
-        Err(ApplyError::RolledBack { report: Box::new(report), step: failure.step, source: Box::new(failure.error) })
+        Err(ApplyError::RolledBack {
+            report: Box::new(report),
+            step: failure.step,
+            source: Box::new(failure.error),
+        })
     }
 
     /// Undoes everything.
-    fn go_back(&self, steps: &StepContext<'_>, journal: &Mutex<Journal>, failure: Failure) -> Result<(Report, Failure), ApplyError> {
+    fn go_back(
+        &self,
+        steps: &StepContext<'_>,
+        journal: &Mutex<Journal>,
+        failure: Failure,
+    ) -> Result<(Report, Failure), ApplyError> {
         match unwind::unwind(steps, journal, self.sink) {
             Ok(()) => {
                 let mut report = self.report(journal, Outcome::RolledBack);
@@ -248,7 +282,11 @@ impl Job<'_> {
             }
             Err(stuck) => {
                 let what = format!("step {} could not be undone: {}", stuck.step, stuck.error);
-                Err(self.halt(journal, &what, "mend what the message names, then apply the plan again: it goes on undoing"))
+                Err(self.halt(
+                    journal,
+                    &what,
+                    "mend what the message names, then apply the plan again: it goes on undoing",
+                ))
             }
         }
     }
@@ -283,6 +321,8 @@ impl Job<'_> {
     /// One line in the operations log; a log that cannot be written is a warning, since the restore is
     /// in the journal and in the index.
     fn log(&self, report: &Report, error: Option<&str>) -> Option<String> {
-        super::log::write(self.cx, self.plan, self.options.command, report, error).err().map(|error| error.to_string())
+        super::log::write(self.cx, self.plan, self.options.command, report, error)
+            .err()
+            .map(|error| error.to_string())
     }
 }

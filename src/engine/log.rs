@@ -8,7 +8,13 @@ use crate::plan::model::Plan;
 use crate::state::operations_log::{LogError, Operation, OperationResult, Status, contains};
 
 /// Appends the line, unless an interrupted process of this run has done so.
-pub fn write(cx: &Context, plan: &Plan, command: &str, report: &Report, error: Option<&str>) -> Result<(), LogError> {
+pub fn write(
+    cx: &Context,
+    plan: &Plan,
+    command: &str,
+    report: &Report,
+    error: Option<&str>,
+) -> Result<(), LogError> {
     let id = report.run.as_ref().map(ToString::to_string).unwrap_or_default();
     if report.outcome != Outcome::Halted && contains(&cx.root, &cx.config, &id)? {
         return Ok(());
@@ -32,7 +38,11 @@ pub fn write(cx: &Context, plan: &Plan, command: &str, report: &Report, error: O
             "failed" => Status::Error,
             _ => Status::Skipped,
         };
-        operation.step(step.id.as_str(), status, Some(step.detail.as_str()).filter(|detail| !detail.is_empty()));
+        operation.step(
+            step.id.as_str(),
+            status,
+            Some(step.detail.as_str()).filter(|detail| !detail.is_empty()),
+        );
     }
     let applied = report.outcome == Outcome::Applied;
     let status = match (applied, report.warnings.is_empty()) {

@@ -30,9 +30,10 @@ pub fn direction(cx: &StepContext<'_>, journal: &Mutex<Journal>) -> Result<Direc
     let Some(swap) = cx.plan.steps.iter().find(|step| step.kind() == StepKind::Swap) else {
         return Ok(Direction::Back);
     };
-    let unwinding = lock(journal).state().steps.iter().any(|record| {
-        matches!(record.state, StepState::Undoing | StepState::Undone | StepState::UndoFailed)
-    });
+    let unwinding =
+        lock(journal).state().steps.iter().any(|record| {
+            matches!(record.state, StepState::Undoing | StepState::Undone | StepState::UndoFailed)
+        });
     if unwinding || lock(journal).state().step(&swap.id).is_none() {
         return Ok(Direction::Back);
     }
@@ -54,4 +55,3 @@ pub fn relock(cx: &StepContext<'_>) -> Result<(), StepError> {
 pub fn undone(run: &RunId) -> String {
     format!("run {run} was interrupted before it changed the target; it was undone and the plan began anew")
 }
-

@@ -93,7 +93,13 @@ pub struct Report {
 }
 
 /// Builds a report from what the journal says.
-pub fn report(plan: &Plan, digest: PlanDigest, run: Option<&RunId>, state: &RunState, outcome: Outcome) -> Report {
+pub fn report(
+    plan: &Plan,
+    digest: PlanDigest,
+    run: Option<&RunId>,
+    state: &RunState,
+    outcome: Outcome,
+) -> Report {
     let millis = |from: jiff::Timestamp, to: Option<jiff::Timestamp>| {
         to.map_or(0, |to| u64::try_from(to.duration_since(from).as_millis()).unwrap_or_default())
     };
@@ -103,7 +109,9 @@ pub fn report(plan: &Plan, digest: PlanDigest, run: Option<&RunId>, state: &RunS
             None => "not_begun",
             Some(StepState::Done) => "done",
             Some(StepState::Undone) => "undone",
-            Some(StepState::Started | StepState::Failed | StepState::Undoing | StepState::UndoFailed) => "failed",
+            Some(StepState::Started | StepState::Failed | StepState::Undoing | StepState::UndoFailed) => {
+                "failed"
+            }
         };
         StepReport {
             id: step.id.clone(),
@@ -126,7 +134,9 @@ pub fn report(plan: &Plan, digest: PlanDigest, run: Option<&RunId>, state: &RunS
     });
     // A pre-backup that was made is kept when the rest is undone.
     let made = state.steps.iter().any(|record| {
-        record.kind == StepKind::PreBackup && matches!(record.state, StepState::Done | StepState::Undone) && !record.detail.is_empty()
+        record.kind == StepKind::PreBackup
+            && matches!(record.state, StepState::Done | StepState::Undone)
+            && !record.detail.is_empty()
     });
     Report {
         outcome,
@@ -139,7 +149,9 @@ pub fn report(plan: &Plan, digest: PlanDigest, run: Option<&RunId>, state: &RunS
         pre_backup: pre_backup.filter(|_| made),
         clients: plan.spec.clients,
         displaced: displaced.filter(|_| done(StepKind::Swap)),
-        duration_ms: state.started_at.map_or(0, |at| millis(at, Some(state.ended_at.unwrap_or_else(jiff::Timestamp::now)))),
+        duration_ms: state
+            .started_at
+            .map_or(0, |at| millis(at, Some(state.ended_at.unwrap_or_else(jiff::Timestamp::now)))),
         downtime_ms: None,
         steps: steps.collect(),
         warnings: state.steps.iter().flat_map(|record| record.warnings.clone()).collect(),

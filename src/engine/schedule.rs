@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Sender, channel};
 
 use super::event::{Event, Sink, now};
@@ -40,8 +39,10 @@ pub fn run(cx: &StepContext<'_>, journal: &Mutex<Journal>, sink: &Sink<'_>) -> R
     let result = std::thread::scope(|scope| {
         let (sender, receiver) = channel();
         let mut running = 0_usize;
-        let mut done: BTreeSet<&StepId> =
-            (0..plan.steps.len()).filter(|index| !open.contains(index)).map(|index| &plan.steps[index].id).collect();
+        let mut done: BTreeSet<&StepId> = (0..plan.steps.len())
+            .filter(|index| !open.contains(index))
+            .map(|index| &plan.steps[index].id)
+            .collect();
         let mut failure: Option<Failure> = None;
         loop {
             if failure.is_none() && cx.host.cancel.is_requested() && !recorded(plan, &done) {
@@ -75,7 +76,8 @@ pub fn run(cx: &StepContext<'_>, journal: &Mutex<Journal>, sink: &Sink<'_>) -> R
                 }
                 Err(error) => {
                     stop_siblings(cx);
-                    failure = Some(worse(failure, Failure { step: Some(plan.steps[index].id.clone()), error }));
+                    failure =
+                        Some(worse(failure, Failure { step: Some(plan.steps[index].id.clone()), error }));
                 }
             }
         }
@@ -90,7 +92,7 @@ fn recorded(plan: &Plan, done: &BTreeSet<&StepId>) -> bool {
 }
 
 fn stop_siblings(cx: &StepContext<'_>) {
-    cx.shared.abort.store(true, Ordering::Relaxed);
+    cx.stop.request();
     cx.shared.pass.disconnect();
 }
 
@@ -111,7 +113,9 @@ fn worse(first: Option<Failure>, second: Failure) -> Failure {
 
 /// `verify` and `extract` share one reading of the archive when both will run and neither waits for the other.
 fn connect_pass(cx: &StepContext<'_>, plan: &Plan, open: &BTreeSet<usize>) {
-    let find = |kind: StepKind| plan.steps.iter().position(|step| step.kind() == kind).filter(|index| open.contains(index));
+    let find = |kind: StepKind| {
+        plan.steps.iter().position(|step| step.kind() == kind).filter(|index| open.contains(index))
+    };
     if let (Some(verify), Some(extract)) = (find(StepKind::Verify), find(StepKind::Extract))
         && !graph::reaches(plan, verify, extract)
         && !graph::reaches(plan, extract, verify)
@@ -132,14 +136,20 @@ fn begin(
     drop(sender.send((index, result)));
 }
 
-fn one(cx: &StepContext<'_>, journal: &Mutex<Journal>, sink: &Sink<'_>, step: &Step) -> Result<(), StepError> {
+fn one(
+    cx: &StepContext<'_>,
+    journal: &Mutex<Journal>,
+    sink: &Sink<'_>,
+    step: &Step,
+) -> Result<(), StepError> {
     let kind = step.kind();
     let runner = runner(kind).ok_or(StepError::Unavailable { kind })?;
     lock(journal).append(state::Event::StepStarted(StepStarted { step: step.id.clone(), kind }))?;
     sink(&Event::StepStarted { at: now(), step: step.id.clone(), kind });
     match runner.run(cx, step) {
         Ok(Done { detail, warnings }) => {
-            let event = StepDone { step: step.id.clone(), detail: detail.clone(), warnings: warnings.clone() };
+            let event =
+                StepDone { step: step.id.clone(), detail: detail.clone(), warnings: warnings.clone() };
             lock(journal).append(state::Event::StepDone(event))?;
             sink(&Event::StepDone { at: now(), step: step.id.clone(), detail, warnings });
             Ok(())

@@ -42,7 +42,12 @@ pub fn unwind(cx: &StepContext<'_>, journal: &Mutex<Journal>, sink: &Sink<'_>) -
             Err(error) => {
                 let failed = StepFailed { step: id.clone(), code: error.code(), message: error.to_string() };
                 drop(lock(journal).append(state::Event::UndoFailed(failed)));
-                sink(&Event::StepFailed { at: now(), step: id.clone(), code: error.code(), message: error.to_string() });
+                sink(&Event::StepFailed {
+                    at: now(),
+                    step: id.clone(),
+                    code: error.code(),
+                    message: error.to_string(),
+                });
                 return Err(Stuck { step: id, error });
             }
         }

@@ -72,15 +72,24 @@ impl Found {
 
     fn identity(&mut self, planned: &Observed, now: &Observed) {
         if planned.machine.is_some() && planned.machine != now.machine {
-            self.add(Weight::Identity, "machine", "this is another machine than the one the plan was made on".into());
+            self.add(
+                Weight::Identity,
+                "machine",
+                "this is another machine than the one the plan was made on".into(),
+            );
         }
         if planned.instance.registry_entry != now.instance.registry_entry {
-            let message = "the instance's registry entry (name, domain, port, version or paths) has changed".into();
+            let message =
+                "the instance's registry entry (name, domain, port, version or paths) has changed".into();
             self.add(Weight::Identity, "registry-entry", message);
         }
         if planned.instance.data_directory != now.instance.data_directory {
             let (was, is) = (&planned.instance.data_directory, &now.instance.data_directory);
-            self.add(Weight::Identity, "data-directory", format!("the server's data directory was {was}, now it is {is}"));
+            self.add(
+                Weight::Identity,
+                "data-directory",
+                format!("the server's data directory was {was}, now it is {is}"),
+            );
         }
         if planned.backup.index_entry != now.backup.index_entry {
             self.add(Weight::Identity, "backup-entry", "the backup's entry in the index has changed".into());
@@ -97,7 +106,11 @@ impl Found {
         }
         if planned.file_system != now.file_system {
             let (was, is) = (&planned.file_system.r#type, &now.file_system.r#type);
-            self.add(Weight::Structure, "file-system", format!("the target's file system was {was}, now it is {is}"));
+            self.add(
+                Weight::Structure,
+                "file-system",
+                format!("the target's file system was {was}, now it is {is}"),
+            );
         }
     }
 
@@ -135,7 +148,8 @@ impl Found {
 
     fn budgets(&mut self, planned: &ObservedTarget, now: &ObservedTarget) {
         if planned.budgets_unreadable.is_some() != now.budgets_unreadable.is_some() {
-            let message = "the server's list of budgets could be read at one time and not at the other".into();
+            let message =
+                "the server's list of budgets could be read at one time and not at the other".into();
             self.add(Weight::Structure, "budgets-readable", message);
             return;
         }
@@ -147,7 +161,11 @@ impl Found {
                     self.add(Weight::Structure, "budget-group", message);
                 }
                 Some(is) if is.deleted != was.deleted => {
-                    self.add(Weight::Structure, "budget-deleted", format!("budget {} was deleted or undeleted", was.id));
+                    self.add(
+                        Weight::Structure,
+                        "budget-deleted",
+                        format!("budget {} was deleted or undeleted", was.id),
+                    );
                 }
                 Some(_) => {}
             }

@@ -19,3 +19,5 @@ pub mod schema;
 pub mod source;
 pub mod spec;
 pub mod step;
+#[doc(hidden)]
+pub mod testing;

@@ -52,7 +52,8 @@ pub fn redact(text: &str) -> String {
 }
 
 fn is_secret(key: &str) -> bool {
-    let plain: String = key.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
+    let plain: String =
+        key.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
     SECRET_WORDS.iter().any(|word| plain.contains(word)) || plain.ends_with("key")
 }
 
@@ -77,7 +78,8 @@ fn redact_value(value: &mut serde_json::Value) {
 
 fn redact_line(line: &str) -> String {
     let cut = line.rfind(['=', ':']).map(|_| line.find(['=', ':']).unwrap_or(line.len()));
-    let secret_word = line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-')).any(is_secret_word);
+    let secret_word =
+        line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-')).any(is_secret_word);
     match cut {
         Some(cut) if secret_word => format!("{}{} (kept secret)\n", &line[..cut], &line[cut..=cut]),
         None if secret_word => "(a line that is kept secret)\n".to_owned(),
@@ -87,7 +89,8 @@ fn redact_line(line: &str) -> String {
 
 /// In free text only names that end in a secret word count, or half of every unit would be hidden.
 fn is_secret_word(word: &str) -> bool {
-    let plain: String = word.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
+    let plain: String =
+        word.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
     SECRET_WORDS.iter().any(|secret| plain.ends_with(secret))
 }
 

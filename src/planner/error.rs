@@ -1,12 +1,12 @@
 //! Why there is no plan.
 
-use crate::archive::ArchiveError;
 use crate::host::fs::FsError;
 use crate::ids::{AbsPath, BackupId, InstanceName, Sha256};
 use crate::plan::canonical::CanonicalError;
 use crate::plan::step::NoSuchStep;
 use crate::state::backup_index::IndexError;
 use crate::store::StoreError;
+use crate::survey::archive::LookError;
 use crate::survey::observe::SurveyError;
 
 /// Why there is no plan.
@@ -24,10 +24,10 @@ pub enum PlanError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Store(#[from] StoreError),
-    /// The archive could not be read.
+    /// The archive could not be looked into.
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Archive(#[from] ArchiveError),
+    Look(#[from] LookError),
     /// A file operation failed.
     #[error(transparent)]
     #[diagnostic(code(abssctl::planner::io), help("make it readable for this user, or run as root"))]
@@ -48,7 +48,10 @@ pub enum PlanError {
     },
     /// The backup belongs to another instance.
     #[error("backup {backup} is of instance {owner}, not of {asked}")]
-    #[diagnostic(code(abssctl::planner::other_instance), help("leave out --instance, or choose a backup of {asked}: abssctl backup list --instance {asked}"))]
+    #[diagnostic(
+        code(abssctl::planner::other_instance),
+        help("leave out --instance, or choose a backup of {asked}: abssctl backup list --instance {asked}")
+    )]
     OtherInstance {
         /// The backup.
         backup: BackupId,
@@ -59,7 +62,10 @@ pub enum PlanError {
     },
     /// No backup fits.
     #[error("instance {instance} has no usable backup{when}")]
-    #[diagnostic(code(abssctl::planner::no_backup), help("see what there is: abssctl backup list --instance {instance}"))]
+    #[diagnostic(
+        code(abssctl::planner::no_backup),
+        help("see what there is: abssctl backup list --instance {instance}")
+    )]
     NoBackup {
         /// The instance.
         instance: InstanceName,
@@ -95,7 +101,10 @@ pub enum PlanError {
     },
     /// A time that is none.
     #[error("'{text}' is no time")]
-    #[diagnostic(code(abssctl::planner::time), help("write 2026-11-24T02:30:00Z, 2026-11-24T02:30:00+01:00 or 2026-11-24 (end of that day, UTC)"))]
+    #[diagnostic(
+        code(abssctl::planner::time),
+        help("write 2026-11-24T02:30:00Z, 2026-11-24T02:30:00+01:00 or 2026-11-24 (end of that day, UTC)")
+    )]
     Time {
         /// As given.
         text: String,

@@ -104,7 +104,10 @@ impl Looked<'_> {
     fn budgets(&self, metadata: &Metadata) -> Vec<BudgetPreview> {
         let by_id = |account: Option<&Account>| -> BTreeMap<String, Budget> {
             let budgets = account.into_iter().flat_map(|account| &account.budgets);
-            budgets.filter(|budget| !budget.deleted).map(|budget| (budget.id.clone(), budget.clone())).collect()
+            budgets
+                .filter(|budget| !budget.deleted)
+                .map(|budget| (budget.id.clone(), budget.clone()))
+                .collect()
         };
         let live = by_id(self.survey.target.account.as_ref());
         let backup = by_id(self.contents.account.as_ref());
@@ -120,7 +123,8 @@ impl Looked<'_> {
                     (None, _) => BudgetPresence::BackupOnly,
                 };
                 let newer = live.and_then(|live| self.newer(live, backup));
-                let resets = self.spec.clients == ClientPolicy::Reset && shown.group_id.is_some() && backup.is_some();
+                let resets =
+                    self.spec.clients == ClientPolicy::Reset && shown.group_id.is_some() && backup.is_some();
                 Some(BudgetPreview {
                     id: id.clone(),
                     name: shown.name.clone(),
@@ -144,7 +148,9 @@ impl Looked<'_> {
         let group = live.group_id.as_deref()?;
         let point = match backup {
             None => None,
-            Some(backup) if backup.group_id.as_deref() == Some(group) => self.contents.last_change.get(group)?.as_deref(),
+            Some(backup) if backup.group_id.as_deref() == Some(group) => {
+                self.contents.last_change.get(group)?.as_deref()
+            }
             Some(_) => return None,
         };
         let connection = target::open_group(self.dir?, self.data, group)?;
@@ -204,20 +210,34 @@ impl Looked<'_> {
 
     fn checks(&self) -> Vec<Check> {
         let mut checks = Vec::new();
-        let mut check = |id: &str, verdict, why: String| checks.push(Check { id: id.to_owned(), verdict, why });
+        let mut check =
+            |id: &str, verdict, why: String| checks.push(Check { id: id.to_owned(), verdict, why });
         let observed = &self.survey.observed;
         match self.contents.sha256 {
             Some(_) => check("archive", Verdict::Will, "size and SHA-256 are those of the index".into()),
-            None => check("archive", Verdict::NotChecked, "the size is that of the index; apply proves the SHA-256".into()),
+            None => check(
+                "archive",
+                Verdict::NotChecked,
+                "the size is that of the index; apply proves the SHA-256".into(),
+            ),
         }
         let gaps = self.gaps();
         match &gaps {
-            None => check("budgets-whole", Verdict::NotChecked, "the backup's list of budgets could not be read; apply checks it".into()),
+            None => check(
+                "budgets-whole",
+                Verdict::NotChecked,
+                "the backup's list of budgets could not be read; apply checks it".into(),
+            ),
             Some(gaps) if gaps.iter().any(whole::Gap::breaks) => {
-                let broken: Vec<String> = gaps.iter().filter(|gap| gap.breaks()).map(whole::Gap::describe).collect();
+                let broken: Vec<String> =
+                    gaps.iter().filter(|gap| gap.breaks()).map(whole::Gap::describe).collect();
                 check("budgets-whole", Verdict::WillNot, broken.join("; "));
             }
-            Some(_) => check("budgets-whole", Verdict::Will, "each budget of the backup has its blob and its group database".into()),
+            Some(_) => check(
+                "budgets-whole",
+                Verdict::Will,
+                "each budget of the backup has its blob and its group database".into(),
+            ),
         }
         check(
             "server-migrations",
@@ -229,18 +249,39 @@ impl Looked<'_> {
             None => check("machine", Verdict::NotChecked, "this machine has no machine id".into()),
         }
         let space = &observed.space;
-        check("space", space.verdict, format!("up to {} bytes beside the target, {} among the backups", space.staging_bytes, space.backup_bytes));
+        check(
+            "space",
+            space.verdict,
+            format!(
+                "up to {} bytes beside the target, {} among the backups",
+                space.staging_bytes, space.backup_bytes
+            ),
+        );
         let kind = &observed.file_system.r#type;
-        check("atomic-exchange", observed.file_system.atomic_exchange, match observed.file_system.atomic_exchange {
-            Verdict::Will => format!("{kind} exchanges two directories in one step"),
-            Verdict::WillNot => format!("{kind} cannot exchange two directories in one step"),
-            Verdict::NotChecked => format!("{kind} is tried when the plan is applied"),
-        });
+        check(
+            "atomic-exchange",
+            observed.file_system.atomic_exchange,
+            match observed.file_system.atomic_exchange {
+                Verdict::Will => format!("{kind} exchanges two directories in one step"),
+                Verdict::WillNot => format!("{kind} cannot exchange two directories in one step"),
+                Verdict::NotChecked => format!("{kind} is tried when the plan is applied"),
+            },
+        );
         let users = processes::users_of(&self.cx.root.host_path(&self.spec.target.directory), &[]);
         match users.files.first() {
-            Some(user) => check("target-in-use", Verdict::WillNot, format!("process {} ({}) has files open in the target", user.pid, user.command)),
-            None if users.complete => check("target-in-use", Verdict::Will, "no process has files open in the target".into()),
-            None => check("target-in-use", Verdict::NotChecked, "other users' processes are visible to root alone".into()),
+            Some(user) => check(
+                "target-in-use",
+                Verdict::WillNot,
+                format!("process {} ({}) has files open in the target", user.pid, user.command),
+            ),
+            None if users.complete => {
+                check("target-in-use", Verdict::Will, "no process has files open in the target".into())
+            }
+            None => check(
+                "target-in-use",
+                Verdict::NotChecked,
+                "other users' processes are visible to root alone".into(),
+            ),
         }
         if !machine::is_root() {
             check("ownership", Verdict::NotChecked, "only root can give files to other users".into());
@@ -256,7 +297,8 @@ impl Looked<'_> {
 
     fn warnings(&self, budgets: &[BudgetPreview]) -> Vec<Warning> {
         let mut warnings = Vec::new();
-        let mut warn = |code: &str, message: String| warnings.push(Warning { code: code.to_owned(), message });
+        let mut warn =
+            |code: &str, message: String| warnings.push(Warning { code: code.to_owned(), message });
         let newer: u64 = budgets
             .iter()
             .filter(|budget| budget.presence == BudgetPresence::Both)
@@ -264,30 +306,55 @@ impl Looked<'_> {
             .sum();
         if newer > 0 && self.spec.target.live {
             match self.spec.clients {
-                ClientPolicy::Merge => warn("clients-merge", format!(
-                    "clients: merge — clients send newer changes back at their next sync ({newer} on the server now): they undo this restore, budget by budget. 'clients: reset' stops that"
-                )),
-                ClientPolicy::Reset => warn("clients-reset", format!(
-                    "clients: reset — {newer} newer changes are replaced; every client is told to download the restored budget"
-                )),
+                ClientPolicy::Merge => warn(
+                    "clients-merge",
+                    format!(
+                        "clients: merge — clients send newer changes back at their next sync ({newer} on the server now): they undo this restore, budget by budget. 'clients: reset' stops that"
+                    ),
+                ),
+                ClientPolicy::Reset => warn(
+                    "clients-reset",
+                    format!(
+                        "clients: reset — {newer} newer changes are replaced; every client is told to download the restored budget"
+                    ),
+                ),
             }
         }
         for budget in budgets.iter().filter(|budget| budget.presence == BudgetPresence::LiveOnly) {
             let name = budget.name.as_deref().unwrap_or(&budget.id);
             let count = budget.changes_newer.map_or_else(String::new, |count| format!(" ({count} changes)"));
-            warn("budget-gone", format!("budget '{name}'{count} is not in the backup and is gone after the restore"));
+            warn(
+                "budget-gone",
+                format!("budget '{name}'{count} is not in the backup and is gone after the restore"),
+            );
         }
         if let Some(why) = &self.survey.observed.target.budgets_unreadable {
             warn("live-unreadable", format!("what would be lost could not be counted: {why}"));
         }
-        if self.contents.account.as_ref().is_some_and(|account| account.sessions() > 0) && self.spec.sessions == SessionPolicy::Keep {
-            warn("sessions-return", "logins of the time of the backup are valid again; 'sessions: revoke' ends them".into());
+        if self.contents.account.as_ref().is_some_and(|account| account.sessions() > 0)
+            && self.spec.sessions == SessionPolicy::Keep
+        {
+            warn(
+                "sessions-return",
+                "logins of the time of the backup are valid again; 'sessions: revoke' ends them".into(),
+            );
         }
-        if self.spec.pre_backup.mode == PreBackupMode::None && self.survey.observed.target.presence == Presence::Content {
-            warn("no-pre-backup", format!("nothing is backed up first: the displaced directory, kept for {}, is the only way back", self.spec.retain));
+        if self.spec.pre_backup.mode == PreBackupMode::None
+            && self.survey.observed.target.presence == Presence::Content
+        {
+            warn(
+                "no-pre-backup",
+                format!(
+                    "nothing is backed up first: the displaced directory, kept for {}, is the only way back",
+                    self.spec.retain
+                ),
+            );
         }
         if self.spec.drift == DriftPolicy::Ignore {
-            warn("drift-ignore", "drift: ignore — the plan is applied whatever the target holds by then".into());
+            warn(
+                "drift-ignore",
+                "drift: ignore — the plan is applied whatever the target holds by then".into(),
+            );
         }
         warnings
     }

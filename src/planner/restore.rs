@@ -1,6 +1,8 @@
 //! Assembles a restore plan: the wish, what the machine looks like, what would change, the steps.
 //! Reads only: not one file is opened for writing.
 
+use std::path::Path;
+
 use jiff::SignedDuration;
 
 use super::error::PlanError;
@@ -43,7 +45,8 @@ pub fn refresh(cx: &Context, old: &Plan, expires: Option<&DurationText>) -> Resu
     wish::usable(entry)?;
     let contents = look_into(cx, entry)?;
     let spec = Spec { source: wish::source(entry)?, ..old.spec.clone() };
-    let metadata = metadata(cx, old.metadata.reason.clone(), expires.unwrap_or(&cx.config.restore.plan_expires));
+    let metadata =
+        metadata(cx, old.metadata.reason.clone(), expires.unwrap_or(&cx.config.restore.plan_expires));
     assemble(cx, metadata, spec, entry, &contents)
 }
 
@@ -74,7 +77,8 @@ fn created_by(actor: &Actor) -> CreatedBy {
 fn look_into(cx: &Context, entry: &BackupEntry) -> Result<ArchiveSurvey, PlanError> {
     let source = wish::source(entry)?;
     store::inspect(&cx.root, &cx.config, &entry.path, entry.size_bytes, entry.sha256)?;
-    let contents = archive::look(cx, &source)?;
+    let (_, instance) = observe::instance(cx, &entry.instance)?;
+    let contents = archive::look(cx, &source, Path::new(&instance.data_directory))?;
     match contents.sha256 {
         Some(found) if found != entry.sha256 => {
             Err(PlanError::Checksum { path: entry.path.clone(), found, recorded: entry.sha256 })

@@ -10,8 +10,9 @@ use crate::duration::DurationText;
 use crate::ids::{AbsPath, BackupId, InstanceName};
 use crate::plan::model::Time;
 use crate::plan::spec::{
-    AssetScope, ClientPolicy, CompressionName, DriftPolicy, Health, OnFailure, Ownership, OwnershipSource, PreBackup,
-    PreBackupMode, ReplayPolicy, RestartPolicy, Service, SessionPolicy, Source, SourceScope, Spec, Target,
+    AssetScope, ClientPolicy, CompressionName, DriftPolicy, Health, OnFailure, Ownership, OwnershipSource,
+    PreBackup, PreBackupMode, ReplayPolicy, RestartPolicy, Service, SessionPolicy, Source, SourceScope, Spec,
+    Target,
 };
 use crate::state::backup_index::{BackupEntry, BackupIndex};
 use crate::state::restore_config::{
@@ -73,7 +74,7 @@ pub fn parse_time(text: &str) -> Result<Timestamp, PlanError> {
     }
     let day: jiff::civil::Date = text.parse().map_err(|_| wrong())?;
     let next = day.tomorrow().map_err(|_| wrong())?;
-    let zoned = next.to_zoned(jiff::tz::TimeZone::UTC).map_err(|_| wrong())?;
+    let zoned = next.to_zoned_datetime(jiff::tz::TimeZone::UTC).map_err(|_| wrong())?;
     Ok(zoned.timestamp() - jiff::SignedDuration::from_secs(1))
 }
 
@@ -192,8 +193,8 @@ pub fn spec(cx: &Context, wish: &Wish, entry: &BackupEntry, manifest: bool) -> R
 /// the service out: owners come from the live tree then, and for new paths from its directory, else
 /// from the service user.
 fn ownership(cx: &Context, target: &AbsPath, manifest: bool) -> Result<Ownership, PlanError> {
-    use cap_std::fs::MetadataExt as _;
     use crate::host::fs::IoContext as _;
+    use cap_std::fs::MetadataExt as _;
     let (_, dir) = observe::open_target(cx, target)?;
     let own = match &dir {
         Some(dir) => {

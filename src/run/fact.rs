@@ -23,19 +23,19 @@ pub struct FileId {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub enum Fact {
     /// The private directory that this run unpacks into.
-    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    #[serde(rename_all = "camelCase")]
     Staging {
         /// Inside the root.
         directory: AbsPath,
     },
     /// The id that the pre-backup will have.
-    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    #[serde(rename_all = "camelCase")]
     PreBackup {
         /// Its id in the index.
         id: BackupId,
     },
     /// What the record step is about to write into the registry, and what stood there.
-    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    #[serde(rename_all = "camelCase")]
     Record {
         /// The time that is written.
         at: Timestamp,
@@ -44,7 +44,7 @@ pub enum Fact {
         former: Option<LastRestore>,
     },
     /// What the swap is about to exchange.
-    #[serde(rename_all = "camelCase", deny_unknown_fields)]
+    #[serde(rename_all = "camelCase")]
     Swap {
         /// The unpacked tree.
         staged: FileId,

@@ -31,7 +31,9 @@ pub enum JournalError {
     #[error("journal: {0}")]
     #[diagnostic(
         code(abssctl::run::journal_io),
-        help("nothing further was changed; make the state directory writable and run the same command again")
+        help(
+            "nothing further was changed; make the state directory writable and run the same command again"
+        )
     )]
     Fs(#[from] FsError),
     /// A line is not a record, or the chain of digests is broken.
@@ -158,7 +160,8 @@ impl Journal {
         let mut state = self.state.clone();
         state.apply(&event, at).map_err(illegal)?;
         let record = Record { seq: self.next, at, prev: self.prev, event };
-        let mut text = serde_json::to_vec(&record).map_err(std::io::Error::other).context("write", &self.path)?;
+        let mut text =
+            serde_json::to_vec(&record).map_err(std::io::Error::other).context("write", &self.path)?;
         self.prev = Sha256::of(&text);
         text.push(b'\n');
         self.file.write_all(&text).context("write", &self.path)?;

@@ -4,10 +4,10 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::fact::Fact;
 use crate::host::machine::Actor;
 use crate::ids::{AbsPath, BackupId, InstanceName, PlanDigest, PlanId, StepId};
 use crate::plan::step::StepKind;
-use super::fact::Fact;
 
 /// What a journal records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -246,7 +246,10 @@ fn next_step(state: Option<StepState>, event: Move) -> Option<StepState> {
         | (None | Some(S::Done | S::Failed | S::Undoing | S::Undone | S::UndoFailed), M::Done | M::Fail)
         | (Some(S::Done | S::Undoing | S::Undone | S::UndoFailed), M::Start)
         | (None | Some(S::Undone), M::Undo)
-        | (None | Some(S::Started | S::Done | S::Failed | S::Undone | S::UndoFailed), M::Undone | M::UndoFail) => None,
+        | (
+            None | Some(S::Started | S::Done | S::Failed | S::Undone | S::UndoFailed),
+            M::Undone | M::UndoFail,
+        ) => None,
     }
 }
 
@@ -264,7 +267,9 @@ fn next_phase(phase: Phase, event: &Event) -> Option<Phase> {
         (P::Forward | P::Back, Event::UndoStarted(_)) => Some(P::Back),
         (P::Back, Event::UndoDone(_) | Event::UndoFailed(_)) => Some(P::Back),
         (P::Forward | P::Back, Event::RunEnded(RunEnded { outcome: Outcome::Halted })) => Some(P::Halted),
-        (P::Forward, Event::RunEnded(RunEnded { outcome: Outcome::Applied })) => Some(P::Ended(Outcome::Applied)),
+        (P::Forward, Event::RunEnded(RunEnded { outcome: Outcome::Applied })) => {
+            Some(P::Ended(Outcome::Applied))
+        }
         // A run whose first step failed has nothing to undo.
         (P::Forward | P::Back, Event::RunEnded(RunEnded { outcome: Outcome::RolledBack })) => {
             Some(P::Ended(Outcome::RolledBack))

@@ -379,7 +379,11 @@ impl BackupIndex {
 
     /// Whether a run's restore is recorded.
     pub fn has_restore(&self, id: &BackupId, run: &RunId) -> bool {
-        let restores = self.entries.iter().find(|entry| entry.id == *id).and_then(|entry| entry.raw["restores"].as_array());
+        let restores = self
+            .entries
+            .iter()
+            .find(|entry| entry.id == *id)
+            .and_then(|entry| entry.raw["restores"].as_array());
         restores.is_some_and(|restores| restores.iter().any(|restore| restore["run"] == run.as_str()))
     }
 

@@ -132,7 +132,7 @@ pub struct RestoreNote {
 }
 
 /// The former values of the fields that a [`RestoreNote`] replaces; a run keeps them in its journal.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LastRestore(Map<String, Value>);
 

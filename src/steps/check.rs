@@ -56,7 +56,9 @@ fn try_exchange(cx: &StepContext<'_>) -> Result<(), StepError> {
         StepError::Check(vec![Problem {
             code: "no-exchange",
             class: Class::Environment,
-            message: format!("the file system of {target} cannot exchange two directories in one step: {error}"),
+            message: format!(
+                "the file system of {target} cannot exchange two directories in one step: {error}"
+            ),
             help: "move the instance to ext4, xfs, btrfs or another local file system".into(),
         }])
     })

@@ -17,7 +17,10 @@ impl StepRunner for Cleanup {
         let directory = staging::staging(target, cx.run)?;
         let mut done = Done::new("staging is removed");
         if let Err(error) = staging::remove(cx.host, &directory) {
-            done = Done { detail: "staging is left".into(), warnings: vec![format!("{directory} could not be removed: {error}")] };
+            done = Done {
+                detail: "staging is left".into(),
+                warnings: vec![format!("{directory} could not be removed: {error}")],
+            };
         }
         Ok(done)
     }

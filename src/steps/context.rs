@@ -1,12 +1,12 @@
 //! What a step is given, and what it gives back.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::error::StepError;
 use super::pass::Pass;
-use crate::archive::reader::Extracted;
+use crate::archive::Extracted;
 use crate::context::Context;
+use crate::host::cancel::Cancel;
 use crate::host::lock::LockGuard;
 use crate::ids::{BackupId, PlanDigest, RunId, StepId};
 use crate::plan::model::Plan;
@@ -83,12 +83,14 @@ pub struct StepContext<'a> {
     pub progress: &'a Progress<'a>,
     /// Told while a lock is waited for.
     pub waiting: &'a (dyn Fn(&str) + Sync),
+    /// Requested when a signal came or another step failed.
+    pub stop: Cancel,
     /// What steps of this process hand to later ones.
     pub shared: Shared,
 }
 
 /// What steps of this process hand to later ones; empty in a process that resumes a run.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Shared {
     /// The locks, held until the run is over.
     pub locks: Mutex<Option<LockGuard>>,
@@ -96,10 +98,6 @@ pub struct Shared {
     pub pass: Pass,
     /// What was unpacked.
     pub extracted: Mutex<Option<Extracted>>,
-    /// A sibling failed: stop soon.
-    pub abort: AtomicBool,
-    /// Whether any effect on the live tree has happened: from then on a signal waits for a safe point.
-    pub warnings: Mutex<Vec<String>>,
 }
 
 impl std::fmt::Debug for StepContext<'_> {
@@ -132,10 +130,10 @@ impl StepContext<'_> {
     /// An error once a signal came or a sibling failed: for the loops of steps that can still be undone
     /// without a trace.
     pub fn check_cancelled(&self) -> Result<(), StepError> {
-        if self.shared.abort.load(Ordering::Relaxed) {
-            return Err(StepError::Aborted);
+        if self.host.cancel.is_requested() {
+            return Err(StepError::Cancelled);
         }
-        if self.host.cancel.is_requested() { Err(StepError::Cancelled) } else { Ok(()) }
+        if self.stop.is_requested() { Err(StepError::Aborted) } else { Ok(()) }
     }
 }
 

@@ -88,7 +88,9 @@ pub enum StepError {
     #[error("pre-backup: {0}")]
     #[diagnostic(
         code(abssctl::step::pre_backup),
-        help("mend what the message names; or, where the live data cannot be read any more, plan with --no-pre-backup: the displaced directory keeps it")
+        help(
+            "mend what the message names; or, where the live data cannot be read any more, plan with --no-pre-backup: the displaced directory keeps it"
+        )
     )]
     Backup(#[from] BackupError),
     /// A program works in the target.
@@ -104,7 +106,10 @@ pub enum StepError {
     },
     /// The disk is in a state that this run did not make.
     #[error("{what}")]
-    #[diagnostic(code(abssctl::step::unknown_state), help("nothing was deleted; look at both directories before anything else"))]
+    #[diagnostic(
+        code(abssctl::step::unknown_state),
+        help("nothing was deleted; look at both directories before anything else")
+    )]
     UnknownState {
         /// What stands where.
         what: String,
@@ -145,11 +150,6 @@ pub enum StepError {
 impl StepError {
     /// Its stable code.
     pub fn code(&self) -> String {
-        use miette::Diagnostic as _;
-        self.code_text()
-    }
-
-    fn code_text(&self) -> String {
         miette::Diagnostic::code(self).map_or_else(|| "abssctl::step".to_owned(), |code| code.to_string())
     }
 }

@@ -12,15 +12,16 @@ use sha2::Digest as _;
 use super::context::{Done, Probe, StepContext, StepRunner, lock};
 use super::error::StepError;
 use super::staging;
-use crate::archive::reader::{self, Algorithm, ExtractOptions, Limits, Owners};
+use crate::archive::{self, Algorithm, ArchiveError, ExtractOptions, Extracted, Limits, Owners};
+use crate::host::cancel::Cancel;
 use crate::host::fs::{self, IoContext as _};
 use crate::host::sqlite;
-use crate::ids::Sha256;
-use crate::plan::spec::{CompressionName, Ownership, OwnershipSource};
+use crate::ids::{BackupId, Sha256};
+use crate::plan::spec::{Ownership, OwnershipSource};
 use crate::plan::step::Step;
 use crate::run::fact::Fact;
 use crate::store;
-use crate::survey::{observe, tree};
+use crate::survey::{archive as survey_archive, observe, tree};
 
 /// The code of `extract`.
 #[derive(Debug)]
@@ -46,14 +47,14 @@ impl StepRunner for Extract {
         let backup = &cx.plan.observed.backup;
         let limits = Limits { bytes: backup.unpacked_bytes, entries: backup.entries };
         let options = ExtractOptions { limits, owners };
-        let (id, algorithm) = (&cx.plan.spec.source.backup_id, algorithm(cx.plan.spec.source.algorithm));
+        let (id, algorithm) =
+            (&cx.plan.spec.source.backup_id, survey_archive::algorithm(cx.plan.spec.source.algorithm));
         let progress = |bytes: u64| (cx.progress)(&step.id, bytes);
-        let stop = || cx.check_cancelled().is_err();
         let extracted = match source {
-            Some(source) => reader::extract(source, algorithm, id, &dir, &options, &stop, &progress),
+            Some(source) => unpack(source, algorithm, id, &dir, &options, &cx.stop, &progress),
             None => {
                 let mut hashed = Hashed::open(cx)?;
-                let extracted = reader::extract(&mut hashed, algorithm, id, &dir, &options, &stop, &progress);
+                let extracted = unpack(&mut hashed, algorithm, id, &dir, &options, &cx.stop, &progress);
                 // A wrong digest explains a damaged archive better than the decoder's words.
                 hashed.prove(cx)?;
                 extracted
@@ -87,13 +88,16 @@ impl StepRunner for Extract {
     }
 }
 
-/// The archive's own type for a plan's compression.
-pub fn algorithm(name: CompressionName) -> Algorithm {
-    match name {
-        CompressionName::Zstd => Algorithm::Zstd,
-        CompressionName::Gzip => Algorithm::Gzip,
-        CompressionName::None => Algorithm::None,
-    }
+fn unpack(
+    source: impl Read,
+    algorithm: Algorithm,
+    id: &BackupId,
+    dir: &cap_std::fs::Dir,
+    options: &ExtractOptions<'_>,
+    stop: &Cancel,
+    progress: &dyn Fn(u64),
+) -> Result<Extracted, ArchiveError> {
+    archive::extract(archive::decoder(algorithm, source)?, id, dir, options, stop, progress)
 }
 
 /// Owners of the live tree by path, where the plan takes them from there.
@@ -129,7 +133,7 @@ fn owner_of(ownership: &Ownership, live: &BTreeMap<PathBuf, (u32, u32)>, path: &
 }
 
 /// Lets SQLite roll back or finish what a database's companions hold, so that what is put in place is sound.
-fn settle_databases(dir: &cap_std::fs::Dir, extracted: &reader::Extracted) -> Result<usize, StepError> {
+fn settle_databases(dir: &cap_std::fs::Dir, extracted: &Extracted) -> Result<usize, StepError> {
     let mut settled = 0;
     for entry in &extracted.entries {
         let text = entry.path.as_os_str().to_os_string();
@@ -160,7 +164,8 @@ impl Hashed {
     /// Reads what the decoder left and compares the digest of it all.
     fn prove(mut self, cx: &StepContext<'_>) -> Result<(), StepError> {
         let source = &cx.plan.spec.source;
-        std::io::copy(&mut self, &mut std::io::sink()).context("read", cx.host.root.host_path(&source.path))?;
+        std::io::copy(&mut self, &mut std::io::sink())
+            .context("read", cx.host.root.host_path(&source.path))?;
         let found = Sha256::from_bytes(self.hasher.finalize().into());
         if found == source.sha256 {
             return Ok(());

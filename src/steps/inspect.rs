@@ -12,7 +12,7 @@ use super::error::StepError;
 use super::extract::DATA;
 use super::staging;
 use crate::actual::{account, layout, messages, whole};
-use crate::archive::reader::{EntryKind, Extracted};
+use crate::archive::{EntryKind, Extracted};
 use crate::host::fs::IoContext as _;
 use crate::host::sqlite;
 use crate::plan::step::Step;
@@ -32,7 +32,9 @@ impl StepRunner for Inspect {
         if let Some(manifest) = &extracted.manifest {
             manifest.verify(extracted)?;
         } else if cx.plan.observed.backup.manifest {
-            return Err(StepError::Unsound { why: "the archive had a manifest when the plan was made, and has none now".into() });
+            return Err(StepError::Unsound {
+                why: "the archive had a manifest when the plan was made, and has none now".into(),
+            });
         }
         let path = cx.host.root.host_path(&directory);
         let databases = check_databases(cx, &dir, extracted, &path)?;
@@ -52,7 +54,12 @@ impl StepRunner for Inspect {
 }
 
 /// Every file that says it is a database is one, sound all through.
-fn check_databases(cx: &StepContext<'_>, dir: &Dir, extracted: &Extracted, path: &Path) -> Result<usize, StepError> {
+fn check_databases(
+    cx: &StepContext<'_>,
+    dir: &Dir,
+    extracted: &Extracted,
+    path: &Path,
+) -> Result<usize, StepError> {
     let mut count = 0;
     for entry in extracted.entries.iter().filter(|entry| entry.kind == EntryKind::File) {
         cx.check_cancelled()?;
@@ -66,7 +73,9 @@ fn check_databases(cx: &StepContext<'_>, dir: &Dir, extracted: &Extracted, path:
         let named = entry.path.extension().is_some_and(|end| end == "sqlite");
         if !sqlite::looks_like_sqlite(&header) {
             if named && entry.size > 0 {
-                return Err(StepError::Unsound { why: format!("{} is not a SQLite database", entry.path.display()) });
+                return Err(StepError::Unsound {
+                    why: format!("{} is not a SQLite database", entry.path.display()),
+                });
             }
             continue;
         }
@@ -114,7 +123,8 @@ fn check_group(dir: &Dir, path: &Path) -> Result<(), StepError> {
     for table in messages::REQUIRED_TABLES {
         let query = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?1";
         let found = connection.query_row(query, [table], |row| row.get::<_, i64>(0));
-        let found = found.map_err(|error| StepError::Unsound { why: format!("{}: {error}", path.display()) })?;
+        let found =
+            found.map_err(|error| StepError::Unsound { why: format!("{}: {error}", path.display()) })?;
         if found != 1 {
             return Err(StepError::Unsound { why: format!("{} has no table '{table}'", path.display()) });
         }

@@ -54,7 +54,12 @@ impl Pass {
 
     /// The end that `extract` reads from; `None` when it reads on its own.
     pub fn source(&self) -> Option<Source> {
-        lock(&self.receiver).take().map(|receiver| Source { receiver, block: Arc::from([]), at: 0, proven: false })
+        lock(&self.receiver).take().map(|receiver| Source {
+            receiver,
+            block: Arc::from([]),
+            at: 0,
+            proven: false,
+        })
     }
 }
 

@@ -15,7 +15,9 @@ pub struct PreBackup;
 
 impl StepRunner for PreBackup {
     fn run(&self, cx: &StepContext<'_>, step: &Step) -> Result<Done, StepError> {
-        let Action::PreBackup(with) = &step.action else { return Err(StepError::Unavailable { kind: step.kind() }) };
+        let Action::PreBackup(with) = &step.action else {
+            return Err(StepError::Unavailable { kind: step.kind() });
+        };
         let id = backup::new_id(&cx.plan.spec.instance);
         cx.note(step, Fact::PreBackup { id: id.clone() })?;
         let message = with.message.clone().unwrap_or_else(|| {

@@ -18,7 +18,9 @@ pub struct Prepare;
 
 impl StepRunner for Prepare {
     fn run(&self, cx: &StepContext<'_>, step: &Step) -> Result<Done, StepError> {
-        let Action::Prepare(with) = &step.action else { return Err(StepError::Unavailable { kind: step.kind() }) };
+        let Action::Prepare(with) = &step.action else {
+            return Err(StepError::Unavailable { kind: step.kind() });
+        };
         if with.clients == ClientPolicy::Merge && with.sessions == SessionPolicy::Keep {
             return Ok(Done::new("nothing to change"));
         }

@@ -8,12 +8,11 @@ use super::error::StepError;
 use crate::context::Context;
 use crate::host::fs::{self, FsError, IoContext as _};
 use crate::ids::{AbsPath, RunId};
-use crate::survey::tree::PRIVATE;
 
 /// Below which all private directories lie, beside a target.
 pub fn base(target: &AbsPath) -> Result<AbsPath, StepError> {
     let parent = target.parent().unwrap_or_else(|| target.clone());
-    join(&parent, PRIVATE)
+    join(&parent, fs::PRIVATE)
 }
 
 /// Where a run unpacks.
@@ -53,7 +52,7 @@ pub fn remove(cx: &Context, directory: &AbsPath) -> Result<(), StepError> {
 pub fn prune_empty(cx: &Context, directory: &AbsPath) -> Result<(), StepError> {
     let mut inside = directory.clone();
     while let (Some(parent_path), Some(name)) = (inside.parent(), inside.file_name().map(str::to_owned)) {
-        let ours = name == PRIVATE || parent_path.file_name() == Some(PRIVATE);
+        let ours = name == fs::PRIVATE || parent_path.file_name() == Some(fs::PRIVATE);
         let Some(parent) = cx.root.dir_optional(&parent_path)?.filter(|_| ours) else { return Ok(()) };
         if !fs::remove_dir_if_empty(&parent, &name).context("remove", cx.root.host_path(&inside))? {
             return Ok(());

@@ -108,10 +108,12 @@ fn note(cx: &StepContext<'_>, step: &Step) -> Result<Noted, StepError> {
     let target = &cx.plan.spec.target.directory;
     let staged_at = staging::join(&staging::staging(target, cx.run)?, DATA)?;
     let displaced_at = staging::displaced(target, cx.run)?;
-    let staged = file_id(&cx.host.root.dir(&staged_at)?).context("look at", cx.host.root.host_path(&staged_at))?;
+    let staged =
+        file_id(&cx.host.root.dir(&staged_at)?).context("look at", cx.host.root.host_path(&staged_at))?;
     let (_, live) = observe::open_target(cx.host, target)?;
     let live = live.as_ref().map(file_id).transpose().context("look at", cx.host.root.host_path(target))?;
-    let planned = matches!(&step.action, crate::plan::step::Action::Swap(with) if with.method == SwapMethod::Exchange);
+    let planned =
+        matches!(&step.action, crate::plan::step::Action::Swap(with) if with.method == SwapMethod::Exchange);
     if planned != live.is_some() {
         let what = format!("{target} appeared or disappeared since it was checked");
         return Err(StepError::Changed { what });
@@ -134,18 +136,25 @@ fn place(cx: &StepContext<'_>, noted: &Noted) -> Result<Place, StepError> {
         Ok(dir.as_ref().map(file_id).transpose().context("look at", cx.host.root.host_path(inside))?)
     };
     let (in_place, staged, displaced) = (at(target)?, at(&noted.staged_at)?, at(&noted.displaced_at)?);
-    Ok(if in_place == noted.live && displaced.is_none() && (staged.is_none() || staged == Some(noted.staged)) {
-        Place::Before
-    } else if in_place == Some(noted.staged) && noted.live.is_some() && staged == noted.live && displaced.is_none() {
-        Place::Exchanged
-    } else if in_place == Some(noted.staged) && staged.is_none() && displaced == noted.live {
-        Place::After
-    } else {
-        Place::Unknown(format!(
-            "{target}, {} and {} hold other directories than run {} put there",
-            noted.staged_at, noted.displaced_at, cx.run
-        ))
-    })
+    Ok(
+        if in_place == noted.live && displaced.is_none() && (staged.is_none() || staged == Some(noted.staged))
+        {
+            Place::Before
+        } else if in_place == Some(noted.staged)
+            && noted.live.is_some()
+            && staged == noted.live
+            && displaced.is_none()
+        {
+            Place::Exchanged
+        } else if in_place == Some(noted.staged) && staged.is_none() && displaced == noted.live {
+            Place::After
+        } else {
+            Place::Unknown(format!(
+                "{target}, {} and {} hold other directories than run {} put there",
+                noted.staged_at, noted.displaced_at, cx.run
+            ))
+        },
+    )
 }
 
 /// The last look before the exchange: whoever has files open would go on writing into the old tree.
@@ -208,10 +217,14 @@ fn put_back(cx: &StepContext<'_>, noted: &Noted) -> Result<(), StepError> {
 pub(super) fn prove(cx: &StepContext<'_>) -> Result<(), StepError> {
     let target = &cx.plan.spec.target.directory;
     let unproven = |what: String| StepError::UnknownState { what };
-    let Some(noted) = noted(cx) else { return Err(unproven(format!("run {} has not replaced {target}", cx.run))) };
+    let Some(noted) = noted(cx) else {
+        return Err(unproven(format!("run {} has not replaced {target}", cx.run)));
+    };
     match place(cx, &noted)? {
         Place::After => Ok(()),
-        Place::Before | Place::Exchanged => Err(unproven(format!("{target} is not the tree that run {} unpacked", cx.run))),
+        Place::Before | Place::Exchanged => {
+            Err(unproven(format!("{target} is not the tree that run {} unpacked", cx.run)))
+        }
         Place::Unknown(what) => Err(unproven(what)),
     }
 }

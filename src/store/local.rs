@@ -83,7 +83,10 @@ pub enum StoreError {
     },
     /// The archive has another size than its index entry says.
     #[error("archive {} has {found} bytes, its index entry says {recorded}", .path.display())]
-    #[diagnostic(code(abssctl::store::size), help("the file is cut off or was replaced; choose another backup: abssctl backup list"))]
+    #[diagnostic(
+        code(abssctl::store::size),
+        help("the file is cut off or was replaced; choose another backup: abssctl backup list")
+    )]
     Size {
         /// The archive.
         path: PathBuf,
@@ -96,7 +99,9 @@ pub enum StoreError {
     #[error("the sidecar of {} says SHA-256 {sidecar}, the index says {recorded}", .path.display())]
     #[diagnostic(
         code(abssctl::store::sidecar_differs),
-        help("run sha256sum on the archive: whichever of the two agrees with it is right; choose another backup otherwise: abssctl backup list")
+        help(
+            "run sha256sum on the archive: whichever of the two agrees with it is right; choose another backup otherwise: abssctl backup list"
+        )
     )]
     SidecarDiffers {
         /// The archive.

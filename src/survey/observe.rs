@@ -51,7 +51,9 @@ pub enum SurveyError {
     #[error("the data directory {data} of instance {instance} is not below its directory {root}")]
     #[diagnostic(
         code(abssctl::survey::data_outside),
-        help("mend 'paths' of the instance in instances.yml: a restore replaces the instance's directory as a whole")
+        help(
+            "mend 'paths' of the instance in instances.yml: a restore replaces the instance's directory as a whole"
+        )
     )]
     DataOutside {
         /// The instance.
@@ -106,11 +108,13 @@ pub fn observe(cx: &Context, spec: &Spec, backup: ObservedBackup) -> Result<Surv
     let path = cx.root.host_path(&spec.target.directory);
     let data = Path::new(&observed_instance.data_directory);
     let target = target::look(dir.as_ref(), data).context("look at", &path)?;
-    let file_system = fs::file_system(dir.as_ref().unwrap_or(&parent)).context("look at the file system of", &path)?;
+    let file_system =
+        fs::file_system(dir.as_ref().unwrap_or(&parent)).context("look at the file system of", &path)?;
     let backup_directory = cx.config.backups.root.clone();
     let backup_free = backup_free(cx, &backup_directory)?;
     let staging_bytes = backup.unpacked_bytes;
-    let makes_backup = spec.pre_backup.mode != PreBackupMode::None && target.observed.presence == Presence::Content;
+    let makes_backup =
+        spec.pre_backup.mode != PreBackupMode::None && target.observed.presence == Presence::Content;
     // A backup is at most as large as what it holds, and SQLite files are copied once on the way.
     let backup_bytes = if makes_backup { target.bytes.saturating_mul(2) } else { 0 };
     let fits = staging_bytes <= file_system.free_bytes && backup_bytes <= backup_free;
@@ -145,7 +149,8 @@ fn backup_free(cx: &Context, directory: &AbsPath) -> Result<u64, SurveyError> {
     let mut inside = directory.clone();
     loop {
         if let Some(dir) = cx.root.dir_optional(&inside)? {
-            let found = fs::file_system(&dir).context("look at the file system of", cx.root.host_path(&inside))?;
+            let found =
+                fs::file_system(&dir).context("look at the file system of", cx.root.host_path(&inside))?;
             return Ok(found.free_bytes);
         }
         match inside.parent() {
@@ -157,7 +162,8 @@ fn backup_free(cx: &Context, directory: &AbsPath) -> Result<u64, SurveyError> {
 
 /// Opens the target's parent and the target, if it is there; refuses what cannot be replaced safely.
 pub fn open_target(cx: &Context, target: &AbsPath) -> Result<(Dir, Option<Dir>), SurveyError> {
-    let refuse = |what, help: &str| SurveyError::TargetKind { path: target.clone(), what, help: help.to_owned() };
+    let refuse =
+        |what, help: &str| SurveyError::TargetKind { path: target.clone(), what, help: help.to_owned() };
     let Some(parent_path) = target.parent() else {
         return Err(refuse("the root directory", "choose a directory with --dest"));
     };

@@ -117,8 +117,16 @@ impl Preflight {
             let kind = step.kind();
             match kind {
                 StepKind::Stop | StepKind::Start | StepKind::Health | StepKind::Assets => {
-                    let message = format!("step '{}' ({kind}) needs a service manager, and this program controls none here", step.id);
-                    self.problem(Class::Environment, "no-service-manager", message, "stop the server yourself and make a new plan: abssctl plan refresh FILE");
+                    let message = format!(
+                        "step '{}' ({kind}) needs a service manager, and this program controls none here",
+                        step.id
+                    );
+                    self.problem(
+                        Class::Environment,
+                        "no-service-manager",
+                        message,
+                        "stop the server yourself and make a new plan: abssctl plan refresh FILE",
+                    );
                 }
                 StepKind::Lock
                 | StepKind::Check
@@ -141,20 +149,29 @@ impl Preflight {
             self.problem(Class::Stale, "expired", message, "make a new one: abssctl plan refresh FILE");
         }
         if plan.metadata.created_at.timestamp() > now + jiff::SignedDuration::from_mins(5) {
-            let message = format!("the plan was made at {}, which is in the future", plan.metadata.created_at);
-            self.problem(Class::Environment, "clock", message, "set this machine's clock, or the one where the plan was made");
+            let message =
+                format!("the plan was made at {}, which is in the future", plan.metadata.created_at);
+            self.problem(
+                Class::Environment,
+                "clock",
+                message,
+                "set this machine's clock, or the one where the plan was made",
+            );
         }
     }
 
     fn runs(&mut self, cx: &Context, plan: &Plan, ask: Ask<'_>) -> Result<(), JournalError> {
-        if let Some(run) = list::unfinished(cx, &plan.spec.instance)?.filter(|run| Some(&run.id) != ask.own_run) {
+        if let Some(run) =
+            list::unfinished(cx, &plan.spec.instance)?.filter(|run| Some(&run.id) != ask.own_run)
+        {
             let (id, instance) = (&run.id, &plan.spec.instance);
             if journal::is_in_progress(&cx.root, &cx.config, id)? {
                 let message = format!("run {id} is restoring instance {instance} right now");
                 self.problem(Class::Environment, "run-in-progress", message, "wait until it is done");
             } else {
                 let message = format!("run {id} of instance {instance} was interrupted and is not finished");
-                let plan_file = cx.root.host_path(&journal::run_directory(&cx.config, id)?).join(journal::PLAN);
+                let plan_file =
+                    cx.root.host_path(&journal::run_directory(&cx.config, id)?).join(journal::PLAN);
                 let help = format!("finish or undo it first: abssctl apply {}", plan_file.display());
                 self.problem(Class::Environment, "run-unfinished", message, help);
             }
@@ -164,10 +181,20 @@ impl Preflight {
             let message = format!("the plan was applied before, by run {run}");
             match plan.spec.replay {
                 ReplayPolicy::Once => {
-                    self.problem(Class::Stale, "already-applied", message, "make a new plan: abssctl plan refresh FILE");
+                    self.problem(
+                        Class::Stale,
+                        "already-applied",
+                        message,
+                        "make a new plan: abssctl plan refresh FILE",
+                    );
                 }
                 ReplayPolicy::Allowed if !ask.replay => {
-                    self.problem(Class::Stale, "already-applied", message, "the plan allows it to be applied again: abssctl apply --replay FILE");
+                    self.problem(
+                        Class::Stale,
+                        "already-applied",
+                        message,
+                        "the plan allows it to be applied again: abssctl apply --replay FILE",
+                    );
                 }
                 ReplayPolicy::Allowed => {}
             }
@@ -182,7 +209,12 @@ impl Preflight {
         let entry = match index.find(&source.backup_id) {
             Ok(entry) => entry.clone(),
             Err(error) => {
-                self.problem(Class::Refused, "backup-unknown", error.to_string(), "list what there is: abssctl backup list");
+                self.problem(
+                    Class::Refused,
+                    "backup-unknown",
+                    error.to_string(),
+                    "list what there is: abssctl backup list",
+                );
                 return Ok(None);
             }
         };
@@ -198,12 +230,23 @@ impl Preflight {
             && entry.instance == plan.spec.instance
             && entry.created_at == source.created_at.timestamp();
         if !same {
-            let message = format!("the index describes backup {} in another way than the plan", source.backup_id);
-            self.problem(Class::Stale, "backup-differs", message, "make a new plan: abssctl plan refresh FILE");
+            let message =
+                format!("the index describes backup {} in another way than the plan", source.backup_id);
+            self.problem(
+                Class::Stale,
+                "backup-differs",
+                message,
+                "make a new plan: abssctl plan refresh FILE",
+            );
         }
         if let Some(why) = entry.unusable() {
             let message = format!("the index says that backup {} is {why}", source.backup_id);
-            self.problem(Class::Environment, "backup-unusable", message, "choose another backup: abssctl backup list");
+            self.problem(
+                Class::Environment,
+                "backup-unusable",
+                message,
+                "choose another backup: abssctl backup list",
+            );
         }
         match store::inspect(&cx.root, &cx.config, &source.path, source.size_bytes, source.sha256) {
             Ok(()) => {}
@@ -223,18 +266,39 @@ impl Preflight {
     fn paths(&mut self, cx: &Context, plan: &Plan, survey: &Survey) {
         let target = &plan.spec.target.directory;
         if plan.spec.target.live && *target != survey.entry.paths.root {
-            let message = format!("the plan replaces {target} as live, but instance {} lives in {}", plan.spec.instance, survey.entry.paths.root);
-            self.problem(Class::Refused, "target-not-live", message, "make a new plan: abssctl plan refresh FILE");
+            let message = format!(
+                "the plan replaces {target} as live, but instance {} lives in {}",
+                plan.spec.instance, survey.entry.paths.root
+            );
+            self.problem(
+                Class::Refused,
+                "target-not-live",
+                message,
+                "make a new plan: abssctl plan refresh FILE",
+            );
         }
         if let Some(why) = forbidden_target(cx, target, &survey.entry.paths.root, plan.spec.target.live) {
-            self.problem(Class::Refused, "target-forbidden", format!("{target} cannot be a target: {why}"), "choose another directory with --dest");
+            self.problem(
+                Class::Refused,
+                "target-forbidden",
+                format!("{target} cannot be a target: {why}"),
+                "choose another directory with --dest",
+            );
         }
         if !plan.spec.target.live && survey.target.observed.presence == Presence::Content {
             let data = std::path::Path::new(&survey.observed.instance.data_directory);
             let account = data.join(crate::actual::layout::ACCOUNT);
             if !survey.target.entries.iter().any(|entry| entry.path == account) {
-                let message = format!("{target} has content that is no Actual instance ({} is missing)", account.display());
-                self.problem(Class::Refused, "target-not-instance", message, "choose an empty or new directory with --dest");
+                let message = format!(
+                    "{target} has content that is no Actual instance ({} is missing)",
+                    account.display()
+                );
+                self.problem(
+                    Class::Refused,
+                    "target-not-instance",
+                    message,
+                    "choose an empty or new directory with --dest",
+                );
             }
         }
     }
@@ -256,7 +320,12 @@ impl Preflight {
             return;
         }
         for difference in self.drift.refused.clone() {
-            self.problem(Class::Stale, difference.code, difference.message, "the plan was made for another state: abssctl plan refresh FILE, review, apply");
+            self.problem(
+                Class::Stale,
+                difference.code,
+                difference.message,
+                "the plan was made for another state: abssctl plan refresh FILE, review, apply",
+            );
         }
         self.warnings.extend(self.drift.tolerated.iter().map(|difference| difference.message.clone()));
     }
@@ -270,10 +339,21 @@ impl Preflight {
             if let Some(first) = users.files.first() {
                 let others = users.files.iter().filter(|user| user.pid != first.pid).count();
                 let more = if others > 0 { format!(" and {others} more") } else { String::new() };
-                let message = format!("process {} ({}) has {} open{more}", first.pid, first.command, first.path.display());
-                self.problem(Class::Environment, "target-in-use", message, "stop the server of this instance, then apply again");
+                let message = format!(
+                    "process {} ({}) has {} open{more}",
+                    first.pid,
+                    first.command,
+                    first.path.display()
+                );
+                self.problem(
+                    Class::Environment,
+                    "target-in-use",
+                    message,
+                    "stop the server of this instance, then apply again",
+                );
             } else if !users.complete {
-                self.not_checked.push("open files: other users' processes are visible to root alone".to_owned());
+                self.not_checked
+                    .push("open files: other users' processes are visible to root alone".to_owned());
             }
         }
         if survey.read_only {
@@ -281,15 +361,30 @@ impl Preflight {
             self.problem(Class::Environment, "read-only", message, "mount it read-write");
         } else if let Err(error) = writable_parent(cx, target) {
             let message = format!("no file can be made beside {target}: {error}");
-            self.problem(Class::Environment, "permission", message, "run as root, or as the user who owns the directory that holds the target");
+            self.problem(
+                Class::Environment,
+                "permission",
+                message,
+                "run as root, or as the user who owns the directory that holds the target",
+            );
         }
         if survey.observed.file_system.atomic_exchange == crate::plan::preview::Verdict::WillNot {
-            let message = format!("the file system of {target} ({}) cannot exchange two directories in one step", survey.observed.file_system.r#type);
-            self.problem(Class::Environment, "no-exchange", message, "move the instance to ext4, xfs, btrfs or another local file system");
+            let message = format!(
+                "the file system of {target} ({}) cannot exchange two directories in one step",
+                survey.observed.file_system.r#type
+            );
+            self.problem(
+                Class::Environment,
+                "no-exchange",
+                message,
+                "move the instance to ext4, xfs, btrfs or another local file system",
+            );
         }
         let ownership = &plan.spec.ownership;
         if ownership.from != OwnershipSource::Archive && !machine::is_root() && foreign(survey) {
-            let message = "files of the target belong to another user, and only root can give files to others".to_owned();
+            let message =
+                "files of the target belong to another user, and only root can give files to others"
+                    .to_owned();
             self.problem(Class::Environment, "ownership", message, "run as root");
         }
     }
@@ -297,14 +392,25 @@ impl Preflight {
     fn space(&mut self, plan: &Plan, survey: &Survey) {
         let needed = plan.observed.space.staging_bytes;
         if needed > survey.staging_free {
-            let message = format!("{needed} bytes are needed beside {}, {} are free", plan.spec.target.directory, survey.staging_free);
+            let message = format!(
+                "{needed} bytes are needed beside {}, {} are free",
+                plan.spec.target.directory, survey.staging_free
+            );
             self.problem(Class::Environment, "space", message, "free some space on that file system");
         }
         let needed = survey.observed.space.backup_bytes;
         if plan.spec.pre_backup.mode != PreBackupMode::None && needed > survey.backup_free {
             let directory = &survey.observed.space.backup_directory;
-            let message = format!("up to {needed} bytes are needed for the pre-backup in {directory}, {} are free", survey.backup_free);
-            self.problem(Class::Environment, "space-backup", message, "free some space on that file system, or plan with --no-pre-backup");
+            let message = format!(
+                "up to {needed} bytes are needed for the pre-backup in {directory}, {} are free",
+                survey.backup_free
+            );
+            self.problem(
+                Class::Environment,
+                "space-backup",
+                message,
+                "free some space on that file system, or plan with --no-pre-backup",
+            );
         }
     }
 }
@@ -317,11 +423,21 @@ fn foreign(survey: &Survey) -> bool {
 fn writable_parent(cx: &Context, target: &AbsPath) -> std::io::Result<()> {
     let Some(parent) = target.parent() else { return Ok(()) };
     let dir = cx.root.dir(&parent).map_err(|error| error.source)?;
-    Ok(rustix::fs::accessat(&dir, ".", rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK, rustix::fs::AtFlags::EACCESS)?)
+    Ok(rustix::fs::accessat(
+        &dir,
+        ".",
+        rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK,
+        rustix::fs::AtFlags::EACCESS,
+    )?)
 }
 
 /// Why a directory must not be replaced; `None` where it may be.
-pub fn forbidden_target(cx: &Context, target: &AbsPath, instance_root: &AbsPath, live: bool) -> Option<String> {
+pub fn forbidden_target(
+    cx: &Context,
+    target: &AbsPath,
+    instance_root: &AbsPath,
+    live: bool,
+) -> Option<String> {
     let config = &cx.config;
     let ours = [
         (&config.backups.root, "the backups"),
@@ -335,7 +451,10 @@ pub fn forbidden_target(cx: &Context, target: &AbsPath, instance_root: &AbsPath,
             return Some(format!("{what} lie in {directory}"));
         }
     }
-    if !live && target != instance_root && (target.is_within(instance_root) || instance_root.is_within(target)) {
+    if !live
+        && target != instance_root
+        && (target.is_within(instance_root) || instance_root.is_within(target))
+    {
         return Some(format!("the instance lives in {instance_root}"));
     }
     if !live && target == instance_root {

@@ -71,17 +71,25 @@ impl Builder {
     fn add(&mut self, entry: &Entry, parent: &Dir, data: &Path) -> io::Result<()> {
         let role = entry.path.strip_prefix(data).map_or(Role::Fixed, layout::role);
         let name = Path::new(entry.path.file_name().unwrap_or_default());
-        let header = if role == Role::Database && entry.kind == Kind::File { header(parent, name)? } else { String::new() };
+        let header = if role == Role::Database && entry.kind == Kind::File {
+            header(parent, name)?
+        } else {
+            String::new()
+        };
         let Entry { size, mtime, inode, .. } = entry;
         let path = entry.path.as_os_str().as_encoded_bytes().escape_ascii();
         // A directory's own time and size change with what is in it.
         if entry.kind == Kind::Directory {
             writeln!(self.content, "{path} directory {inode}").map_err(io::Error::other)?;
         } else {
-            writeln!(self.content, "{path} {:?} {size} {mtime} {inode} {header}", entry.kind).map_err(io::Error::other)?;
+            writeln!(self.content, "{path} {:?} {size} {mtime} {inode} {header}", entry.kind)
+                .map_err(io::Error::other)?;
         }
         if role == Role::Fixed || entry.kind == Kind::Directory {
-            self.fixed.push(ObservedFile { path: visible(&entry.path), digest: fixed_digest(entry, parent, name)? });
+            self.fixed.push(ObservedFile {
+                path: visible(&entry.path),
+                digest: fixed_digest(entry, parent, name)?,
+            });
         }
         self.bytes += entry.size;
         self.entries.push(entry.clone());
@@ -94,18 +102,29 @@ impl Builder {
             Ok(account) => (Some(account), None),
             Err(why) => (None, Some(why)),
         };
-        let mut budgets: Vec<ObservedBudget> = account.iter().flat_map(|account| &account.budgets).map(|budget| {
-            let changes = budget.group_id.as_deref().and_then(|group| count_changes(dir, data, group));
-            ObservedBudget { id: budget.id.clone(), group_id: budget.group_id.clone(), deleted: budget.deleted, changes }
-        }).collect();
+        let mut budgets: Vec<ObservedBudget> = account
+            .iter()
+            .flat_map(|account| &account.budgets)
+            .map(|budget| {
+                let changes = budget.group_id.as_deref().and_then(|group| count_changes(dir, data, group));
+                ObservedBudget {
+                    id: budget.id.clone(),
+                    group_id: budget.group_id.clone(),
+                    deleted: budget.deleted,
+                    changes,
+                }
+            })
+            .collect();
         budgets.sort();
         let mut structure = String::new();
         for file in &self.fixed {
-            writeln!(structure, "file {} {}", file.path.escape_default(), file.digest).map_err(io::Error::other)?;
+            writeln!(structure, "file {} {}", file.path.escape_default(), file.digest)
+                .map_err(io::Error::other)?;
         }
         for budget in &budgets {
             let group = budget.group_id.as_deref().unwrap_or_default().escape_default();
-            writeln!(structure, "budget {} {group} {}", budget.id.escape_default(), budget.deleted).map_err(io::Error::other)?;
+            writeln!(structure, "budget {} {group} {}", budget.id.escape_default(), budget.deleted)
+                .map_err(io::Error::other)?;
         }
         writeln!(structure, "readable {}", unreadable.is_none()).map_err(io::Error::other)?;
         let observed = ObservedTarget {

@@ -9,9 +9,6 @@ use sha2::Digest as _;
 use crate::host::fs;
 use crate::ids::Sha256;
 
-/// Private files of this program inside a target that is a mount point; no part of its content.
-pub const PRIVATE: &str = ".abssctl";
-
 const MAX_DEPTH: usize = 128;
 
 /// What an entry is.
@@ -60,12 +57,15 @@ fn level(
     visit: &mut dyn FnMut(&Entry, &Dir) -> io::Result<()>,
 ) -> io::Result<()> {
     if depth > MAX_DEPTH {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{} is nested too deep", base.display())));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("{} is nested too deep", base.display()),
+        ));
     }
     let mut names = dir.entries()?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?;
     names.sort();
     for name in names {
-        if depth == 0 && name == PRIVATE {
+        if depth == 0 && name == fs::PRIVATE {
             continue;
         }
         let meta = match dir.symlink_metadata(&name) {

@@ -1,0 +1,6 @@
+//! stub
+pub mod text;
+/// visible
+pub fn visible(text: &str) -> String {
+    text.to_owned()
+}
