@@ -128,6 +128,8 @@ fn step(error: &StepError, interrupted: u8) -> u8 {
         | StepError::Index(_)
         | StepError::Registry(_)
         | StepError::Log(_)
+        | StepError::Defect { .. }
+        | StepError::Injected
         | StepError::Aborted => ROLLED_BACK,
         StepError::UnknownState { .. } => HALTED,
     }

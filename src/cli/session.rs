@@ -76,6 +76,7 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, CliError> {
         Command::Apply(args) => apply::apply(session, &args),
         Command::Run(RunCommand::List) => run::list(session),
         Command::Run(RunCommand::Show(args)) => run::show(session, &args),
+        Command::Run(RunCommand::Prune(args)) => run::prune(session, &args),
         Command::Backup(BackupCommand::Create(args)) => backup::create(session, &args),
         Command::Backup(BackupCommand::List(args)) => backup::list(session, &args),
         Command::Backup(BackupCommand::Show(args)) => backup::show(session, &args),

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::fact::Fact;
+use crate::duration::DurationText;
 use crate::host::machine::Actor;
 use crate::ids::{AbsPath, BackupId, InstanceName, PlanDigest, PlanId, StepId};
 use crate::plan::step::StepKind;
@@ -51,6 +52,8 @@ pub struct RunStarted {
     pub target: AbsPath,
     /// Who applies it.
     pub actor: Actor,
+    /// How long the displaced directory is kept after the end of the run.
+    pub retain: DurationText,
     /// Program and version.
     pub generator: String,
 }

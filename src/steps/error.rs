@@ -137,6 +137,19 @@ pub enum StepError {
         /// The kind.
         kind: crate::plan::step::StepKind,
     },
+    /// The program has a defect.
+    #[error("step {step} failed by a defect of this program: {what}")]
+    #[diagnostic(code(abssctl::step::defect), help("please report it with the plan file and this message"))]
+    Defect {
+        /// The step.
+        step: crate::ids::StepId,
+        /// What the panic said.
+        what: String,
+    },
+    /// A fault that a test asked for.
+    #[error("injected fault")]
+    #[diagnostic(code(abssctl::step::injected))]
+    Injected,
     /// A signal came.
     #[error("stopped by a signal")]
     #[diagnostic(code(abssctl::step::cancelled), help("run the same command again"))]
