@@ -28,7 +28,7 @@ fn name() -> impl Strategy<Value = Vec<u8>> {
 
 fn node() -> impl Strategy<Value = Node> {
     prop_oneof![
-        4 => (prop::collection::vec(any::<u8>(), 0..1500), 0..0o1000_u32).prop_map(|(bytes, mode)| Node::File(bytes, mode)),
+        4 => (prop::collection::vec(any::<u8>(), 0..1500), 0..0o1000_u32).prop_map(|(bytes, mode)| Node::File(bytes, 0o400 | mode)),
         3 => (0..0o100_u32).prop_map(|mode| Node::Directory(0o700 | mode)),
         1 => prop::collection::vec(1..=255_u8, 1..200).prop_map(Node::Symlink),
         1 => any::<prop::sample::Index>().prop_map(Node::Hardlink),

@@ -40,7 +40,7 @@ fn pax(records: &[(&str, &[u8])]) -> Vec<u8> {
     let mut body = Vec::new();
     for (key, value) in records {
         let rest = key.len() + value.len() + 3;
-        let length = (rest..).find(|length| *length == rest + length.to_string().len()).unwrap();
+        let length = (rest..rest + 9).find(|length| *length == rest + length.to_string().len()).unwrap();
         body.extend_from_slice(format!("{length} {key}=").as_bytes());
         body.extend_from_slice(value);
         body.push(b'\n');
@@ -307,6 +307,8 @@ fn a_manifest_must_be_first_and_valid() {
     assert_eq!(refused(&[link("metadata/manifest.json", b'2', "x")]), "escaping_link");
 }
 
+type Edit<'a> = &'a dyn Fn(&mut Extracted);
+
 #[test]
 fn a_difference_from_the_manifest_is_found() {
     let live = TempDir::new().unwrap();
@@ -318,7 +320,7 @@ fn a_difference_from_the_manifest_is_found() {
     manifest.verify(&good).unwrap();
     let index = |name: &str| good.entries.iter().position(|entry| entry.path == Path::new(name)).unwrap();
     let (file, link) = (index("data/file"), index("data/link"));
-    let changes: [(&str, &dyn Fn(&mut Extracted)); 6] = [
+    let edits: [(&str, Edit<'_>); 6] = [
         ("missing", &|it| drop(it.entries.remove(file))),
         ("not listed", &|it| {
             let entry = ExtractedEntry { path: "data/new".into(), ..it.entries[file].clone() };
@@ -329,10 +331,10 @@ fn a_difference_from_the_manifest_is_found() {
         ("another digest", &|it| it.entries[file].sha256 = Some(Sha256::of(b"other"))),
         ("something else", &|it| it.entries[link].target = Some("other".into())),
     ];
-    for (why, change) in changes {
-        let mut changed = good.clone();
-        change(&mut changed);
-        let error = manifest.verify(&changed).unwrap_err();
+    for (why, edit) in edits {
+        let mut other = good.clone();
+        edit(&mut other);
+        let error = manifest.verify(&other).unwrap_err();
         assert_eq!(code(&error), "abssctl::archive::manifest_mismatch");
         assert!(error.to_string().contains(why), "{error}");
     }
