@@ -207,6 +207,29 @@ fn malformed_headers_are_refused() {
 }
 
 #[test]
+fn a_directory_is_closed_only_when_all_below_it_is_done() {
+    if is_root() {
+        skipped("no directory is closed to root");
+        return;
+    }
+    let closed = |rest: &str| {
+        let mut block = at(rest, b'5');
+        let mut header = tar::Header::new_gnu();
+        header.as_mut_bytes().copy_from_slice(&block[..512]);
+        header.set_mode(0);
+        header.set_cksum();
+        block.copy_from_slice(header.as_bytes());
+        block
+    };
+    let staging = TempDir::new().unwrap();
+    let bytes = archive(&[closed("data/"), closed("data/a/"), at("data/a/f", b'0'), closed("data/b/")]);
+    unpack_to(staging.path(), &bytes, Algorithm::None, ROOMY, Owners::Archive).unwrap();
+    let data = staging.path().join("data");
+    assert_eq!(data.metadata().unwrap().mode() & 0o7777, 0);
+    std::fs::set_permissions(data, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+}
+
+#[test]
 fn bombs_are_refused_before_they_go_off() {
     let top = TempDir::new().unwrap();
     let limits = Limits { bytes: 1000, entries: 3 };
