@@ -206,8 +206,6 @@ fn store(error: &StoreError) -> u8 {
 }
 
 fn archive(error: &ArchiveError) -> u8 {
-    match error {
-        ArchiveError::Fs(_) | ArchiveError::Read(_) | ArchiveError::Write(_) => ENVIRONMENT,
-        _ => INVALID,
-    }
+    let environment = matches!(error, ArchiveError::Fs(_) | ArchiveError::Read(_) | ArchiveError::Write(_));
+    if environment { ENVIRONMENT } else { INVALID }
 }

@@ -88,7 +88,8 @@ pub fn prune(session: &Session, args: &RunPruneArgs) -> Result<u8, CliError> {
     let waiting = |wait: &LockWait| session.output.note(&wait.to_string());
     let cancelled = || cx.cancel.is_requested();
     let timeout = session.lock_timeout(&cx);
-    let _guard = acquire(&cx.root, &cx.config.runtime_dir, &[LockName::Global], timeout, &cancelled, &waiting)?;
+    let _guard =
+        acquire(&cx.root, &cx.config.runtime_dir, &[LockName::Global], timeout, &cancelled, &waiting)?;
     let pruned = cleanup::prune(&cx, args.older_than)?;
     let mut text = String::new();
     for (run, path) in &pruned.removed {
@@ -98,7 +99,8 @@ pub fn prune(session: &Session, args: &RunPruneArgs) -> Result<u8, CliError> {
         text.push_str("nothing to remove\n");
     }
     pruned.warnings.iter().for_each(|warning| session.output.note(&format!("! {warning}")));
-    let removed: Vec<Value> = pruned.removed.iter().map(|(run, path)| json!({ "run": run, "displaced": path })).collect();
+    let removed: Vec<Value> =
+        pruned.removed.iter().map(|(run, path)| json!({ "run": run, "displaced": path })).collect();
     session.output.either(&json!({ "removed": removed, "warnings": pruned.warnings }), &text)?;
     Ok(if pruned.warnings.is_empty() { exit::DONE } else { exit::ENVIRONMENT })
 }

@@ -35,7 +35,10 @@ pub struct Options<'a> {
 
 impl std::fmt::Debug for Options<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Options").field("command", &self.command).field("replay", &self.replay).finish_non_exhaustive()
+        f.debug_struct("Options")
+            .field("command", &self.command)
+            .field("replay", &self.replay)
+            .finish_non_exhaustive()
     }
 }
 
@@ -332,7 +335,8 @@ impl Job<'_> {
     /// in the journal and in the index.
     fn log(&self, journal: &Mutex<Journal>, report: &Report, error: Option<&str>) -> Option<String> {
         let held = lock(journal);
-        let written = super::log::write(self.cx, self.plan, self.options.command, held.state(), report, error);
+        let written =
+            super::log::write(self.cx, self.plan, self.options.command, held.state(), report, error);
         written.err().map(|error| error.to_string())
     }
 }

@@ -41,10 +41,17 @@ pub fn write(
         let status = match step.state {
             StepState::Done => Status::Success,
             StepState::Undone => Status::Skipped,
-            StepState::Started | StepState::Failed | StepState::Undoing | StepState::UndoFailed => Status::Error,
+            StepState::Started | StepState::Failed | StepState::Undoing | StepState::UndoFailed => {
+                Status::Error
+            }
         };
         let at = step.ended_at.unwrap_or(step.started_at);
-        operation.step(step.id.as_str(), at, status, Some(step.detail.as_str()).filter(|detail| !detail.is_empty()));
+        operation.step(
+            step.id.as_str(),
+            at,
+            status,
+            Some(step.detail.as_str()).filter(|detail| !detail.is_empty()),
+        );
     }
     let applied = report.outcome == Outcome::Applied;
     let status = match (applied, report.warnings.is_empty()) {

@@ -99,11 +99,16 @@ fn stop_siblings(cx: &StepContext<'_>) {
 /// The failure to report: one that was caused by another is not it. A digest that is wrong explains
 /// what the decoder stumbled over.
 fn worse(first: Option<Failure>, second: Failure) -> Failure {
-    let weight = |error: &StepError| match error {
-        StepError::Aborted => 0,
-        StepError::Cancelled => 1,
-        StepError::Archive(_) => 2,
-        _ => 3,
+    let weight = |error: &StepError| {
+        if matches!(error, StepError::Aborted) {
+            0
+        } else if matches!(error, StepError::Cancelled) {
+            1
+        } else if matches!(error, StepError::Archive(_)) {
+            2
+        } else {
+            3
+        }
     };
     match first {
         Some(first) if weight(&first.error) >= weight(&second.error) => first,
@@ -150,7 +155,10 @@ fn guarded(cx: &StepContext<'_>, step: &Step, runner: &dyn StepRunner) -> Result
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned();
             let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-            Err(StepError::Defect { step: step.id.clone(), what: text.unwrap_or_else(|| "no message".to_owned()) })
+            Err(StepError::Defect {
+                step: step.id.clone(),
+                what: text.unwrap_or_else(|| "no message".to_owned()),
+            })
         }
     }
 }

@@ -245,8 +245,10 @@ fn next_step(state: Option<StepState>, event: Move) -> Option<StepState> {
         (Some(S::Started | S::Done | S::Failed | S::Undoing | S::UndoFailed), M::Undo) => Some(S::Undoing),
         (Some(S::Undoing), M::Undone) => Some(S::Undone),
         (Some(S::Undoing), M::UndoFail) => Some(S::UndoFailed),
-        (None | Some(S::Done | S::Failed | S::Undoing | S::Undone | S::UndoFailed), M::Fact)
-        | (None | Some(S::Done | S::Failed | S::Undoing | S::Undone | S::UndoFailed), M::Done | M::Fail)
+        (
+            None | Some(S::Done | S::Failed | S::Undoing | S::Undone | S::UndoFailed),
+            M::Fact | M::Done | M::Fail,
+        )
         | (Some(S::Done | S::Undoing | S::Undone | S::UndoFailed), M::Start)
         | (None | Some(S::Undone), M::Undo)
         | (

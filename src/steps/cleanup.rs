@@ -24,13 +24,14 @@ impl StepRunner for Cleanup {
         let directory = staging::staging(&cx.plan.spec.target.directory, cx.run)?;
         let mut done = Done::new("staging is removed");
         if let Err(error) = staging::remove(cx.host, &directory) {
-            done.detail = "staging is left".to_owned();
+            done = Done::new("staging is left");
             done.warnings.push(format!("{directory} could not be removed: {error}"));
         }
         match prune(cx.host, None) {
             Ok(pruned) => {
                 if !pruned.removed.is_empty() {
-                    done.detail = format!("{}, {} old displaced trees too", done.detail, pruned.removed.len());
+                    done.detail =
+                        format!("{}, {} old displaced trees too", done.detail, pruned.removed.len());
                 }
                 done.warnings.extend(pruned.warnings);
             }
