@@ -1,1 +1,3 @@
 //! state
+
+pub mod yaml;

@@ -1,0 +1,363 @@
+//! Rules 8 and 9: what a step does follows from `spec` and `observed`, and these make sense. Pure.
+
+use serde_json::{Map, Value};
+
+use super::super::model::{MAX_INTEGER, Plan};
+use super::super::observed::{Presence, ServiceManagerKind};
+use super::super::spec::{AssetScope, SourceScope};
+use super::super::step::{Action, StepKind, belongs, derive};
+use super::rule::{Rule, Violation};
+
+pub(super) fn check(plan: &Plan) -> Vec<Violation> {
+    let mut found = steps(plan);
+    found.extend(expiry(plan));
+    found.extend(assets(plan));
+    found.extend(service(plan));
+    found.extend(target(plan));
+    found.extend(data_directory(plan));
+    found.extend(fingerprints(plan));
+    found.extend(sorted(plan));
+    if let Ok(value) = serde_json::to_value(plan) {
+        integers(&value, &mut String::new(), &mut found);
+    }
+    found
+}
+
+/// Rule 8.
+fn steps(plan: &Plan) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for (at, step) in plan.steps.iter().enumerate() {
+        if belongs(step.kind(), &plan.spec, &plan.observed) {
+            match derive(step.kind(), &plan.metadata, &plan.spec, &plan.observed) {
+                Ok(expected) => found.extend(parameters(at, &step.action, &expected)),
+                Err(error) => {
+                    found.push(Violation::new(Rule::Parameters, format!("/steps/{at}"), error.to_string()));
+                }
+            }
+        }
+        let summary = step.action.summary();
+        if step.summary != summary {
+            let message =
+                format!("the summary of step '{}' does not say what it does: write '{summary}'", step.id);
+            found.push(Violation::new(Rule::Summary, format!("/steps/{at}/summary"), message));
+        }
+    }
+    found
+}
+
+fn parameters(at: usize, given: &Action, expected: &Action) -> Vec<Violation> {
+    if given == expected {
+        return Vec::new();
+    }
+    let fields = |action: &Action| match action.parameters() {
+        Ok(Value::Object(fields)) => fields,
+        Ok(_) | Err(_) => Map::new(),
+    };
+    let (given_fields, expected_fields) = (fields(given), fields(expected));
+    let mut names: Vec<&String> = expected_fields.keys().collect();
+    names.extend(given_fields.keys().filter(|name| !expected_fields.contains_key(*name)));
+    let differing = names.into_iter().filter(|name| given_fields.get(*name) != expected_fields.get(*name));
+    differing
+        .map(|name| {
+            let (given, expected) = (given_fields.get(name), expected_fields.get(name));
+            let place = if given.is_some() {
+                format!("/steps/{at}/with/{name}")
+            } else {
+                format!("/steps/{at}/with")
+            };
+            let message =
+                format!("{name} is {} where spec and observed say {}", short(given), short(expected));
+            Violation::new(Rule::Parameters, place, message)
+        })
+        .collect()
+}
+
+/// A value in few characters.
+fn short(value: Option<&Value>) -> String {
+    let Some(value) = value else { return "absent".to_owned() };
+    let text = value.to_string();
+    if text.chars().count() <= 120 { text } else { text.chars().take(117).chain("...".chars()).collect() }
+}
+
+fn expiry(plan: &Plan) -> Option<Violation> {
+    let (made, expires) = (plan.metadata.created_at, plan.metadata.expires_at);
+    (expires <= made).then(|| {
+        let message = format!("the plan expires at {expires}, which is not after it was made ({made})");
+        Violation::new(Rule::Expiry, "/metadata/expiresAt", message)
+    })
+}
+
+fn assets(plan: &Plan) -> Option<Violation> {
+    let why = if plan.spec.assets == AssetScope::Data {
+        return None;
+    } else if plan.spec.source.scope == SourceScope::Data {
+        "spec.source.scope is data: the archive has neither unit nor vhost"
+    } else if !plan.spec.target.live {
+        "spec.target.live is false: unit and vhost belong to the live instance"
+    } else if plan.observed.service.manager == ServiceManagerKind::None {
+        "observed.service.manager is none: nothing here takes a unit"
+    } else {
+        return None;
+    };
+    Some(Violation::new(
+        Rule::Assets,
+        "/spec/assets",
+        format!("unit and vhost cannot be restored, since {why}"),
+    ))
+}
+
+fn service(plan: &Plan) -> Option<Violation> {
+    let service = &plan.observed.service;
+    let used =
+        [StepKind::Stop, StepKind::Start].iter().any(|kind| belongs(*kind, &plan.spec, &plan.observed));
+    let missing = if !used {
+        return None;
+    } else if service.manager == ServiceManagerKind::None {
+        "no service manager was observed"
+    } else if service.unit.is_none() {
+        "no unit was observed"
+    } else {
+        return None;
+    };
+    let message = format!("the service is to be stopped or started, but {missing}");
+    Some(Violation::new(Rule::ServiceManager, "/observed/service", message))
+}
+
+fn target(plan: &Plan) -> Option<Violation> {
+    let directory = &plan.spec.target.directory;
+    let archives = plan.spec.source.path.parent();
+    let why = if directory.parent().is_none() {
+        "the root directory is no target".to_owned()
+    } else {
+        match archives {
+            None => "the archive has no directory".to_owned(),
+            Some(archives) if directory.is_within(&archives) => {
+                format!("{directory} lies inside {archives}, where the archive is")
+            }
+            Some(archives) if archives.is_within(directory) => {
+                format!("{directory} contains {archives}, where the archive is")
+            }
+            Some(_) => return None,
+        }
+    };
+    Some(Violation::new(
+        Rule::TargetDirectory,
+        "/spec/target/directory",
+        format!("{why}; name another directory"),
+    ))
+}
+
+fn data_directory(plan: &Plan) -> Option<Violation> {
+    let path = &plan.observed.instance.data_directory;
+    let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
+    let fine = path == "." || (path.split('/').all(plain) && !path.chars().any(char::is_control));
+    (!fine).then(|| {
+        let message = format!(
+            "the data directory '{path}' must be a path relative to the instance directory, without '..' and empty parts"
+        );
+        Violation::new(Rule::DataDirectory, "/observed/instance/dataDirectory", message)
+    })
+}
+
+fn fingerprints(plan: &Plan) -> Vec<Violation> {
+    let target = &plan.observed.target;
+    let content = target.presence == Presence::Content;
+    [("structure", target.structure.is_some()), ("content", target.content.is_some())]
+        .into_iter()
+        .filter(|(_, there)| *there != content)
+        .map(|(name, there)| {
+            let (place, why) = if there {
+                (format!("/observed/target/{name}"), "is there, but the target has no content")
+            } else {
+                ("/observed/target".to_owned(), "is missing, but the target has content")
+            };
+            Violation::new(Rule::Fingerprints, place, format!("the fingerprint '{name}' {why}"))
+        })
+        .collect()
+}
+
+fn sorted(plan: &Plan) -> Vec<Violation> {
+    let target = &plan.observed.target;
+    let files: Vec<&str> = target.files.iter().map(|file| file.path.as_str()).collect();
+    let live: Vec<&str> = target.budgets.iter().map(|budget| budget.id.as_str()).collect();
+    let backup: Vec<&str> = plan.observed.backup.budgets.iter().map(|budget| budget.id.as_str()).collect();
+    let lists = [
+        ("/observed/target/files", files),
+        ("/observed/target/budgets", live),
+        ("/observed/backup/budgets", backup),
+    ];
+    let mut found = Vec::new();
+    for (place, names) in lists {
+        for (at, pair) in names.windows(2).enumerate().filter(|(_, pair)| pair[0] >= pair[1]) {
+            let message = if pair[0] == pair[1] {
+                format!("'{}' is there twice", pair[1])
+            } else {
+                format!("'{}' must come before '{}': the list is sorted", pair[1], pair[0])
+            };
+            found.push(Violation::new(Rule::Sorted, format!("{place}/{}", at + 1), message));
+        }
+    }
+    found
+}
+
+/// Numbers anywhere in the document.
+fn integers(value: &Value, place: &mut String, found: &mut Vec<Violation>) {
+    let mut below = |name: &str, value: &Value| {
+        let length = place.len();
+        place.push('/');
+        place.push_str(name);
+        integers(value, place, found);
+        place.truncate(length);
+    };
+    match value {
+        Value::Object(fields) => fields.iter().for_each(|(name, value)| below(name, value)),
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(at, value)| below(&at.to_string(), value));
+        }
+        Value::Number(number) if number.as_u64().is_none_or(|number| number > MAX_INTEGER) => {
+            let message = format!("the number {number} is too large to be exact for every reader");
+            found.push(Violation::new(Rule::Integers, place.clone(), message));
+        }
+        Value::Number(_) | Value::Null | Value::Bool(_) | Value::String(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::spec::DriftPolicy;
+    use super::super::super::testing::{sample, sample_dest, sample_with_service, with_steps};
+    use super::super::check;
+    use super::*;
+
+    fn broken(plan: &Plan) -> Vec<(Rule, String)> {
+        check(plan).into_iter().map(|violation| (violation.rule, violation.pointer)).collect()
+    }
+
+    #[test]
+    fn rule_8_every_parameter_counts() {
+        let mut plan = sample();
+        plan.spec.drift = DriftPolicy::Ignore;
+        assert_eq!(broken(&plan), [(Rule::Parameters, "/steps/1/with/drift".into())]);
+        let mut plan = sample();
+        plan.spec.source.size_bytes += 1;
+        assert_eq!(broken(&plan), [(Rule::Parameters, "/steps/2/with/sizeBytes".into())]);
+        assert!(check(&plan)[0].message.contains("sizeBytes is 187431 where spec and observed say 187432"));
+        let mut plan = sample();
+        plan.spec.pre_backup.message = None;
+        assert_eq!(broken(&plan), [(Rule::Parameters, "/steps/6/with/message".into())]);
+        let mut plan = sample_with_service();
+        plan.metadata.id = crate::ids::PlanId::generate();
+        assert_eq!(broken(&plan), [(Rule::Parameters, "/steps/5/with/groups".into())]);
+    }
+
+    #[test]
+    fn rule_8_a_step_that_cannot_be_made() {
+        let mut plan = sample_with_service();
+        plan.observed.instance.port = None;
+        assert_eq!(broken(&plan), [(Rule::Parameters, "/steps/11".into())]);
+    }
+
+    #[test]
+    fn rule_8_summaries() {
+        let mut plan = sample();
+        plan.steps[0].summary = "nothing to see here".into();
+        assert_eq!(broken(&plan), [(Rule::Summary, "/steps/0/summary".into())]);
+    }
+
+    #[test]
+    fn rule_9_expiry() {
+        let mut plan = sample();
+        plan.metadata.expires_at = plan.metadata.created_at;
+        assert_eq!(broken(&plan), [(Rule::Expiry, "/metadata/expiresAt".into())]);
+    }
+
+    #[test]
+    fn rule_9_assets() {
+        let mut plan = sample_with_service();
+        plan.spec.source.scope = SourceScope::Data;
+        assert_eq!(broken(&plan), [(Rule::Assets, "/spec/assets".into())]);
+        let mut plan = sample_with_service();
+        plan.observed.service.manager = ServiceManagerKind::None;
+        plan.observed.service.running = false;
+        assert_eq!(broken(&with_steps(plan)), [(Rule::Assets, "/spec/assets".into())]);
+        let mut plan = sample_with_service();
+        plan.spec.target.live = false;
+        assert_eq!(broken(&with_steps(plan)), [(Rule::Assets, "/spec/assets".into())]);
+    }
+
+    #[test]
+    fn rule_9_service_manager() {
+        let mut plan = sample();
+        plan.observed.service.running = true;
+        plan.observed.service.unit = Some("abssctl-budget.service".into());
+        assert_eq!(broken(&with_steps(plan)), [(Rule::ServiceManager, "/observed/service".into())]);
+    }
+
+    #[test]
+    fn rule_9_target_directory() {
+        for bad in ["/", "/srv", "/srv/backups/budget", "/srv/backups/budget/x"] {
+            let mut plan = sample();
+            plan.spec.target.directory = bad.parse().unwrap();
+            assert_eq!(
+                broken(&with_steps(plan)),
+                [(Rule::TargetDirectory, "/spec/target/directory".into())],
+                "{bad}"
+            );
+        }
+        let mut plan = sample_dest();
+        plan.spec.target.directory = "/srv/backups/budget-restored".parse().unwrap();
+        assert_eq!(broken(&with_steps(plan)), []);
+    }
+
+    #[test]
+    fn rule_9_data_directory() {
+        for (path, fine) in [
+            ("data", true),
+            ("a/b", true),
+            (".", true),
+            ("", false),
+            ("/data", false),
+            ("../x", false),
+            ("a/../b", false),
+            ("a//b", false),
+            ("a/", false),
+            ("a\nb", false),
+        ] {
+            let mut plan = sample();
+            plan.observed.instance.data_directory = path.into();
+            let expected: &[(Rule, String)] =
+                if fine { &[] } else { &[(Rule::DataDirectory, "/observed/instance/dataDirectory".into())] };
+            assert_eq!(broken(&with_steps(plan)), expected, "{path:?}");
+        }
+    }
+
+    #[test]
+    fn rule_9_fingerprints() {
+        let mut plan = sample();
+        plan.observed.target.structure = None;
+        assert_eq!(broken(&plan), [(Rule::Fingerprints, "/observed/target".into())]);
+        let mut plan = sample_dest();
+        plan.observed.target.content = Some(plan.spec.source.sha256);
+        assert_eq!(broken(&plan), [(Rule::Fingerprints, "/observed/target/content".into())]);
+    }
+
+    #[test]
+    fn rule_9_lists_are_sorted_and_unique() {
+        let mut plan = sample();
+        plan.observed.target.files.reverse();
+        assert_eq!(broken(&plan), [(Rule::Sorted, "/observed/target/files/1".into())]);
+        let mut plan = sample();
+        let twice = plan.observed.target.budgets[0].clone();
+        plan.observed.target.budgets.insert(0, twice);
+        assert_eq!(broken(&plan), [(Rule::Sorted, "/observed/target/budgets/1".into())]);
+    }
+
+    #[test]
+    fn rule_9_integers() {
+        let mut plan = sample();
+        plan.observed.space.staging_bytes = MAX_INTEGER;
+        assert_eq!(broken(&plan), []);
+        plan.observed.space.staging_bytes += 1;
+        assert_eq!(broken(&plan), [(Rule::Integers, "/observed/space/stagingBytes".into())]);
+    }
+}

@@ -1,0 +1,206 @@
+//! Sample plans for tests, of this crate and of `tests/`. Not part of the interface; pure.
+
+use serde_json::{Value, json};
+
+use super::graph;
+use super::model::{ApiVersion, Metadata, Plan, PlanKind};
+use super::observed::Observed;
+use super::preview::Preview;
+use super::spec::Spec;
+
+/// Builds a plan from its three hand-made parts; the steps are derived.
+///
+/// # Panics
+/// Where a part does not fit the model: a defect of the test that made it.
+pub fn plan_of(metadata: Value, spec: Value, observed: Value, preview: Value) -> Plan {
+    let metadata: Metadata = serde_json::from_value(metadata).expect("a test's metadata fits the model");
+    let spec: Spec = serde_json::from_value(spec).expect("a test's spec fits the model");
+    let observed: Observed = serde_json::from_value(observed).expect("a test's observed fits the model");
+    let preview: Preview = serde_json::from_value(preview).expect("a test's preview fits the model");
+    with_steps(Plan {
+        api_version: ApiVersion::V1,
+        kind: PlanKind::RestorePlan,
+        metadata,
+        spec,
+        observed,
+        preview,
+        steps: Vec::new(),
+        approvals: Vec::new(),
+    })
+}
+
+/// The same plan with the default steps for what its `spec` and `observed` say now.
+///
+/// # Panics
+/// Where no steps can be derived: a defect of the test.
+pub fn with_steps(mut plan: Plan) -> Plan {
+    plan.steps = graph::default_steps(&plan.metadata, &plan.spec, &plan.observed)
+        .expect("a test's plan has derivable steps");
+    plan
+}
+
+/// A live restore where nothing on the machine controls the service.
+pub fn sample() -> Plan {
+    plan_of(metadata(), spec(), observed(), preview())
+}
+
+/// A live restore of a service that systemd runs, clients reset, unit and vhost restored too.
+pub fn sample_with_service() -> Plan {
+    let mut spec = spec();
+    spec["assets"] = json!("full");
+    spec["clients"] = json!("reset");
+    spec["sessions"] = json!("revoke");
+    let mut observed = observed();
+    observed["service"] = json!({ "manager": "systemd", "unit": "abssctl-budget.service", "running": true });
+    let mut preview = preview();
+    preview["downtimeMs"] = json!(8200);
+    preview["budgets"][0]["newGroupId"] = json!("f0a1b2c3-0000-8000-8000-000000000001");
+    plan_of(metadata(), spec, observed, preview)
+}
+
+/// A restore into another directory, which is not there yet: no pre-backup, no service.
+pub fn sample_dest() -> Plan {
+    let mut spec = spec();
+    spec["target"] = json!({ "directory": "/srv/restored/budget", "live": false });
+    spec["preBackup"] = json!({ "mode": "none" });
+    let mut observed = observed();
+    observed["target"] = json!({ "presence": "absent" });
+    observed["space"]["backupBytes"] = json!(0);
+    let preview = json!({
+        "files": {
+            "added": { "count": 9, "bytes": 1_482_752, "examples": ["data/.migrate", "data/server-files/account.sqlite"] },
+            "changed": { "count": 0, "bytes": 0 },
+            "removed": { "count": 0, "bytes": 0 },
+            "unchanged": 0
+        },
+        "budgets": [{
+            "id": "b1f6b5ea-34f1-4f0a-8a8c-6a5a1b1f4a11", "name": "Household", "encrypted": false,
+            "presence": "backup-only", "groupId": "5f6d0a4e-8f0b-4c7e-9a43-0f3c6a1d2b01"
+        }],
+        "checks": [{ "id": "archive", "verdict": "will", "why": "the archive has its digest" }]
+    });
+    plan_of(metadata(), spec, observed, preview)
+}
+
+fn metadata() -> Value {
+    json!({
+        "id": "01KATCV2N8Q4ZJ6M5R7T9V1W3X",
+        "createdAt": "2026-11-24T08:00:00Z",
+        "expiresAt": "2026-11-25T08:00:00Z",
+        "createdBy": { "type": "user", "name": "alice" },
+        "reason": "the import of November went wrong",
+        "generator": "abssctl 0.1.0"
+    })
+}
+
+fn spec() -> Value {
+    json!({
+        "instance": "budget",
+        "source": {
+            "backupId": "20261124-022632-budget-1a2b3c",
+            "path": "/srv/backups/budget/20261124-022632-budget-1a2b3c.tar.zst",
+            "algorithm": "zstd",
+            "sizeBytes": 187_431,
+            "sha256": "4e3841f4a5a0c1f3f2f5a84c7b3f2d1e0c9b8a7f6e5d4c3b2a19080706050403",
+            "createdAt": "2026-11-24T02:26:32Z",
+            "scope": "full"
+        },
+        "target": { "directory": "/srv/budget", "live": true },
+        "assets": "data",
+        "preBackup": { "mode": "quiesced", "message": "before the restore of 20261124-022632-budget-1a2b3c" },
+        "clients": "merge",
+        "sessions": "keep",
+        "service": { "restart": "auto" },
+        "health": { "timeout": "60s", "interval": "1s" },
+        "onFailure": "rollback",
+        "drift": "structure",
+        "replay": "once",
+        "retain": "30d",
+        "ownership": { "from": "live", "uid": 998, "gid": 998 }
+    })
+}
+
+fn observed() -> Value {
+    json!({
+        "machine": "0d4a1185e2b8f5cb1e4c1a9a4a0c6f0b0e6f9bd0a3f6a9f8b1c2d3e4f5061728",
+        "instance": {
+            "registryEntry": "a7ffc6f8bf1ed76651c14756a061d662f580ff4de43b49fa82d80a4b80f8434a",
+            "dataDirectory": "data",
+            "port": 5007,
+            "version": "25.6.0"
+        },
+        "backup": {
+            "indexEntry": "b5bb9d8014a0f9b1d61e21e796d78dccdf1352f23cd32812f4850b878ae4944c",
+            "manifest": false,
+            "entries": 14,
+            "unpackedBytes": 1_482_752,
+            "budgets": [{
+                "id": "b1f6b5ea-34f1-4f0a-8a8c-6a5a1b1f4a11",
+                "groupId": "5f6d0a4e-8f0b-4c7e-9a43-0f3c6a1d2b01"
+            }]
+        },
+        "target": {
+            "presence": "content",
+            "structure": "7d865e959b2466918c9863afca942d0fb89d7c9ac0c99bafc3749504ded97730",
+            "content": "bf07a7fbb825fc0aae7bf4a1177b2b31fcf8a3feeaf7092761e18c859ee52a9c",
+            "files": [
+                { "path": "data/.migrate", "digest": "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae" },
+                { "path": "data/config.json", "digest": "fcde2b2edba56bf408601fb721fe9b5c338d10ee429ea04fae5511b68fbf8fb9" }
+            ],
+            "budgets": [
+                { "id": "b1f6b5ea-34f1-4f0a-8a8c-6a5a1b1f4a11", "groupId": "5f6d0a4e-8f0b-4c7e-9a43-0f3c6a1d2b01",
+                  "deleted": false, "changes": 945 },
+                { "id": "c2a7c6fb-45a2-4a1b-9b9d-7b6b2c2a5b22", "groupId": "6a7e1b5f-9a1c-4d8f-8b54-1a4d7b2e3c02",
+                  "deleted": false, "changes": 0 }
+            ],
+            "sessions": 2
+        },
+        "service": { "manager": "none", "running": false },
+        "fileSystem": { "type": "ext4", "atomicExchange": "will" },
+        "space": {
+            "stagingBytes": 1_482_752, "backupBytes": 1_900_000,
+            "backupDirectory": "/srv/backups/budget", "verdict": "will"
+        }
+    })
+}
+
+fn preview() -> Value {
+    json!({
+        "files": {
+            "added": { "count": 1, "bytes": 2048, "examples": ["data/user-files/old.blob"] },
+            "changed": { "count": 3, "bytes": 1_310_720, "examples": ["data/server-files/account.sqlite"] },
+            "removed": { "count": 2, "bytes": 40_960, "examples": ["data/user-files/group-6a7e1b5f.sqlite"] },
+            "unchanged": 5
+        },
+        "budgets": [
+            {
+                "id": "b1f6b5ea-34f1-4f0a-8a8c-6a5a1b1f4a11", "name": "Household", "encrypted": false,
+                "presence": "both", "changesNewer": 675,
+                "firstNewer": "2026-11-24T02:27:01.114Z", "lastNewer": "2026-11-24T07:58:40.902Z",
+                "groupId": "5f6d0a4e-8f0b-4c7e-9a43-0f3c6a1d2b01"
+            },
+            {
+                "id": "c2a7c6fb-45a2-4a1b-9b9d-7b6b2c2a5b22", "name": "Holiday", "encrypted": true,
+                "presence": "live-only", "changesNewer": 0, "groupId": "6a7e1b5f-9a1c-4d8f-8b54-1a4d7b2e3c02"
+            }
+        ],
+        "rows": [
+            { "database": "data/server-files/account.sqlite", "table": "sessions", "live": 2, "backup": 1 },
+            { "database": "data/server-files/account.sqlite", "table": "files", "live": 2, "backup": 1 },
+            { "database": "data/server-files/account.sqlite", "table": "users", "live": 1, "backup": 1 }
+        ],
+        "diffs": [{
+            "path": "data/config.json", "restored": true,
+            "diff": "--- live\n+++ backup\n@@ -1,3 +1,3 @@\n {\n-  \"port\": 5007\n+  \"port\": 5006\n }\n"
+        }],
+        "checks": [
+            { "id": "archive", "verdict": "will", "why": "the archive has its digest" },
+            { "id": "space", "verdict": "will", "why": "3.2 MiB are needed" },
+            { "id": "exchange", "verdict": "not-checked", "why": "apply tries it on two empty directories" }
+        ],
+        "warnings": [{
+            "code": "changes-return",
+            "message": "675 newer changes of Household come back at the next sync of its clients; use --clients reset to stop that"
+        }]
+    })
+}
