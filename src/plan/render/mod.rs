@@ -1,1 +1,8 @@
-//! s
+//! Views of a plan for people. All text of a plan is hostile: every view passes it through
+//! [`visible`]. Pure.
+
+mod layout;
+pub mod text;
+mod visible;
+
+pub use self::visible::{is_hidden, visible};
