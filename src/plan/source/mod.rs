@@ -5,4 +5,4 @@ mod json;
 mod tree;
 mod yaml;
 
-pub use self::tree::{Bytes, Content, Entry, Flaw, FlawKind, Format, Node, Source, Span};
+pub use self::tree::{Bytes, Content, Entry, Flaw, FlawKind, Format, Node, Source, Span, pointer_part};

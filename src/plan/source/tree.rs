@@ -85,6 +85,8 @@ pub enum FlawKind {
     Empty,
     /// Neither YAML nor JSON.
     Syntax,
+    /// A character that may only be written as an escape.
+    Character,
     /// An anchor or an alias.
     Alias,
     /// A tag.
@@ -188,12 +190,10 @@ impl<'t> Source<'t> {
         Some(found)
     }
 
-    /// The plain scalar at a JSON pointer: its text as it stands there.
-    pub fn plain_text(&self, pointer: &str) -> Option<&str> {
-        match &self.find(pointer)?.1.content {
-            Content::Scalar { text, plain: true } => Some(text),
-            Content::Scalar { .. } | Content::List(_) | Content::Map(_) => None,
-        }
+    /// Walks over this text and a value read from it in step, and names each scalar: JSON pointer,
+    /// its text where it stands without quotes, value. What has another shape is passed over.
+    pub fn each_scalar(&self, value: &Value, seen: &mut dyn FnMut(&str, Option<&str>, &Value)) {
+        self.root.each_scalar(value, &mut String::new(), seen);
     }
 
     /// The span of one character at a line and a column, both from 1.
@@ -209,6 +209,35 @@ impl<'t> Source<'t> {
 }
 
 impl Node {
+    fn each_scalar(
+        &self,
+        value: &Value,
+        pointer: &mut String,
+        seen: &mut dyn FnMut(&str, Option<&str>, &Value),
+    ) {
+        let length = pointer.len();
+        match (&self.content, value) {
+            (Content::Map(entries), Value::Object(fields)) => {
+                for (entry, (name, value)) in entries.iter().zip(fields) {
+                    pointer.push('/');
+                    pointer.push_str(&pointer_part(name));
+                    entry.value.each_scalar(value, pointer, seen);
+                    pointer.truncate(length);
+                }
+            }
+            (Content::List(nodes), Value::Array(items)) => {
+                for (at, (node, item)) in nodes.iter().zip(items).enumerate() {
+                    pointer.push('/');
+                    pointer.push_str(&at.to_string());
+                    node.each_scalar(item, pointer, seen);
+                    pointer.truncate(length);
+                }
+            }
+            (Content::Scalar { text, plain }, value) => seen(pointer, plain.then_some(text), value),
+            (Content::Map(_) | Content::List(_), _) => {}
+        }
+    }
+
     fn disagreement(&self, value: &Value) -> Option<Bytes> {
         match (&self.content, value) {
             (Content::Map(entries), Value::Object(fields)) => {
@@ -232,6 +261,11 @@ impl Node {
             (Content::Scalar { .. } | Content::List(_) | Content::Map(_), _) => Some(self.place),
         }
     }
+}
+
+/// A key as a part of a JSON pointer.
+pub fn pointer_part(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
 }
 
 /// The flaws found so far.
@@ -332,6 +366,9 @@ mod tests {
             ("# nothing\n\n", Empty, 1, 1),
             ("---\n...\n", Empty, 1, 1),
             ("a: [1\n", Syntax, 2, 1),
+            ("a: x\u{1b}\n", Character, 1, 5),
+            ("\u{feff}a: x\n", Character, 1, 1),
+            ("a: 'x\u{2028}y'\n", Character, 1, 6),
             ("a: &x 1\n", Alias, 1, 4),
             ("a: 1\nb: *x\n", Syntax, 2, 4),
             ("a: !!str 1\n", Tag, 1, 4),

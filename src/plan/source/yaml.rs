@@ -8,9 +8,25 @@ use super::tree::{Bytes, Content, Entry, FlawKind, Flaws, MAX_DEPTH, Node};
 use crate::state::yaml::needs_quotes;
 
 pub(super) fn read<'t>(text: &'t str, flaws: &mut Flaws<'_, 't>) -> Option<Node> {
+    unreadable(text, flaws)?;
     let offsets = if text.is_ascii() { Vec::new() } else { text.char_indices().map(|(at, _)| at).collect() };
     let mut reader = Reader { text, parser: Parser::new_from_str(text), offsets, flaws };
     reader.document()
+}
+
+/// Characters that YAML forbids, or that its versions take differently: 1.1 breaks lines at three that
+/// 1.2 does not.
+fn unreadable(text: &str, flaws: &mut Flaws<'_, '_>) -> Option<()> {
+    let refused = |c: char| {
+        (c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
+            || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
+    };
+    let before = flaws.found.len();
+    for (offset, c) in text.char_indices().filter(|(_, c)| refused(*c)) {
+        let message = format!("the character U+{:04X} may not stand here as it is", u32::from(c));
+        flaws.add(FlawKind::Character, Bytes { offset, length: c.len_utf8() }, message)?;
+    }
+    (flaws.found.len() == before).then_some(())
 }
 
 struct Reader<'t, 'f, 'l> {
