@@ -5,8 +5,6 @@
 //! where neither could take it for anything else, so numbers, times, booleans in all their spellings
 //! and whatever begins oddly are quoted.
 
-use std::fmt::Write as _;
-
 use serde_json::{Map, Value};
 
 use super::model::Plan;
@@ -44,7 +42,7 @@ pub fn to_yaml(plan: &Plan) -> Result<String, EmitError> {
             if let Some(comment) = comment(name) {
                 writer.out.push('\n');
                 for line in comment.lines() {
-                    writer.line(format_args!("# {line}"));
+                    writer.line(&format!("# {line}"));
                 }
             }
             writer.field(name, value, 0);
@@ -88,9 +86,9 @@ struct Writer {
 }
 
 impl Writer {
-    fn line(&mut self, text: std::fmt::Arguments<'_>) {
-        // Writing to a string does not fail.
-        let _: Result<(), _> = writeln!(self.out, "{text}");
+    fn line(&mut self, text: &str) {
+        self.out.push_str(text);
+        self.out.push('\n');
     }
 
     fn indent(&mut self, depth: usize) {
@@ -106,18 +104,21 @@ impl Writer {
                 self.out.push('\n');
                 self.fields(fields, depth + 1);
             }
-            Value::Array(items) if !items.is_empty() => match flow(name, items, depth) {
-                Some(flow) => self.line(format_args!(" {flow}")),
-                None => {
+            Value::Array(items) if !items.is_empty() => {
+                if let Some(flow) = flow(name, items, depth) {
+                    self.line(&format!(" {flow}"));
+                } else {
                     self.out.push('\n');
                     self.items(items, depth + 1);
                 }
-            },
+            }
             Value::String(text) => {
                 self.out.push(' ');
                 self.text(text, depth);
             }
-            other => self.line(format_args!(" {other}")),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+                self.line(&format!(" {value}"));
+            }
         }
     }
 
@@ -139,7 +140,9 @@ impl Writer {
                     self.out.replace_range(start..start + 2 * (depth + 1), "");
                 }
                 Value::String(text) => self.text(text, depth),
-                other => self.line(format_args!("{other}")),
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+                    self.line(&item.to_string());
+                }
             }
         }
     }
@@ -147,14 +150,14 @@ impl Writer {
     /// A text behind a key or dash at `depth`, with its line break.
     fn text(&mut self, text: &str, depth: usize) {
         if !text.trim_end_matches('\n').contains('\n') {
-            self.line(format_args!("{}", scalar(text)));
+            self.line(&scalar(text));
         } else if is_literal_safe(text) {
             self.out.push_str(if text.ends_with('\n') { "|\n" } else { "|-\n" });
             for line in text.strip_suffix('\n').unwrap_or(text).split('\n') {
                 if !line.is_empty() {
                     self.indent(depth + 1);
                 }
-                self.line(format_args!("{line}"));
+                self.line(line);
             }
         } else {
             self.folded(text, depth);
@@ -224,14 +227,12 @@ fn scalar(text: &str) -> String {
 /// texts that are surely safe: they begin with a letter, `/` or `_` and go on with few other signs.
 fn is_plain_safe(text: &str) -> bool {
     let inside = |c: char| c.is_alphanumeric() || " _-./+@()=;".contains(c);
+    // Only for a uniform look: most digests begin with a digit and are quoted.
     let digest = text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let misread = matches!(text, "y" | "Y" | "n" | "N") || (text.is_ascii() && needs_quotes(text));
     text.starts_with(|c: char| c.is_alphabetic() || c == '/' || c == '_')
-        && !text.ends_with(' ')
         && text.chars().all(inside)
-        // Only for a uniform look: most digests begin with a digit and are quoted.
-        && !digest
-        && !(text.is_ascii() && needs_quotes(text))
-        && !matches!(text, "y" | "Y" | "n" | "N")
+        && !(text.ends_with(' ') || misread || digest)
 }
 
 /// Inside double quotes. The escapes are those of JSON, save that YAML has no surrogate pairs.
@@ -245,9 +246,11 @@ fn escape(text: &str, out: &mut String) {
             '\r' => out.push_str("\\r"),
             c if is_hidden(c) || is_odd_blank(c) => {
                 let code = u32::from(c);
-                // Writing to a string does not fail.
-                let _: Result<(), _> =
-                    if code <= 0xffff { write!(out, "\\u{code:04x}") } else { write!(out, "\\U{code:08x}") };
+                out.extend([if code <= 0xffff {
+                    format!("\\u{code:04x}")
+                } else {
+                    format!("\\U{code:08x}")
+                }]);
             }
             c => out.push(c),
         }

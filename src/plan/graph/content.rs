@@ -150,12 +150,13 @@ fn target(plan: &Plan) -> Option<Violation> {
 }
 
 fn data_directory(plan: &Plan) -> Option<Violation> {
-    let path = &plan.observed.instance.data_directory;
-    let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
-    let fine = path == "." || (path.split('/').all(plain) && !path.chars().any(char::is_control));
+    let directory = &plan.observed.instance.data_directory;
+    let ordinary = |part: &str| !part.is_empty() && part != "." && part != "..";
+    let fine =
+        directory == "." || (directory.split('/').all(ordinary) && !directory.chars().any(char::is_control));
     (!fine).then(|| {
         let message = format!(
-            "the data directory '{path}' must be a path relative to the instance directory, without '..' and empty parts"
+            "the data directory '{directory}' must be a path relative to the instance directory, without '..' and empty parts"
         );
         Violation::new(Rule::DataDirectory, "/observed/instance/dataDirectory", message)
     })

@@ -56,10 +56,10 @@ fn utf8<'b>(name: &str, bytes: &'b [u8]) -> Result<&'b str, LoadErrors> {
     }
     std::str::from_utf8(bytes).map_err(|error| {
         let good = &bytes[..error.valid_up_to()];
-        let lines = good.iter().filter(|byte| **byte == b'\n').count();
+        let lines = good.split(|byte| *byte == b'\n').count();
         let last = good.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
         let column = String::from_utf8_lossy(last).chars().count() + 1;
-        let span = Span { offset: good.len(), length: 1, line: lines + 1, column };
+        let span = Span { offset: good.len(), length: 1, line: lines, column };
         let help = "write the file again as UTF-8";
         let problem = Problem::new("not_utf8", "these bytes are not UTF-8", Some(help), "", span);
         LoadErrors::new(name, &String::from_utf8_lossy(bytes), vec![problem])
@@ -68,7 +68,7 @@ fn utf8<'b>(name: &str, bytes: &'b [u8]) -> Result<&'b str, LoadErrors> {
 
 fn document(text: &str) -> Result<(Plan, Source<'_>), Vec<Problem>> {
     let source = Source::read(text).map_err(|flaws| flaws.iter().map(flawed).collect::<Vec<_>>())?;
-    let value = value(text, &source).map_err(|problem| vec![problem])?;
+    let value = value(text, &source)?;
     let mut problems = envelope(&value, &source);
     if problems.is_empty() {
         problems = schema::check(&value, &source);
@@ -106,23 +106,24 @@ fn flawed(flaw: &Flaw) -> Problem {
 }
 
 /// The value by the reader that the rest of the program uses, which must see what [`Source`] saw.
-fn value(text: &str, source: &Source<'_>) -> Result<Value, Problem> {
-    let syntax = |message: &str, span| Problem::new("syntax", message, None, "", span);
+fn value(text: &str, source: &Source<'_>) -> Result<Value, Vec<Problem>> {
+    let syntax = |message: &str, line, column| {
+        vec![Problem::new("syntax", message, None, "", source.span_at(line, column))]
+    };
     let value = match source.format {
         Format::Json => serde_json::from_str(text)
-            .map_err(|error| syntax(&error.to_string(), source.span_at(error.line(), error.column())))?,
-        Format::Yaml => yaml::parse_value(text)
-            .map_err(|error| syntax(&error.message, source.span_at(error.line, error.column)))?,
+            .map_err(|error| syntax(&error.to_string(), error.line(), error.column()))?,
+        Format::Yaml => {
+            yaml::parse_value(text).map_err(|error| syntax(&error.message, error.line, error.column))?
+        }
     };
     match source.disagreement(&value) {
         None => Ok(value),
-        Some(span) => Err(Problem::new(
-            "ambiguous",
-            "two readers take this for two different things",
-            Some("write it in block style, with the text in double quotes"),
-            "",
-            span,
-        )),
+        Some(span) => {
+            let message = "two readers take this for two different things";
+            let help = "write it in block style, with the text in double quotes";
+            Err(vec![Problem::new("ambiguous", message, Some(help), "", span)])
+        }
     }
 }
 

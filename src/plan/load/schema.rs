@@ -36,6 +36,7 @@ fn problems(error: &ValidationError<'_>, source: &Source<'_>) -> Vec<Problem> {
             .collect();
     }
     let place = path(pointer);
+    #[expect(clippy::wildcard_enum_match_arm, reason = "an enum of another crate with forty variants")]
     let (message, help) = match error.kind() {
         ValidationErrorKind::Required { property } => {
             (format!("{place} has no field {}", property.as_str().unwrap_or_default()), None)
@@ -63,7 +64,6 @@ fn problems(error: &ValidationError<'_>, source: &Source<'_>) -> Vec<Problem> {
         }
         ValidationErrorKind::UniqueItems => (format!("{place} names something twice"), None),
         // The other keywords of JSON Schema do not occur in ours.
-        #[expect(clippy::wildcard_enum_match_arm, reason = "an enum of another crate with forty variants")]
         _ => (format!("{place}: {}", short(&error.to_string())), None),
     };
     vec![Problem::new("schema", &message, help.as_deref(), pointer, source.label_span(pointer))]
@@ -173,7 +173,7 @@ pub(super) fn path(pointer: &str) -> String {
     let mut path = String::new();
     for part in pointer.split('/').skip(1) {
         if part.bytes().all(|byte| byte.is_ascii_digit()) && !part.is_empty() {
-            path += &format!("[{part}]");
+            path.extend(["[", part, "]"]);
         } else {
             if !path.is_empty() {
                 path.push('.');

@@ -304,7 +304,7 @@ fn hostile_sizes_end_soon() {
     let started = std::time::Instant::now();
     let head = "apiVersion: abssctl/v1\nkind: RestorePlan\n";
     let texts = [
-        format!("{head}{}", (0..60_000).map(|at| format!("k{at}: {at}\n")).collect::<String>()),
+        format!("{head}{}", (0..60_000).fold(String::new(), |text, at| text + &format!("k{at}: {at}\n"))),
         format!(
             "{head}steps:\n{}",
             "- {id: a, kind: lock, needs: [], effect: read, summary: s, with: {instance: a}}\n"

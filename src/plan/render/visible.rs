@@ -1,7 +1,5 @@
 //! Makes hostile text harmless to look at. Pure.
 
-use std::fmt::Write as _;
-
 /// Whether a character is not seen as itself: control characters, marks that turn the direction of
 /// text, characters without width or ink, and code points that are no characters.
 ///
@@ -26,10 +24,7 @@ pub fn visible(text: &str) -> String {
             '\n' => shown.push_str("\\n"),
             '\r' => shown.push_str("\\r"),
             '\t' => shown.push_str("\\t"),
-            c if is_hidden(c) => {
-                // Writing to a string does not fail.
-                let _: Result<(), _> = write!(shown, "\\u{{{:x}}}", u32::from(c));
-            }
+            c if is_hidden(c) => shown.extend(c.escape_unicode()),
             c => shown.push(c),
         }
     }
