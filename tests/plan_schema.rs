@@ -1,7 +1,5 @@
 //! The published JSON Schema is the one that the loader uses, is a schema, and takes what we write.
 
-#![allow(clippy::tests_outside_test_module, reason = "an integration test is a test module")]
-
 use abssctl::plan::schema::{plan_schema, plan_schema_text};
 use abssctl::plan::testing::{sample, sample_dest, sample_with_service};
 
