@@ -378,6 +378,8 @@ pub enum BackupCommand {
     List(BackupListArgs),
     /// Show one backup and its restores
     Show(BackupShowArgs),
+    /// Prove that archives are whole and what the index says, and record the result
+    Verify(BackupVerifyArgs),
     /// Restore a backup: plan, confirm and apply in one go
     Restore(BackupRestoreArgs),
 }
@@ -432,6 +434,17 @@ pub struct BackupShowArgs {
     /// The backup
     #[arg(value_name = "BACKUP_ID")]
     pub backup: BackupId,
+}
+
+/// `abssctl backup verify`
+#[derive(Debug, Clone, Args)]
+pub struct BackupVerifyArgs {
+    /// The backup
+    #[arg(value_name = "BACKUP_ID", required_unless_present = "all", conflicts_with = "all")]
+    pub backup: Option<BackupId>,
+    /// Every backup but removed ones
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// `abssctl backup restore`

@@ -155,16 +155,3 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     }
     text
 }
-
-/// Bytes in a form for people: `43.1 kB`.
-pub fn human_bytes(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
-    let mut unit = 0;
-    let (mut whole, mut tenth) = (bytes, 0);
-    while whole >= 1000 && unit < UNITS.len() - 1 {
-        tenth = (whole % 1000) / 100;
-        whole /= 1000;
-        unit += 1;
-    }
-    if unit == 0 { format!("{whole} B") } else { format!("{whole}.{tenth} {}", UNITS[unit]) }
-}

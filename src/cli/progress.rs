@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::output::{Output, human_bytes};
+use super::output::Output;
 use crate::engine::event::Event;
 use crate::steps::context::lock;
 
@@ -93,7 +93,8 @@ impl<'a> Progress<'a> {
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
         });
-        let of = total.map_or_else(String::new, |total| format!(" of {}", human_bytes(total)));
-        bar.set_message(format!("{step:<11} {}{of}", human_bytes(bytes)));
+        let of = total
+            .map_or_else(String::new, |total| format!(" of {}", crate::plan::render::human_bytes(total)));
+        bar.set_message(format!("{step:<11} {}{of}", crate::plan::render::human_bytes(bytes)));
     }
 }

@@ -350,8 +350,7 @@ impl Preflight {
                     "stop the server of this instance, then apply again",
                 );
             } else if !users.complete {
-                self.not_checked
-                    .push("open files: other users' processes are visible to root alone".to_owned());
+                self.not_checked.push(format!("open files: {}", processes::INCOMPLETE));
             }
         }
         if survey.read_only {
