@@ -7,6 +7,8 @@
 //! has to exit as it should. All blocks of a page run in one shell, in a root unpacked from the fixture;
 //! `/srv`, `/var` and `/etc` mean those of that root. Questions are answered with yes.
 
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot go on ends here")]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -207,7 +209,7 @@ fn normal(line: &str) -> String {
         if c.is_ascii_alphanumeric() || c == '-' {
             word.push(c);
         } else {
-            text.push_str(&normal_word(&word));
+            text.push_str(normal_word(&word));
             word.clear();
             text.push(c);
         }
