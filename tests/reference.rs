@@ -33,7 +33,7 @@ fn the_reference_is_what_the_command_line_says() {
         page == made,
         "docs/reference.md is not what the command line says (first difference: line {}); make it anew: \
          UPDATE_REFERENCE=1 cargo test --test reference",
-        difference.map_or_else(|| page.lines().count().min(made.lines().count()), |index| index) + 1
+        difference.unwrap_or_else(|| page.lines().count().min(made.lines().count())) + 1
     );
 }
 
@@ -104,7 +104,9 @@ fn section(command: &Command, path: &str) -> String {
     arguments.extend(options);
     if !arguments.is_empty() {
         text.push('\n');
-        arguments.into_iter().for_each(|argument| text.push_str(&entry(argument)));
+        for argument in arguments {
+            text.push_str(&entry(argument));
+        }
     }
     text
 }
@@ -114,12 +116,12 @@ fn is_listed(argument: &Arg) -> bool {
 }
 
 fn about(command: &Command) -> String {
-    command.get_about().map(|about| about.to_string()).unwrap_or_default()
+    command.get_about().map(ToString::to_string).unwrap_or_default()
 }
 
 /// One line on an argument: how it is typed, what it means, values, default, environment.
 fn entry(argument: &Arg) -> String {
-    let value = argument.get_value_names().and_then(|names| names.first()).map(|name| name.to_string());
+    let value = argument.get_value_names().and_then(|names| names.first()).map(ToString::to_string);
     let takes_value = matches!(argument.get_action(), ArgAction::Set | ArgAction::Append);
     let value = value.filter(|_| takes_value);
     let mut typed = Vec::new();
@@ -132,7 +134,7 @@ fn entry(argument: &Arg) -> String {
         (None, Some(value)) => typed.push(format!("`{value}`")),
         (None, None) => {}
     }
-    let help = argument.get_help().map(|help| help.to_string()).unwrap_or_default();
+    let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
     let mut text = format!("- {}: {}.", typed.join(", "), help.trim_end_matches('.'));
     // A switch has `true` and `false`, which nobody types.
     let values: Vec<String> = argument
