@@ -3,9 +3,10 @@
 #
 #   examples/quickstart.sh [--keep]
 #
-# Needs cargo (Rust 1.89), a C compiler, tar and sha256sum; no root. It builds the program without
-# optimisation, which takes half the time of a release build, then works in a scratch folder alone:
-# nothing outside that and target/ is touched. Once the program is built it takes seconds.
+# Needs cargo (Rust 1.89), a C compiler, tar and sha256sum; no root. It builds the program without any
+# optimisation into target/quickstart, which takes a third of the time of an ordinary build (about two
+# minutes on two cores; seconds the next time), then works in a scratch folder alone: nothing outside
+# that and target/ is touched.
 # --keep leaves the scratch folder for you to look around in; otherwise it is removed at the end.
 set -euo pipefail
 
@@ -28,9 +29,12 @@ done
 # Settings of this machine have no place here.
 for variable in "${!ABSSCTL_@}"; do unset "$variable"; done
 
-echo "Building abssctl (two to four minutes the first time on a small machine) ..."
-(cd "$repository" && cargo build --quiet --locked --bin abssctl) || fail "the program could not be built"
-program=${CARGO_TARGET_DIR:-$repository/target}/debug/abssctl
+target=${CARGO_TARGET_DIR:-$repository/target}/quickstart
+echo "Building abssctl (about two minutes the first time) ..."
+(cd "$repository" && cargo build --quiet --locked --bin abssctl --target-dir "$target" \
+    --config 'profile.dev.debug=false' --config 'profile.dev.package."*".opt-level=0') ||
+    fail "the program could not be built"
+program=$target/debug/abssctl
 [ -x "$program" ] || fail "the program is not at $program"
 
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/abssctl-quickstart.XXXXXX")
