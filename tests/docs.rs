@@ -33,6 +33,22 @@ fn commands_do_what_the_pages_say() {
     assert!(count >= 20, "only {count} commands were found: are the blocks still marked `console`?");
 }
 
+/// The quickstart fails by itself where one of its proofs does.
+#[test]
+fn the_quickstart_holds_its_proofs() {
+    let script = Path::new(HOME).join("examples/quickstart.sh");
+    let scratch = tempfile::tempdir().unwrap();
+    let ran = Command::new(script)
+        .args(["--program", env!("CARGO_BIN_EXE_abssctl")])
+        .env("TMPDIR", scratch.path())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let (out, err) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    assert!(ran.status.success() && out.contains("All proofs hold."), "{out}{err}");
+    assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0, "it left something behind");
+}
+
 #[test]
 fn every_field_of_a_plan_is_explained() {
     let page = read("docs/plan.md");
