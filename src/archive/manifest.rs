@@ -383,7 +383,7 @@ mod tests {
             Manifest::new(&id(), &"budget".parse().unwrap(), Timestamp::UNIX_EPOCH, scope, entries);
         let text = manifest.to_json().unwrap();
         let lines: Vec<_> = text.split(|byte| *byte == b'\n').collect();
-        assert_eq!(lines.len(), 3 + 11, "{}", String::from_utf8_lossy(&text));
+        assert_eq!(lines.len(), 3 + 12, "{}", String::from_utf8_lossy(&text));
         assert!(String::from_utf8_lossy(&text).contains(r#""pathBytes":"646174612f626164ff""#));
         assert_eq!(Manifest::parse(&text, &id()).unwrap(), manifest);
         assert_eq!(manifest.payload_bytes, 9);

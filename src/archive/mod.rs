@@ -1,14 +1,18 @@
 //! The backup container: reader, writer, manifest. A tar, compressed with zstd or gzip or not at all, that
-//! GNU tar reads; what the older Python tool wrote is read too. Formats: `metadata/manifest.json` is
-//! described in [`manifest`], names and what is refused in [`name`], the compressed form in [`encode`].
+//! GNU tar reads; what the older Python tool wrote is read too.
+//!
+//! The formats are described where they are made: `metadata/manifest.json` in [`manifest`], which names and
+//! links are refused in `name.rs`, the compressed form with its seek table in `encode.rs`. Only
+//! [`fn@extract`] and [`fn@write`] change anything: staging the one, its output and scratch the other; a
+//! crash in either leaves parts there that no reader takes for whole.
 
 pub mod decode;
-pub mod encode;
+mod encode;
 pub mod error;
 pub mod extract;
 mod header;
 pub mod manifest;
-pub mod name;
+mod name;
 mod pack;
 pub mod reader;
 mod walk;

@@ -59,7 +59,7 @@ pub(super) fn walk(payload: &Payload<'_>, cancel: &Cancel) -> Result<Vec<Item>, 
     }
     // In the order of the archive: a hard link then refers to an earlier name, and a database comes
     // before its companions, as its name is their beginning.
-    found.sort_by(|(a, _), (b, _)| order(a).cmp(order(b)));
+    found.sort_by(|(a, _), (b, _)| a.cmp(b));
     let mut walk = Walk {
         data: &data,
         scratch: payload.scratch,
@@ -311,9 +311,4 @@ pub(super) fn unchanged(file: &std::fs::File, entry: &Entry) -> bool {
             && u32::try_from(stat.st_mtime_nsec) == Ok(entry.mtime_nanos)
             && u64::try_from(stat.st_size) == Ok(entry.size)
     })
-}
-
-/// The bytes of a path, which order an archive.
-pub(super) fn order(path: &Path) -> &[u8] {
-    path.as_os_str().as_bytes()
 }

@@ -85,7 +85,9 @@ pub fn write(
     let encoder = Encoder::new(algorithm, level, Counted { out, hasher: sha2::Sha256::new(), length: 0 })?;
     let mut items = walk::walk(payload, cancel)?;
     add_extra(payload, &mut items)?;
-    items.sort_by(|a, b| walk::order(&a.entry.path).cmp(walk::order(&b.entry.path)));
+    // By parts, not bytes: what is below a directory follows it directly, or GNU tar would set the
+    // directory's time too early.
+    items.sort_by(|a, b| a.entry.path.cmp(&b.entry.path));
     let entries: Vec<Entry> = items.iter().map(|item| item.entry.clone()).collect();
     let manifest = Manifest::new(payload.id, payload.instance, payload.created_at, payload.scope, entries);
     let (payload_bytes, entries) = (manifest.payload_bytes, manifest.entries.len() as u64);

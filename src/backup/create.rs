@@ -128,10 +128,7 @@ pub fn create(cx: &Context, request: &Request, progress: &dyn Fn(u64)) -> Result
         exclude: &[fs::PRIVATE.to_owned()],
     };
     let written = archive::write(&payload, algorithm, request.level, publish.file(), &cx.cancel, progress);
-    let written = written.map_err(|error| match error {
-        ArchiveError::Cancelled(_) => BackupError::Cancelled,
-        other => BackupError::Archive(other),
-    })?;
+    let written = written.map_err(BackupError::from)?;
     drop(scratch);
     let published = publish.publish(&written.sha256)?;
     let created = Created {

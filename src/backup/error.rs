@@ -17,7 +17,7 @@ pub enum BackupError {
     /// The archive could not be written.
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Archive(#[from] ArchiveError),
+    Archive(ArchiveError),
     /// The archive could not be put in its place.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -64,4 +64,10 @@ pub enum BackupError {
     #[error("stopped by a signal; no backup was made")]
     #[diagnostic(code(abssctl::backup::cancelled), help("run the same command again"))]
     Cancelled,
+}
+
+impl From<ArchiveError> for BackupError {
+    fn from(error: ArchiveError) -> Self {
+        if matches!(error, ArchiveError::Cancelled(_)) { Self::Cancelled } else { Self::Archive(error) }
+    }
 }

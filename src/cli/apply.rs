@@ -54,8 +54,12 @@ pub struct Job {
 
 /// Applies a plan and prints the result.
 pub fn run(session: &Session, cx: &Context, plan: &Plan, bytes: &[u8], job: &Job) -> Result<u8, CliError> {
-    let options =
-        Options { replay: job.replay, lock_timeout: session.lock_timeout(cx), command: job.command };
+    let options = Options {
+        replay: job.replay,
+        lock_timeout: session.lock_timeout(cx),
+        command: job.command,
+        hook: None,
+    };
     let progress = Progress::new(&session.output, job.mode);
     let report = engine_apply(cx, plan, bytes, &options, &|event| progress.event(event))?;
     if job.mode == Mode::Events {

@@ -52,7 +52,7 @@ pub struct Global {
 /// When to use colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ColorChoice {
-    /// On a terminal, unless NO_COLOR is set
+    /// On a terminal, unless `NO_COLOR` is set
     Auto,
     /// Always
     Always,
@@ -155,6 +155,10 @@ pub struct WishArgs {
     /// How long the displaced directory is kept
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub retain: Option<DurationText>,
+}
+
+fn parse_age(text: &str) -> Result<u64, String> {
+    if text == "0s" { Ok(0) } else { parse_duration(text).map(|duration| duration.seconds()) }
 }
 
 fn parse_duration(text: &str) -> Result<DurationText, String> {
@@ -345,6 +349,16 @@ pub enum RunCommand {
     List,
     /// Show one run
     Show(RunShowArgs),
+    /// Remove displaced directories whose time is over
+    Prune(RunPruneArgs),
+}
+
+/// `abssctl run prune`
+#[derive(Debug, Clone, Args)]
+pub struct RunPruneArgs {
+    /// Remove those of runs that ended longer ago than this, whatever their plan says; 0s: all
+    #[arg(long, value_name = "DURATION", value_parser = parse_age)]
+    pub older_than: Option<u64>,
 }
 
 /// `abssctl run show`

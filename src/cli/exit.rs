@@ -128,6 +128,8 @@ fn step(error: &StepError, interrupted: u8) -> u8 {
         | StepError::Index(_)
         | StepError::Registry(_)
         | StepError::Log(_)
+        | StepError::Defect { .. }
+        | StepError::Injected
         | StepError::Aborted => ROLLED_BACK,
         StepError::UnknownState { .. } => HALTED,
     }
@@ -204,8 +206,6 @@ fn store(error: &StoreError) -> u8 {
 }
 
 fn archive(error: &ArchiveError) -> u8 {
-    match error {
-        ArchiveError::Fs(_) | ArchiveError::Read(_) | ArchiveError::Write(_) => ENVIRONMENT,
-        _ => INVALID,
-    }
+    let environment = matches!(error, ArchiveError::Fs(_) | ArchiveError::Read(_) | ArchiveError::Write(_));
+    if environment { ENVIRONMENT } else { INVALID }
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::args::{ColorChoice, Global};
 use super::error::CliError;
+use crate::engine::apply::ApplyError;
 
 /// Where output goes and how it looks.
 #[derive(Debug, Clone)]
@@ -105,21 +106,18 @@ fn error_object(error: &CliError, exit_code: u8) -> Value {
     if let Some(source) = source {
         object["cause"] = json!({ "code": text(source.code()), "message": source.to_string() });
     }
-    match error {
-        CliError::Load(errors) => object["problems"] = errors.to_json(),
-        CliError::WouldNotApply(problems)
-        | CliError::Apply(crate::engine::apply::ApplyError::Refused { problems }) => {
-            object["problems"] = super::plan::problems_json(problems);
-        }
-        CliError::Apply(
-            crate::engine::apply::ApplyError::RolledBack { report, .. }
-            | crate::engine::apply::ApplyError::Halted { report, .. },
-        ) => {
-            let mut result = json!(report);
-            result["exitCode"] = json!(exit_code);
-            object["result"] = result;
-        }
-        _ => {}
+    if let CliError::Load(errors) = error {
+        object["problems"] = errors.to_json();
+    } else if let CliError::WouldNotApply(problems) | CliError::Apply(ApplyError::Refused { problems }) =
+        error
+    {
+        object["problems"] = super::plan::problems_json(problems);
+    } else if let CliError::Apply(ApplyError::RolledBack { report, .. } | ApplyError::Halted { report, .. }) =
+        error
+    {
+        let mut result = json!(report);
+        result["exitCode"] = json!(exit_code);
+        object["result"] = result;
     }
     object
 }

@@ -2,18 +2,23 @@
 
 use serde_json::{Value, json};
 
-use super::args::RunShowArgs;
+use std::fmt::Write as _;
+
+use super::args::{RunPruneArgs, RunShowArgs};
 use super::error::CliError;
 use super::exit;
 use super::output::table;
+use super::prompt;
 use super::session::Session;
 use crate::context::Context;
+use crate::host::lock::{LockName, LockWait, acquire};
 use crate::ids::AbsPath;
 use crate::plan::model::Time;
 use crate::run::fact::Fact;
 use crate::run::journal;
 use crate::run::list::{self, Run};
 use crate::run::state::{Outcome, Phase, StepState};
+use crate::steps::cleanup;
 
 /// `abssctl run list`
 pub fn list(session: &Session) -> Result<u8, CliError> {
@@ -74,6 +79,30 @@ pub fn show(session: &Session, args: &RunShowArgs) -> Result<u8, CliError> {
     object["steps"] = json!(steps);
     session.output.either(&object, &text)?;
     Ok(exit::DONE)
+}
+
+/// `abssctl run prune`
+pub fn prune(session: &Session, args: &RunPruneArgs) -> Result<u8, CliError> {
+    let cx = session.context()?;
+    prompt::confirm(session, "Remove displaced directories whose time is over?")?;
+    let waiting = |wait: &LockWait| session.output.note(&wait.to_string());
+    let cancelled = || cx.cancel.is_requested();
+    let timeout = session.lock_timeout(&cx);
+    let _guard =
+        acquire(&cx.root, &cx.config.runtime_dir, &[LockName::Global], timeout, &cancelled, &waiting)?;
+    let pruned = cleanup::prune(&cx, args.older_than)?;
+    let mut text = String::new();
+    for (run, path) in &pruned.removed {
+        writeln!(text, "removed {path} of run {run}").map_err(std::io::Error::other)?;
+    }
+    if pruned.removed.is_empty() {
+        text.push_str("nothing to remove\n");
+    }
+    pruned.warnings.iter().for_each(|warning| session.output.note(&format!("! {warning}")));
+    let removed: Vec<Value> =
+        pruned.removed.iter().map(|(run, path)| json!({ "run": run, "displaced": path })).collect();
+    session.output.either(&json!({ "removed": removed, "warnings": pruned.warnings }), &text)?;
+    Ok(if pruned.warnings.is_empty() { exit::DONE } else { exit::ENVIRONMENT })
 }
 
 fn state_name(state: StepState) -> &'static str {

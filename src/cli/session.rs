@@ -76,6 +76,7 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, CliError> {
         Command::Apply(args) => apply::apply(session, &args),
         Command::Run(RunCommand::List) => run::list(session),
         Command::Run(RunCommand::Show(args)) => run::show(session, &args),
+        Command::Run(RunCommand::Prune(args)) => run::prune(session, &args),
         Command::Backup(BackupCommand::Create(args)) => backup::create(session, &args),
         Command::Backup(BackupCommand::List(args)) => backup::list(session, &args),
         Command::Backup(BackupCommand::Show(args)) => backup::show(session, &args),
@@ -96,22 +97,13 @@ impl Session {
         let environment = machine::environment();
         let config_file = match &self.global.config {
             None => None,
-            Some(path) => Some(self.inside(&root, path)?),
+            Some(path) => Some(inside(&root, path)?),
         };
         let flags = ConfigFlags { config_file, lock_timeout: self.global.lock_timeout.map(seconds) };
         let config = Config::load(&root, &flags, &environment)?;
         let lookup = |name: &str| std::env::var(name).ok();
         let actor = machine::actor(&lookup);
         Ok(Context { root, config, actor, cancel: self.cancel.clone() })
-    }
-
-    /// A path of the command line as it is inside the root.
-    fn inside(&self, root: &Root, path: &Path) -> Result<AbsPath, CliError> {
-        let absolute = if root.is_host() { std::path::absolute(path)? } else { path.to_path_buf() };
-        AbsPath::normalise(&absolute).map_err(|error| CliError::Usage {
-            what: format!("--config: {error}"),
-            help: "with --root, give the path as it is inside DIR".to_owned(),
-        })
     }
 
     /// How long to wait for locks.
@@ -146,4 +138,13 @@ impl Session {
 #[expect(clippy::cast_precision_loss, reason = "seconds that a person typed are far below 2^52")]
 fn seconds(whole: u64) -> f64 {
     whole as f64
+}
+
+/// A path of the command line as it is inside the root.
+fn inside(root: &Root, path: &Path) -> Result<AbsPath, CliError> {
+    let absolute = if root.is_host() { std::path::absolute(path)? } else { path.to_path_buf() };
+    AbsPath::normalise(&absolute).map_err(|error| CliError::Usage {
+        what: format!("--config: {error}"),
+        help: "with --root, give the path as it is inside DIR".to_owned(),
+    })
 }

@@ -16,19 +16,30 @@ use crate::plan::spec::OnFailure;
 use crate::plan::step::StepKind;
 use crate::run::journal::{Journal, JournalError};
 use crate::run::state::{self, Direction, RunEnded, RunStarted, StepState};
-use crate::steps::context::{Shared, lock};
+use crate::steps::context::{Hook, Shared, lock};
 use crate::steps::{StepContext, StepError};
 use crate::survey::preflight::{self, Ask, PreflightError, Problem};
 
 /// How a plan is applied.
-#[derive(Debug, Clone)]
-pub struct Options {
+#[derive(Clone)]
+pub struct Options<'a> {
     /// Whether an applied plan may be applied again.
     pub replay: bool,
     /// How long to wait for locks.
     pub lock_timeout: Duration,
     /// The command, as the operations log names it.
     pub command: &'static str,
+    /// Called around each step; only tests do something there.
+    pub hook: Option<&'a Hook<'a>>,
+}
+
+impl std::fmt::Debug for Options<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("command", &self.command)
+            .field("replay", &self.replay)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A plan was not applied.
@@ -111,7 +122,7 @@ pub fn apply(
     cx: &Context,
     plan: &Plan,
     bytes: &[u8],
-    options: &Options,
+    options: &Options<'_>,
     sink: &Sink<'_>,
 ) -> Result<Report, ApplyError> {
     let digest = canonical::digest(plan)?;
@@ -141,7 +152,7 @@ struct Job<'a> {
     cx: &'a Context,
     plan: &'a Plan,
     digest: PlanDigest,
-    options: &'a Options,
+    options: &'a Options<'a>,
     sink: &'a Sink<'a>,
 }
 
@@ -156,6 +167,7 @@ impl Job<'_> {
             backup: self.plan.spec.source.backup_id.clone(),
             target: self.plan.spec.target.directory.clone(),
             actor: self.cx.actor.clone(),
+            retain: self.plan.spec.retain.clone(),
             generator: concat!("abssctl ", env!("CARGO_PKG_VERSION")).to_owned(),
         }))?;
         self.tell_start(&run, false);
@@ -226,6 +238,7 @@ impl Job<'_> {
             record: &record,
             progress: &progress,
             waiting: &waiting,
+            hook: self.options.hook,
             stop: self.cx.cancel.child(),
             shared: Shared::default(),
         };
@@ -240,7 +253,7 @@ impl Job<'_> {
     ) -> Result<Report, ApplyError> {
         let Err(failure) = result else {
             let mut report = self.report(journal, Outcome::Applied);
-            report.warnings.extend(self.log(&report, None));
+            report.warnings.extend(self.log(journal, &report, None));
             self.end(journal, state::Outcome::Applied)?;
             return Ok(report);
         };
@@ -276,7 +289,7 @@ impl Job<'_> {
         match unwind::unwind(steps, journal, self.sink) {
             Ok(()) => {
                 let mut report = self.report(journal, Outcome::RolledBack);
-                report.warnings.extend(self.log(&report, Some(&failure.error.to_string())));
+                report.warnings.extend(self.log(journal, &report, Some(&failure.error.to_string())));
                 self.end(journal, state::Outcome::RolledBack)?;
                 Ok((report, failure))
             }
@@ -295,7 +308,7 @@ impl Job<'_> {
         let report = self.report(journal, Outcome::Halted);
         let run = lock(journal).run().clone();
         // The error is told in any case; a log that cannot be written must not hide it.
-        drop(self.log(&report, Some(what)));
+        drop(self.log(journal, &report, Some(what)));
         drop(self.end(journal, state::Outcome::Halted));
         let help = format!("{next}\nwhat stands where: abssctl run show {run}");
         ApplyError::Halted { report: Box::new(report), what: what.to_owned(), help }
@@ -320,9 +333,10 @@ impl Job<'_> {
 
     /// One line in the operations log; a log that cannot be written is a warning, since the restore is
     /// in the journal and in the index.
-    fn log(&self, report: &Report, error: Option<&str>) -> Option<String> {
-        super::log::write(self.cx, self.plan, self.options.command, report, error)
-            .err()
-            .map(|error| error.to_string())
+    fn log(&self, journal: &Mutex<Journal>, report: &Report, error: Option<&str>) -> Option<String> {
+        let held = lock(journal);
+        let written =
+            super::log::write(self.cx, self.plan, self.options.command, held.state(), report, error);
+        written.err().map(|error| error.to_string())
     }
 }

@@ -5,6 +5,7 @@ use serde_json::{Map, json};
 use super::report::{Outcome, Report};
 use crate::context::Context;
 use crate::plan::model::Plan;
+use crate::run::state::{RunState, StepState};
 use crate::state::operations_log::{LogError, Operation, OperationResult, Status, contains};
 
 /// Appends the line, unless an interrupted process of this run has done so.
@@ -12,6 +13,7 @@ pub fn write(
     cx: &Context,
     plan: &Plan,
     command: &str,
+    state: &RunState,
     report: &Report,
     error: Option<&str>,
 ) -> Result<(), LogError> {
@@ -29,17 +31,24 @@ pub fn write(
     let args = args.as_object().cloned().unwrap_or_else(Map::new);
     let target = json!({ "kind": "backup", "id": report.backup, "instance": report.instance });
     let mut operation = Operation::begin(command, args, cx.actor.clone()).with_id(id).with_target(target);
+    if let Some(began) = state.started_at {
+        operation = operation.began_at(began);
+    }
     for step in &plan.steps {
         operation.plan_action(json!({ "action": step.kind(), "step": step.id }));
     }
-    for step in &report.steps {
-        let status = match step.outcome.as_str() {
-            "done" => Status::Success,
-            "failed" => Status::Error,
-            _ => Status::Skipped,
+    for step in &state.steps {
+        let status = match step.state {
+            StepState::Done => Status::Success,
+            StepState::Undone => Status::Skipped,
+            StepState::Started | StepState::Failed | StepState::Undoing | StepState::UndoFailed => {
+                Status::Error
+            }
         };
+        let at = step.ended_at.unwrap_or(step.started_at);
         operation.step(
             step.id.as_str(),
+            at,
             status,
             Some(step.detail.as_str()).filter(|detail| !detail.is_empty()),
         );

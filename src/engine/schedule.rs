@@ -12,7 +12,7 @@ use crate::plan::model::Plan;
 use crate::plan::step::{Step, StepKind};
 use crate::run::journal::Journal;
 use crate::run::state::{self, StepDone, StepFailed, StepStarted, StepState};
-use crate::steps::context::lock;
+use crate::steps::context::{Moment, StepRunner, lock};
 use crate::steps::{Done, StepContext, StepError, runner};
 
 /// Why the schedule stopped.
@@ -99,11 +99,16 @@ fn stop_siblings(cx: &StepContext<'_>) {
 /// The failure to report: one that was caused by another is not it. A digest that is wrong explains
 /// what the decoder stumbled over.
 fn worse(first: Option<Failure>, second: Failure) -> Failure {
-    let weight = |error: &StepError| match error {
-        StepError::Aborted => 0,
-        StepError::Cancelled => 1,
-        StepError::Archive(_) => 2,
-        _ => 3,
+    let weight = |error: &StepError| {
+        if matches!(error, StepError::Aborted) {
+            0
+        } else if matches!(error, StepError::Cancelled) {
+            1
+        } else if matches!(error, StepError::Archive(_)) {
+            2
+        } else {
+            3
+        }
     };
     match first {
         Some(first) if weight(&first.error) >= weight(&second.error) => first,
@@ -136,6 +141,28 @@ fn begin(
     drop(sender.send((index, result)));
 }
 
+/// Runs a step; a panic in it is a defect of this program, which fails the step like any other error,
+/// so that everything is undone.
+fn guarded(cx: &StepContext<'_>, step: &Step, runner: &dyn StepRunner) -> Result<Done, StepError> {
+    let work = || {
+        cx.at(step, Moment::BeforeRun)?;
+        let done = runner.run(cx, step)?;
+        cx.at(step, Moment::AfterRun)?;
+        Ok(done)
+    };
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
+        Ok(result) => result,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            Err(StepError::Defect {
+                step: step.id.clone(),
+                what: text.unwrap_or_else(|| "no message".to_owned()),
+            })
+        }
+    }
+}
+
 fn one(
     cx: &StepContext<'_>,
     journal: &Mutex<Journal>,
@@ -146,7 +173,7 @@ fn one(
     let runner = runner(kind).ok_or(StepError::Unavailable { kind })?;
     lock(journal).append(state::Event::StepStarted(StepStarted { step: step.id.clone(), kind }))?;
     sink(&Event::StepStarted { at: now(), step: step.id.clone(), kind });
-    match runner.run(cx, step) {
+    match guarded(cx, step, runner) {
         Ok(Done { detail, warnings }) => {
             let event =
                 StepDone { step: step.id.clone(), detail: detail.clone(), warnings: warnings.clone() };

@@ -8,7 +8,7 @@ use super::event::{Event, Sink, now};
 use crate::ids::StepId;
 use crate::run::journal::Journal;
 use crate::run::state::{self, StepFailed, StepName, StepState};
-use crate::steps::context::lock;
+use crate::steps::context::{Moment, lock};
 use crate::steps::{StepContext, StepError, runner};
 
 /// A step could not be undone; nothing was deleted.
@@ -34,7 +34,11 @@ pub fn unwind(cx: &StepContext<'_>, journal: &Mutex<Journal>, sink: &Sink<'_>) -
         let Some(step) = cx.plan.steps.iter().find(|step| step.id == id) else { continue };
         let Some(runner) = runner(step.kind()) else { continue };
         drop(lock(journal).append(state::Event::UndoStarted(StepName { step: id.clone() })));
-        match runner.undo(cx, step) {
+        let undone = cx
+            .at(step, Moment::BeforeUndo)
+            .and_then(|()| runner.undo(cx, step))
+            .and_then(|()| cx.at(step, Moment::AfterUndo));
+        match undone {
             Ok(()) => {
                 drop(lock(journal).append(state::Event::UndoDone(StepName { step: id.clone() })));
                 sink(&Event::StepUndone { at: now(), step: id });

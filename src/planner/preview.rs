@@ -10,7 +10,6 @@ use super::error::PlanError;
 use crate::actual::account::{Account, Budget};
 use crate::actual::{layout, messages, whole};
 use crate::context::Context;
-use crate::host::fs::IoContext as _;
 use crate::host::{machine, processes};
 use crate::plan::model::Metadata;
 use crate::plan::observed::Presence;
@@ -36,11 +35,10 @@ pub fn preview(
 ) -> Result<Preview, PlanError> {
     let (_, dir) = observe::open_target(cx, &spec.target.directory)?;
     let data = PathBuf::from(&survey.observed.instance.data_directory);
-    let path = cx.root.host_path(&spec.target.directory);
     let looked = Looked { cx, spec, survey, contents, dir: dir.as_ref(), data: &data };
     let budgets = looked.budgets(metadata);
     Ok(Preview {
-        files: looked.files().context("look at", path)?,
+        files: looked.files(),
         rows: looked.rows(),
         diffs: looked.diffs()?,
         checks: looked.checks(),
@@ -61,7 +59,7 @@ struct Looked<'a> {
 
 impl Looked<'_> {
     /// Compares by size first; only files of equal size are read.
-    fn files(&self) -> std::io::Result<FileChanges> {
+    fn files(&self) -> FileChanges {
         let mut changes = FileChanges::default();
         let mut seen = BTreeSet::new();
         for entry in &self.survey.target.entries {
@@ -98,7 +96,7 @@ impl Looked<'_> {
         for path in self.contents.links.keys().filter(|path| !seen.contains(*path)) {
             add(&mut changes.added, path, 0);
         }
-        Ok(changes)
+        changes
     }
 
     fn budgets(&self, metadata: &Metadata) -> Vec<BudgetPreview> {
@@ -275,7 +273,7 @@ impl Looked<'_> {
                 format!("process {} ({}) has files open in the target", user.pid, user.command),
             ),
             None if users.complete => {
-                check("target-in-use", Verdict::Will, "no process has files open in the target".into())
+                check("target-in-use", Verdict::Will, "no process has files open in the target".into());
             }
             None => check(
                 "target-in-use",

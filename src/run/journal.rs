@@ -23,6 +23,8 @@ pub const JOURNAL: &str = "journal.jsonl";
 /// Name of the plan's exact bytes in a run's directory.
 pub const PLAN: &str = "plan";
 const MAX_JOURNAL: u64 = 64 << 20;
+/// Far more than the records of a run take.
+const RESERVED: u64 = 64 << 10;
 
 /// The journal cannot be written or read; the run stops before the next act.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -125,6 +127,11 @@ impl Journal {
         let dir = root.ensure_dir(&inside, 0o750)?;
         fs::replace(&dir, PLAN, plan, 0o640).context("write", path.join(PLAN))?;
         let file = fs::create_file(&dir, JOURNAL, 0o640).context("create", path.join(JOURNAL))?;
+        // Room for the way back: a full disk must not keep a run from recording that it is undone. Not
+        // every file system can; the undo works without its records too.
+        if rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, RESERVED).is_err() {
+            // Not supported, or no room even for this: the next append says so.
+        }
         fs::sync_dir(&dir).context("sync", &path)?;
         let path = path.join(JOURNAL);
         lock_or_busy(&file, run, &path)?;

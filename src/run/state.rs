@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::fact::Fact;
+use crate::duration::DurationText;
 use crate::host::machine::Actor;
 use crate::ids::{AbsPath, BackupId, InstanceName, PlanDigest, PlanId, StepId};
 use crate::plan::step::StepKind;
@@ -51,6 +52,8 @@ pub struct RunStarted {
     pub target: AbsPath,
     /// Who applies it.
     pub actor: Actor,
+    /// How long the displaced directory is kept after the end of the run.
+    pub retain: DurationText,
     /// Program and version.
     pub generator: String,
 }
@@ -242,8 +245,10 @@ fn next_step(state: Option<StepState>, event: Move) -> Option<StepState> {
         (Some(S::Started | S::Done | S::Failed | S::Undoing | S::UndoFailed), M::Undo) => Some(S::Undoing),
         (Some(S::Undoing), M::Undone) => Some(S::Undone),
         (Some(S::Undoing), M::UndoFail) => Some(S::UndoFailed),
-        (None | Some(S::Done | S::Failed | S::Undoing | S::Undone | S::UndoFailed), M::Fact)
-        | (None | Some(S::Done | S::Failed | S::Undoing | S::Undone | S::UndoFailed), M::Done | M::Fail)
+        (
+            None | Some(S::Done | S::Failed | S::Undoing | S::Undone | S::UndoFailed),
+            M::Fact | M::Done | M::Fail,
+        )
         | (Some(S::Done | S::Undoing | S::Undone | S::UndoFailed), M::Start)
         | (None | Some(S::Undone), M::Undo)
         | (

@@ -5,7 +5,6 @@
 //! writer ends with a line break. No secrets: values of arguments whose names say so are replaced.
 
 use std::io::{Read as _, Seek as _, SeekFrom};
-use std::time::Instant;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -93,7 +92,6 @@ impl OperationResult {
 #[derive(Debug, Clone)]
 pub struct Operation {
     began: Timestamp,
-    clock: Instant,
     op_id: String,
     command: String,
     args: Value,
@@ -113,7 +111,6 @@ impl Operation {
         let args = redact(Value::Object(args), "", &mut redactions);
         Self {
             began: Timestamp::now(),
-            clock: Instant::now(),
             op_id: ulid::Ulid::generate().to_string(),
             command: command.into(),
             args,
@@ -141,6 +138,13 @@ impl Operation {
         self
     }
 
+    /// When the command began, where that was in an earlier process.
+    #[must_use]
+    pub fn began_at(mut self, began: Timestamp) -> Self {
+        self.began = began;
+        self
+    }
+
     /// The line's id.
     pub fn id(&self) -> &str {
         &self.op_id
@@ -152,8 +156,8 @@ impl Operation {
     }
 
     /// Adds a step that was done.
-    pub fn step(&mut self, name: &str, status: Status, detail: Option<&str>) {
-        let mut step = json!({"name": name, "ts": clock::rfc3339_millis(Timestamp::now()), "status": status});
+    pub fn step(&mut self, name: &str, at: Timestamp, status: Status, detail: Option<&str>) {
+        let mut step = json!({"name": name, "ts": clock::rfc3339_millis(at), "status": status});
         if let Some(detail) = detail {
             step["detail"] = json!(detail);
         }
@@ -183,7 +187,7 @@ impl Operation {
             "planned_actions": self.planned_actions,
             "result": result,
             "rc": rc,
-            "duration_ms": millis(self.clock.elapsed()),
+            "duration_ms": u64::try_from(Timestamp::now().duration_since(self.began).as_millis()).unwrap_or_default(),
         });
         if let Some(wait) = self.lock_wait_ms {
             line["lock_wait_ms"] = json!(wait);
@@ -311,8 +315,8 @@ mod tests {
         let mut operation = operation(json!({"id": "x", "dry_run": false, "message": "données"}))
             .with_target(json!({"kind": "backup", "id": "x"}));
         operation.lock_wait(std::time::Duration::from_millis(12));
-        operation.step("backup.index", Status::Success, Some("x"));
-        operation.step("restore.swap", Status::Skipped, None);
+        operation.step("backup.index", Timestamp::now(), Status::Success, Some("x"));
+        operation.step("restore.swap", Timestamp::now(), Status::Skipped, None);
         let result =
             OperationResult { changed: 3, ..OperationResult::new(Status::Success, "Backup restored.") };
         operation.finish(&root, &config, 0, &result).unwrap();

@@ -61,6 +61,22 @@ pub type RecordFact<'a> = dyn Fn(&StepId, Fact) -> Result<(), StepError> + Sync 
 /// Called with bytes read of the archive.
 pub type Progress<'a> = dyn Fn(&StepId, u64) + Sync + 'a;
 
+/// A point around a step at which a test can look or inject a fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// It is announced in the journal and has not begun.
+    BeforeRun,
+    /// It has run; the journal does not say so yet.
+    AfterRun,
+    /// Its undoing is announced and has not begun.
+    BeforeUndo,
+    /// It is undone; the journal does not say so yet.
+    AfterUndo,
+}
+
+/// Called around each step; an error fails the step.
+pub type Hook<'a> = dyn Fn(&StepContext<'_>, &Step, Moment) -> Result<(), StepError> + Sync + 'a;
+
 /// What a step is given.
 pub struct StepContext<'a> {
     /// The machine.
@@ -83,6 +99,8 @@ pub struct StepContext<'a> {
     pub progress: &'a Progress<'a>,
     /// Told while a lock is waited for.
     pub waiting: &'a (dyn Fn(&str) + Sync),
+    /// Called around each step; only tests do something there.
+    pub hook: Option<&'a Hook<'a>>,
     /// Requested when a signal came or another step failed.
     pub stop: Cancel,
     /// What steps of this process hand to later ones.
@@ -107,6 +125,11 @@ impl std::fmt::Debug for StepContext<'_> {
 }
 
 impl StepContext<'_> {
+    /// Calls the hook, if there is one.
+    pub fn at(&self, step: &Step, moment: Moment) -> Result<(), StepError> {
+        self.hook.map_or(Ok(()), |hook| hook(self, step, moment))
+    }
+
     /// Notes a fact in the journal and remembers it; the act may follow once this returns.
     pub fn note(&self, step: &Step, fact: Fact) -> Result<(), StepError> {
         (self.record)(&step.id, fact.clone())?;

@@ -43,7 +43,7 @@ pub enum StepError {
     /// The archive is damaged, hostile or not the one that was planned.
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Archive(#[from] ArchiveError),
+    Archive(ArchiveError),
     /// The archive could not be opened.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -92,7 +92,7 @@ pub enum StepError {
             "mend what the message names; or, where the live data cannot be read any more, plan with --no-pre-backup: the displaced directory keeps it"
         )
     )]
-    Backup(#[from] BackupError),
+    Backup(#[source] BackupError),
     /// A program works in the target.
     #[error("process {pid} ({command}) has {} open", .path.display())]
     #[diagnostic(code(abssctl::step::in_use), help("stop it, then apply the plan again"))]
@@ -137,6 +137,19 @@ pub enum StepError {
         /// The kind.
         kind: crate::plan::step::StepKind,
     },
+    /// The program has a defect.
+    #[error("step {step} failed by a defect of this program: {what}")]
+    #[diagnostic(code(abssctl::step::defect), help("please report it with the plan file and this message"))]
+    Defect {
+        /// The step.
+        step: crate::ids::StepId,
+        /// What the panic said.
+        what: String,
+    },
+    /// A fault that a test asked for.
+    #[error("injected fault")]
+    #[diagnostic(code(abssctl::step::injected))]
+    Injected,
     /// A signal came.
     #[error("stopped by a signal")]
     #[diagnostic(code(abssctl::step::cancelled), help("run the same command again"))]
@@ -157,4 +170,16 @@ impl StepError {
 fn summarise(problems: &[Problem]) -> String {
     let lines: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
     lines.join("; ")
+}
+
+impl From<ArchiveError> for StepError {
+    fn from(error: ArchiveError) -> Self {
+        if matches!(error, ArchiveError::Cancelled(_)) { Self::Cancelled } else { Self::Archive(error) }
+    }
+}
+
+impl From<BackupError> for StepError {
+    fn from(error: BackupError) -> Self {
+        if matches!(error, BackupError::Cancelled) { Self::Cancelled } else { Self::Backup(error) }
+    }
 }

@@ -50,15 +50,14 @@ impl StepRunner for Extract {
         let (id, algorithm) =
             (&cx.plan.spec.source.backup_id, survey_archive::algorithm(cx.plan.spec.source.algorithm));
         let progress = |bytes: u64| (cx.progress)(&step.id, bytes);
-        let extracted = match source {
-            Some(source) => unpack(source, algorithm, id, &dir, &options, &cx.stop, &progress),
-            None => {
-                let mut hashed = Hashed::open(cx)?;
-                let extracted = unpack(&mut hashed, algorithm, id, &dir, &options, &cx.stop, &progress);
-                // A wrong digest explains a damaged archive better than the decoder's words.
-                hashed.prove(cx)?;
-                extracted
-            }
+        let extracted = if let Some(source) = source {
+            unpack(source, algorithm, id, &dir, &options, &cx.stop, &progress)
+        } else {
+            let mut hashed = Hashed::open(cx)?;
+            let extracted = unpack(&mut hashed, algorithm, id, &dir, &options, &cx.stop, &progress);
+            // A wrong digest explains a damaged archive better than the decoder's words.
+            hashed.prove(cx)?;
+            extracted
         };
         let extracted = match extracted {
             Ok(extracted) => extracted,

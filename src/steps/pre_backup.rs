@@ -34,10 +34,7 @@ impl StepRunner for PreBackup {
             labels: vec!["pre-restore".to_owned()],
         };
         let progress = |bytes: u64| (cx.progress)(&step.id, bytes);
-        let created = backup::create(cx.host, &request, &progress).map_err(|error| match error {
-            backup::BackupError::Cancelled => StepError::Cancelled,
-            other => StepError::Backup(other),
-        })?;
+        let created = backup::create(cx.host, &request, &progress)?;
         backup::prove(cx.host, &created)?;
         Ok(Done::new(format!("{}, {} bytes, read back", created.id, created.size_bytes)))
     }

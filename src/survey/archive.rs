@@ -207,7 +207,7 @@ impl Look {
                     (None, Some(group)) if member.size <= MAX_DATABASE => {
                         let bytes = read(body, member.size)?;
                         let digest = Sha256::of(&bytes);
-                        if let Some(last) = read_last_change(bytes) {
+                        if let Ok(last) = read_last_change(bytes) {
                             self.found.last_change.insert(group, last);
                         }
                         digest
@@ -257,9 +257,13 @@ fn read_account(bytes: Vec<u8>) -> Option<Account> {
     account::read(&sqlite::open_bytes(bytes).ok()?).ok()
 }
 
-fn read_last_change(bytes: Vec<u8>) -> Option<Option<String>> {
-    messages::last(&sqlite::open_bytes(bytes).ok()?).ok()
+fn read_last_change(bytes: Vec<u8>) -> Result<Option<String>, Unreadable> {
+    let connection = sqlite::open_bytes(bytes).map_err(|_| Unreadable)?;
+    messages::last(&connection).map_err(|_| Unreadable)
 }
+
+/// A database that SQLite does not take: `inspect` says why when the plan is applied.
+struct Unreadable;
 
 struct Hashed {
     file: std::fs::File,

@@ -252,10 +252,8 @@ impl Preflight {
             Ok(()) => {}
             Err(error) => {
                 let help = miette::Diagnostic::help(&error).map(|help| help.to_string()).unwrap_or_default();
-                let class = match error {
-                    StoreError::Missing { .. } | StoreError::Fs(_) => Class::Environment,
-                    _ => Class::Refused,
-                };
+                let absent = matches!(error, StoreError::Missing { .. } | StoreError::Fs(_));
+                let class = if absent { Class::Environment } else { Class::Refused };
                 self.problem(class, "archive", error.to_string(), help);
             }
         }

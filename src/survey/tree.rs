@@ -1,6 +1,6 @@
 //! Walks a directory tree by handles, in a stable order, without following links. Reads only.
 
-use std::io::{self, Read};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use cap_std::fs::{Dir, MetadataExt as _};

@@ -200,6 +200,12 @@ fn a_write_ahead_log_is_read_whether_or_not_somebody_has_it_open() {
     for name in ["db", "db-wal"] {
         std::fs::copy(live.path().join(name), live.path().join(name.replace("db", "dead"))).unwrap();
     }
+    // The shared memory too, as after `kill -9`; of another time, so that SQLite would write it anew.
+    for name in ["db", "db-wal"] {
+        std::fs::copy(live.path().join(name), live.path().join(name.replace("db", "killed"))).unwrap();
+    }
+    let shm = std::fs::File::create(live.path().join("killed-shm")).unwrap();
+    shm.set_len(32768).unwrap();
     drop(conn);
     assert!(!live.path().join("db-wal").exists());
     let before = state(live.path());
@@ -213,6 +219,9 @@ fn a_write_ahead_log_is_read_whether_or_not_somebody_has_it_open() {
     assert!(matches!(unsettled, Err(SqliteError::Unsettled { .. })), "{unsettled:?}");
     snapshot(&dir, Path::new("dead"), &copies, "dead").unwrap();
     assert_eq!(summarize(&copies, Path::new("dead"), true).unwrap().tables["t"], 10);
+    assert_eq!(summarize(&dir, Path::new("killed"), false).unwrap().tables["t"], 10);
+    snapshot(&dir, Path::new("killed"), &copies, "killed").unwrap();
+    assert_eq!(summarize(&copies, Path::new("killed"), true).unwrap().tables["t"], 10);
     assert_eq!(state(live.path()), before);
 
     assert!(settle(&dir, Path::new("dead")).unwrap());
