@@ -2,6 +2,7 @@
 //! whole tree, archives with one intended defect.
 
 pub(crate) mod archive;
+pub(crate) mod forge;
 pub(crate) mod ran;
 pub(crate) mod root;
 pub(crate) mod strace;
