@@ -14,7 +14,7 @@ use crate::ids::{AbsPath, BackupId, InstanceName, Sha256};
 use crate::state::backup_index::{BackupIndex, NewBackup};
 use crate::state::config::Config;
 use crate::state::instances::Registry;
-use crate::store::{self, Publish};
+use crate::store::{self, Publish, StoreError};
 
 /// What to back up, and how.
 #[derive(Debug, Clone)]
@@ -203,6 +203,23 @@ fn index(cx: &Context, request: &Request, created: &Created, at: Timestamp) -> R
     Ok(())
 }
 
+/// Removes what an interrupted [`create`] left of a backup that the index does not know.
+pub fn discard(cx: &Context, instance: &InstanceName, id: &BackupId) -> Result<(), BackupError> {
+    let directory = cx.config.backups.root.join(instance.as_str()).map_err(StoreError::from)?;
+    let Some(dir) = cx.root.dir_optional(&directory)? else { return Ok(()) };
+    let path = cx.root.host_path(&directory);
+    let mut names = vec![format!(".{id}.partial"), scratch_name(id)];
+    for algorithm in [Algorithm::Zstd, Algorithm::Gzip, Algorithm::None] {
+        let archive = format!("{id}.{}", algorithm.extension());
+        names.push(format!("{archive}{}", store::local::SIDECAR));
+        names.push(archive);
+    }
+    for name in names {
+        fs::remove_tree(&dir, &name).context("remove", path.join(&name))?;
+    }
+    Ok(())
+}
+
 /// Reads a backup back: the digest of the file and the form of every member.
 pub fn prove(cx: &Context, created: &Created) -> Result<(), BackupError> {
     let not_proven = |why: String| BackupError::NotProven { id: created.id.clone(), why };
@@ -246,6 +263,10 @@ impl std::io::Read for Hashed {
     }
 }
 
+fn scratch_name(id: &BackupId) -> String {
+    format!(".{id}.scratch")
+}
+
 /// A private directory for copies of databases; removed when it goes out of use.
 struct Scratch {
     parent: Dir,
@@ -255,7 +276,7 @@ struct Scratch {
 
 impl Scratch {
     fn create(parent: &Dir, id: &BackupId) -> Result<Self, BackupError> {
-        let name = format!(".{id}.scratch");
+        let name = scratch_name(id);
         fs::create_dir(parent, &name, 0o700).context("create", &name)?;
         let dir = fs::open_dir(parent, &name).context("open", &name)?;
         let parent = parent.try_clone().context("open the directory of", &name)?;

@@ -9,5 +9,5 @@ pub mod assets;
 pub mod create;
 pub mod error;
 
-pub use create::{Compression, Created, Request, create, new_id, prove, validate};
+pub use create::{Compression, Created, Request, create, discard, new_id, prove, validate};
 pub use error::BackupError;
