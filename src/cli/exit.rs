@@ -111,7 +111,8 @@ fn apply(error: &ApplyError, interrupted: u8) -> u8 {
     }
 }
 
-fn step(error: &StepError, interrupted: u8) -> u8 {
+/// The exit code of a run that this error undid.
+pub fn step(error: &StepError, interrupted: u8) -> u8 {
     match error {
         StepError::Check(problems) => problems_code(problems),
         StepError::Preflight(error) => preflight(error),

@@ -163,6 +163,31 @@ fn only_a_plan_that_allows_it_is_applied_again() {
 }
 
 #[test]
+fn a_plan_for_an_empty_place_is_never_applied_to_a_full_one() {
+    // Its steps hold no pre-backup: whatever the policy, what came since would be lost.
+    for (made, drift) in [(false, "ignore"), (true, "ignore"), (true, "structure")] {
+        let root = TestRoot::new();
+        if made {
+            std::fs::create_dir(root.path("srv/copy")).unwrap();
+        }
+        let args = [ZSTD, "--dest", "/srv/copy", "--drift", drift, "--replay", "allowed"];
+        let early = root.work("early.json");
+        let _ = root.plan_to(&args, &early).ok();
+        let _ = root.restore(&[GZIP, "--dest", "/srv/copy"]);
+        let before = root.tree();
+        let _ = root.apply(&early).refused(5, &["target"]);
+        before.assert_same(&root.tree(), "a plan for an empty place");
+    }
+    let root = TestRoot::new();
+    let plan = root.plan(&[ZSTD, "--dest", "/srv/copy", "--replay", "allowed"]);
+    let _ = root.apply(&plan).ok();
+    let before = root.tree();
+    let again = root.json(&["apply", plan.to_str().unwrap(), "--yes", "--replay"]);
+    let _ = again.refused(5, &["target"]);
+    before.assert_same(&root.tree(), "a replay onto what the first apply made");
+}
+
+#[test]
 fn another_directory_is_filled_and_the_live_one_stays() {
     let root = TestRoot::new();
     let live = root.live();
