@@ -94,6 +94,17 @@ fn terminal_width() -> Option<usize> {
     size.ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 
+fn problem_json(problem: &crate::plan::load::Problem) -> Value {
+    json!({
+        "code": problem.code,
+        "message": problem.message,
+        "help": problem.help,
+        "pointer": problem.pointer,
+        "line": problem.line,
+        "column": problem.column,
+    })
+}
+
 /// The error as JSON: `code`, `message`, `help`, `exit_code`, and what the kind of error knows besides.
 fn error_object(error: &CliError, exit_code: u8) -> Value {
     let diagnostic: &dyn miette::Diagnostic = error;
@@ -107,7 +118,7 @@ fn error_object(error: &CliError, exit_code: u8) -> Value {
         object["cause"] = json!({ "code": text(source.code()), "message": source.to_string() });
     }
     if let CliError::Load(errors) = error {
-        object["problems"] = errors.to_json();
+        object["problems"] = errors.problems().iter().map(problem_json).collect();
     } else if let CliError::WouldNotApply(problems) | CliError::Apply(ApplyError::Refused { problems }) =
         error
     {

@@ -199,7 +199,7 @@ impl JsonSchema for Step {
                 "kind": generator.subschema_for::<StepKind>(),
                 "needs": { "type": "array", "items": generator.subschema_for::<StepId>(), "uniqueItems": true },
                 "effect": generator.subschema_for::<Effect>(),
-                "summary": { "type": "string", "maxLength": 1000 },
+                "summary": { "type": "string", "maxLength": 8192 },
                 "with": { "type": "object" }
             },
             "required": ["id", "kind", "needs", "effect", "summary", "with"],

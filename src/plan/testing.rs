@@ -7,6 +7,7 @@ use super::model::{ApiVersion, Metadata, Plan, PlanKind};
 use super::observed::Observed;
 use super::preview::Preview;
 use super::spec::Spec;
+use super::step::new_group_id;
 
 /// Builds a plan from its three hand-made parts; the steps are derived.
 ///
@@ -54,8 +55,11 @@ pub fn sample_with_service() -> Plan {
     observed["service"] = json!({ "manager": "systemd", "unit": "abssctl-budget.service", "running": true });
     let mut preview = preview();
     preview["downtimeMs"] = json!(8200);
-    preview["budgets"][0]["newGroupId"] = json!("f0a1b2c3-0000-8000-8000-000000000001");
-    plan_of(metadata(), spec, observed, preview)
+    let mut plan = plan_of(metadata(), spec, observed, preview);
+    let budget = &mut plan.preview.budgets[0];
+    budget.new_group_id = Some(new_group_id(&plan.metadata.id, &budget.id));
+    plan.preview.warnings.clear();
+    plan
 }
 
 /// A restore into another directory, which is not there yet: no pre-backup, no service.

@@ -27,6 +27,7 @@ pub(super) fn check(plan: &Plan) -> Vec<Violation> {
 fn steps(plan: &Plan) -> Vec<Violation> {
     let mut found = Vec::new();
     for (at, step) in plan.steps.iter().enumerate() {
+        let before = found.len();
         if belongs(step.kind(), &plan.spec, &plan.observed) {
             match derive(step.kind(), &plan.metadata, &plan.spec, &plan.observed) {
                 Ok(expected) => found.extend(parameters(at, &step.action, &expected)),
@@ -36,7 +37,8 @@ fn steps(plan: &Plan) -> Vec<Violation> {
             }
         }
         let summary = step.action.summary();
-        if step.summary != summary {
+        // Parameters that are wrong make the summary wrong too; one message is enough.
+        if step.summary != summary && found.len() == before {
             let message =
                 format!("the summary of step '{}' does not say what it does: write '{summary}'", step.id);
             found.push(Violation::new(Rule::Summary, format!("/steps/{at}/summary"), message));
@@ -148,12 +150,13 @@ fn target(plan: &Plan) -> Option<Violation> {
 }
 
 fn data_directory(plan: &Plan) -> Option<Violation> {
-    let path = &plan.observed.instance.data_directory;
-    let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
-    let fine = path == "." || (path.split('/').all(plain) && !path.chars().any(char::is_control));
+    let directory = &plan.observed.instance.data_directory;
+    let ordinary = |part: &str| !part.is_empty() && part != "." && part != "..";
+    let fine =
+        directory == "." || (directory.split('/').all(ordinary) && !directory.chars().any(char::is_control));
     (!fine).then(|| {
         let message = format!(
-            "the data directory '{path}' must be a path relative to the instance directory, without '..' and empty parts"
+            "the data directory '{directory}' must be a path relative to the instance directory, without '..' and empty parts"
         );
         Violation::new(Rule::DataDirectory, "/observed/instance/dataDirectory", message)
     })

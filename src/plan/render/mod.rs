@@ -1,6 +1,9 @@
-//! stub
+//! Views of a plan for people. All text of a plan is hostile: every view passes it through
+//! [`visible`]. Pure.
+
+mod branches;
+mod layout;
 pub mod text;
-/// visible
-pub fn visible(text: &str) -> String {
-    text.to_owned()
-}
+mod visible;
+
+pub use self::visible::{is_hidden, visible};

@@ -1,0 +1,200 @@
+//! From bytes to a plan: [`load`] for plans that will be shown, signed or run, [`parse`] for a plan
+//! whose `spec` was edited and whose steps are derived again. Pure.
+
+use serde_json::Value;
+
+use super::super::graph;
+use super::super::model::{MAX_INTEGER, Plan, RESERVED_KINDS};
+use super::super::source::{Flaw, FlawKind, Format, Source, Span, pointer_part};
+use super::problem::{LoadErrors, MAX_PROBLEMS, Problem};
+use super::schema::{self, path};
+use crate::state::yaml;
+
+/// The largest plan file in bytes; real ones have some ten thousand.
+pub const MAX_BYTES: usize = 4 << 20;
+
+const API_VERSION: &str = "abssctl/v1";
+const KIND: &str = "RestorePlan";
+const MAKE_ONE: &str = "write a plan with `abssctl plan restore … -o FILE`";
+
+/// Reads a plan that obeys every rule. `name` is what messages call the file.
+///
+/// # Errors
+/// All that is wrong with it, each with its place.
+pub fn load(name: &str, bytes: &[u8]) -> Result<Plan, LoadErrors> {
+    let text = utf8(name, bytes)?;
+    let fail = |problems| LoadErrors::new(name, text, problems);
+    let (plan, source) = document(text).map_err(fail)?;
+    let problems: Vec<Problem> = graph::check(&plan)
+        .into_iter()
+        .map(|violation| {
+            let code = format!("graph::{}", violation.rule);
+            let span = source.label_span(&violation.pointer);
+            Problem::new(&code, &violation.message, Some(violation.rule.help()), &violation.pointer, span)
+        })
+        .collect();
+    if problems.is_empty() { Ok(plan) } else { Err(fail(problems)) }
+}
+
+/// Reads a plan without the rules on the graph: its steps may not fit its `spec`, since a person just
+/// edited that. For `plan refresh` only, which derives the steps again.
+///
+/// # Errors
+/// All that is wrong with its form, each with its place.
+pub fn parse(name: &str, bytes: &[u8]) -> Result<Plan, LoadErrors> {
+    let text = utf8(name, bytes)?;
+    document(text).map(|(plan, _)| plan).map_err(|problems| LoadErrors::new(name, text, problems))
+}
+
+/// Size and encoding.
+fn utf8<'b>(name: &str, bytes: &'b [u8]) -> Result<&'b str, LoadErrors> {
+    let start = Span { line: 1, column: 1, ..Span::default() };
+    if bytes.len() > MAX_BYTES {
+        let message = format!("the file has {} bytes; a plan has at most {MAX_BYTES}", bytes.len());
+        let problem = Problem::new("too_large", &message, Some("is this the right file?"), "", start);
+        return Err(LoadErrors::new(name, "", vec![problem]));
+    }
+    std::str::from_utf8(bytes).map_err(|error| {
+        let good = &bytes[..error.valid_up_to()];
+        let lines = good.split(|byte| *byte == b'\n').count();
+        let last = good.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+        let column = String::from_utf8_lossy(last).chars().count() + 1;
+        let span = Span { offset: good.len(), length: 1, line: lines, column };
+        let help = "write the file again as UTF-8";
+        let problem = Problem::new("not_utf8", "these bytes are not UTF-8", Some(help), "", span);
+        LoadErrors::new(name, &String::from_utf8_lossy(bytes), vec![problem])
+    })
+}
+
+fn document(text: &str) -> Result<(Plan, Source<'_>), Vec<Problem>> {
+    let source = Source::read(text).map_err(|flaws| flaws.iter().map(flawed).collect::<Vec<_>>())?;
+    let value = value(text, &source)?;
+    let mut problems = envelope(&value, &source);
+    if problems.is_empty() {
+        problems = schema::check(&value, &source);
+        scalars(&value, &source, &mut problems);
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    match serde_path_to_error::deserialize::<_, Plan>(&value) {
+        Ok(plan) => Ok((plan, source)),
+        Err(error) => Err(vec![mistyped(&error, &source)]),
+    }
+}
+
+fn flawed(flaw: &Flaw) -> Problem {
+    let (code, help) = match flaw.kind {
+        FlawKind::Empty => ("empty", MAKE_ONE),
+        FlawKind::Syntax => {
+            ("syntax", "was the file cut off or edited? mend this place or write the plan again")
+        }
+        FlawKind::Character => {
+            ("character", "take it out, or write the text in double quotes with an escape like \"\\u001b\"")
+        }
+        FlawKind::Alias => ("alias", "write the value out"),
+        FlawKind::Tag => ("tag", "take the tag out; put text that looks like something else in quotes"),
+        FlawKind::MergeKey => ("merge_key", "write the fields out"),
+        FlawKind::DuplicateKey => ("duplicate_key", "take one of the two out"),
+        FlawKind::KeyNotText => ("key_not_text", "field names of plans are plain words"),
+        FlawKind::SecondDocument => {
+            ("second_document", "a file holds one plan; put the other in a file of its own")
+        }
+        FlawKind::TooDeep => ("too_deep", MAKE_ONE),
+    };
+    Problem::new(code, &flaw.message, Some(help), "", flaw.span)
+}
+
+/// The value by the reader that the rest of the program uses, which must see what [`Source`] saw.
+fn value(text: &str, source: &Source<'_>) -> Result<Value, Vec<Problem>> {
+    let syntax = |message: &str, line, column| {
+        vec![Problem::new("syntax", message, None, "", source.span_at(line, column))]
+    };
+    let value = match source.format {
+        Format::Json => serde_json::from_str(text)
+            .map_err(|error| syntax(&error.to_string(), error.line(), error.column()))?,
+        Format::Yaml => {
+            yaml::parse_value(text).map_err(|error| syntax(&error.message, error.line, error.column))?
+        }
+    };
+    match source.disagreement(&value) {
+        None => Ok(value),
+        Some(span) => {
+            let message = "two readers take this for two different things";
+            let help = "write it in block style, with the text in double quotes";
+            Err(vec![Problem::new("ambiguous", message, Some(help), "", span)])
+        }
+    }
+}
+
+/// Version and kind first: without them no other message would mean anything.
+fn envelope(value: &Value, source: &Source<'_>) -> Vec<Problem> {
+    if !value.is_object() {
+        let message = "a plan is a mapping of apiVersion, kind, metadata, spec and so on";
+        return vec![Problem::new("not_a_plan", message, Some(MAKE_ONE), "", source.label_span(""))];
+    }
+    let reads = format!("this abssctl reads {API_VERSION} {KIND}");
+    let mut problems = Vec::new();
+    for (field, expected, code) in [("apiVersion", API_VERSION, "api_version"), ("kind", KIND, "kind")] {
+        let message = match value.get(field) {
+            Some(Value::String(text)) if text == expected => continue,
+            Some(Value::String(text)) if field == "kind" && RESERVED_KINDS.contains(&text.as_str()) => {
+                format!("kind '{text}' is reserved for a later version")
+            }
+            Some(Value::String(text)) => format!("{field} '{}' is not known", schema::short(text)),
+            Some(_) => format!("{field} must be the text {expected}"),
+            None => format!("{field} is missing: this is not a plan of abssctl"),
+        };
+        let pointer = format!("/{field}");
+        problems.push(Problem::new(code, &message, Some(&reads), &pointer, source.label_span(&pointer)));
+    }
+    problems
+}
+
+/// What a schema cannot say: numbers are exact integers written as such, and a word that YAML readers
+/// take for different things is quoted.
+fn scalars(value: &Value, source: &Source<'_>, problems: &mut Vec<Problem>) {
+    let yaml = source.format == Format::Yaml;
+    source.each_scalar(value, &mut |pointer, plain, value| {
+        if problems.len() > MAX_PROBLEMS || problems.iter().any(|problem| problem.pointer == pointer) {
+            return;
+        }
+        let (code, what, help) = match (plain, value) {
+            (Some(text), Value::Number(number)) => {
+                let digits =
+                    text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+                if digits && number.as_u64().is_some_and(|number| number <= MAX_INTEGER) {
+                    return;
+                }
+                ("integer", "is not an integer from 0 to 9007199254740991", "write it as decimal digits")
+            }
+            (Some(text), Value::Bool(_)) if text != "true" && text != "false" => {
+                ("ambiguous", "is true or false only to some readers", "write true or false")
+            }
+            (Some(text), Value::String(_)) if yaml && text.is_ascii() && yaml::needs_quotes(text) => {
+                ("ambiguous", "is not the same to all readers of YAML", "put it in double quotes")
+            }
+            _ => return,
+        };
+        let shown = plain.map(|text| format!(" '{}'", schema::short(text))).unwrap_or_default();
+        let message = format!("{}{shown} {what}", path(pointer));
+        problems.push(Problem::new(code, &message, Some(help), pointer, source.label_span(pointer)));
+    });
+}
+
+/// What the types refuse and the schema let pass: a 31st of February, a path with `..`.
+fn mistyped(error: &serde_path_to_error::Error<serde_json::Error>, source: &Source<'_>) -> Problem {
+    use serde_path_to_error::Segment;
+    let pointer: String = error
+        .path()
+        .iter()
+        .map(|segment| match segment {
+            Segment::Seq { index } => format!("/{index}"),
+            Segment::Map { key } => format!("/{}", pointer_part(key)),
+            Segment::Enum { variant } => format!("/{}", pointer_part(variant)),
+            Segment::Unknown => String::new(),
+        })
+        .collect();
+    let message = format!("{}: {}", path(&pointer), error.inner());
+    Problem::new("value", &message, None, &pointer, source.label_span(&pointer))
+}

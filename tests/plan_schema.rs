@@ -1,0 +1,38 @@
+//! The published JSON Schema is the one that the loader uses, is a schema, and takes what we write.
+
+use abssctl::plan::schema::{plan_schema, plan_schema_text};
+use abssctl::plan::testing::{sample, sample_dest, sample_with_service};
+
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/schemas/plan.schema.json");
+
+#[test]
+fn the_published_schema_is_the_one_in_use() {
+    let published = std::fs::read_to_string(FILE).unwrap_or_default();
+    assert!(
+        published == plan_schema_text().unwrap(),
+        "schemas/plan.schema.json is not what the types say.\n\
+         If the change is meant: cargo run -- schema plan > schemas/plan.schema.json\n\
+         A plan that was valid before and is not now needs a new apiVersion."
+    );
+}
+
+#[test]
+fn it_is_a_schema() {
+    assert!(jsonschema::meta::is_valid(plan_schema()));
+    let errors: Vec<String> =
+        jsonschema::meta::validate(plan_schema()).err().into_iter().map(|error| error.to_string()).collect();
+    assert_eq!(errors, Vec::<String>::new());
+    assert_eq!(plan_schema()["$schema"], "https://json-schema.org/draft/2020-12/schema");
+}
+
+#[test]
+fn it_takes_the_samples_and_not_everything() {
+    let validator = jsonschema::validator_for(plan_schema()).unwrap();
+    for plan in [sample(), sample_with_service(), sample_dest()] {
+        let mut value = serde_json::to_value(&plan).unwrap();
+        let errors: Vec<String> = validator.iter_errors(&value).map(|error| error.to_string()).collect();
+        assert_eq!(errors, Vec::<String>::new());
+        value["spec"]["shell"] = serde_json::json!("rm -rf /");
+        assert!(!validator.is_valid(&value));
+    }
+}
