@@ -126,6 +126,10 @@ fn error_object(error: &CliError, exit_code: u8) -> Value {
     } else if let CliError::Apply(ApplyError::RolledBack { report, .. } | ApplyError::Halted { report, .. }) =
         error
     {
+        // The step's own code is what programs decide by: a full disk is tried again, a damaged archive not.
+        if let CliError::Apply(ApplyError::RolledBack { source, .. }) = error {
+            object["cause"] = json!({ "code": source.code(), "message": source.to_string() });
+        }
         let mut result = json!(report);
         result["exitCode"] = json!(exit_code);
         object["result"] = result;

@@ -20,6 +20,9 @@ use crate::steps::context::{Hook, Shared, lock};
 use crate::steps::{StepContext, StepError};
 use crate::survey::preflight::{self, Ask, PreflightError, Problem};
 
+/// The exit code of a run that a person must look at.
+const HALTED: u8 = 7;
+
 /// How a plan is applied.
 #[derive(Clone)]
 pub struct Options<'a> {
@@ -29,6 +32,8 @@ pub struct Options<'a> {
     pub lock_timeout: Duration,
     /// The command, as the operations log names it.
     pub command: &'static str,
+    /// The program's exit code for a run that this error undid: the log's line says the same as the shell.
+    pub exit_code: &'a (dyn Fn(&StepError) -> u8 + Sync),
     /// Called around each step; only tests do something there.
     pub hook: Option<&'a Hook<'a>>,
 }
@@ -289,6 +294,7 @@ impl Job<'_> {
         match unwind::unwind(steps, journal, self.sink) {
             Ok(()) => {
                 let mut report = self.report(journal, Outcome::RolledBack);
+                report.exit_code = (self.options.exit_code)(&failure.error);
                 report.warnings.extend(self.log(journal, &report, Some(&failure.error.to_string())));
                 self.end(journal, state::Outcome::RolledBack)?;
                 Ok((report, failure))
@@ -305,7 +311,8 @@ impl Job<'_> {
     }
 
     fn halt(&self, journal: &Mutex<Journal>, what: &str, next: &str) -> ApplyError {
-        let report = self.report(journal, Outcome::Halted);
+        let mut report = self.report(journal, Outcome::Halted);
+        report.exit_code = HALTED;
         let run = lock(journal).run().clone();
         // The error is told in any case; a log that cannot be written must not hide it.
         drop(self.log(journal, &report, Some(what)));
