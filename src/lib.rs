@@ -9,21 +9,32 @@
 //! | [`planner`] | reads the host, writes a plan; changes nothing |
 //! | [`engine`] | runs a plan: schedule, journal, undo, events |
 //! | [`steps`] | one file a step kind: run, undo, probe |
+//! | [`survey`] | looks at machine, instance, backup and target; used by planner and check |
+//! | [`run`] | what is on disk of each run: journal, state, facts |
+//! | [`backup`] | makes a backup: archive, sidecar, index entry |
 //! | [`plan`] | the document: model, loading, graph rules, canonical form, renderings; pure |
+//! | [`actual`] | what this program knows of Actual Budget's server |
 //! | [`archive`] | the backup container: reader, writer, manifest |
 //! | [`store`] | where archives lie |
 //! | [`state`] | files shared with the peer tool: configuration, registry, backup index, operations log |
 //! | [`host`] | the outside world: files, locks, clock, SQLite, processes |
+//! | [`context`] | what every command needs: root, configuration, actor |
+//! | [`duration`] | lengths of time as people write them |
 //! | [`ids`] | names and digests that must not be mixed up |
 
+pub mod actual;
 pub mod archive;
+pub mod backup;
 pub mod cli;
+pub mod context;
 pub mod duration;
 pub mod engine;
 pub mod host;
 pub mod ids;
 pub mod plan;
 pub mod planner;
+pub mod run;
 pub mod state;
 pub mod steps;
 pub mod store;
+pub mod survey;

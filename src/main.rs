@@ -1,3 +1,7 @@
-//! Parses, dispatches, exits.
+//! Parses, dispatches, exits: everything else is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    abssctl::cli::main()
+}

@@ -1,1 +1,21 @@
-//! cli
+//! The command line: one file a command group. [`args`] is what can be typed (its doc comments are the
+//! help), [`output`] writes results, [`exit`] maps errors to exit codes, in one place.
+
+pub mod apply;
+pub mod args;
+pub mod backup;
+pub mod config;
+pub mod error;
+pub mod exit;
+pub mod instance;
+pub mod output;
+pub mod plan;
+pub mod progress;
+pub mod prompt;
+pub mod restore;
+pub mod run;
+pub mod schema;
+pub mod session;
+pub mod signals;
+
+pub use session::main;

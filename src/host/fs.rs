@@ -17,6 +17,10 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, ResolveFlags, StatxFlags};
 
 use crate::ids::AbsPath;
 
+/// The directory beside a target that holds this program's staging and displaced trees; inside a
+/// target it is no part of its content.
+pub const PRIVATE: &str = ".abssctl";
+
 /// An operation on a file or directory failed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {}: {source}", .path.display())]
@@ -276,7 +280,11 @@ pub fn open_dir(parent: &Dir, name: impl AsRef<Path>) -> io::Result<Dir> {
 
 /// Makes the names in a directory durable.
 pub fn sync_dir(dir: &Dir) -> io::Result<()> {
-    Ok(rustix::fs::fsync(dir)?)
+    match rustix::fs::fsync(dir) {
+        // A handle that is good for look-ups alone (`O_PATH`) cannot be synced; the directory can.
+        Err(rustix::io::Errno::BADF) => Ok(rustix::fs::fsync(open_dir(dir, ".")?)?),
+        other => Ok(other?),
+    }
 }
 
 /// Makes everything written to the file system of `dir` durable: one barrier for a whole tree.

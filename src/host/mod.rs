@@ -1,6 +1,7 @@
 //! The outside world: files, locks, processes, SQLite, the clock. Only this layer knows Linux, and
 //! durability (data before names, file and directory synced) is written here once.
 
+pub mod cancel;
 pub mod clock;
 pub mod fs;
 pub mod lock;

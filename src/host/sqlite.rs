@@ -1,1 +1,295 @@
-//! sqlite
+//! SQLite files of an instance: looking into them, copying them while a server writes, bringing them
+//! to rest.
+//!
+//! Everything here takes a directory handle and a name below it; no symbolic link on the way is
+//! followed. [`settle`] changes the file it is given; all else leaves the file, its directory and its
+//! companions (`-journal`, `-wal`, `-shm`) as they are. A crash inside [`settle`] leaves what SQLite
+//! recovers from by itself; a crash inside [`snapshot`] leaves a partial copy in the scratch directory.
+//!
+//! POSIX locks belong to the process and vanish when *any* descriptor of the file is closed. So no two
+//! threads of this program may use the functions here on one file at the same time, and a connection of
+//! [`open_read_only`] must be closed before another function opens the same file.
+
+mod inspect;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cap_std::fs::Dir;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+pub use inspect::{DatabaseSummary, Messages, open_bytes, quick_check, summarize, summarize_connection};
+pub use snapshot::{settle, snapshot};
+
+use super::fs::{FsError, IoContext as _};
+
+/// How long to wait for a writer that holds the database.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The first bytes of every SQLite database.
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+/// The length of a database header.
+const HEADER: usize = 100;
+
+/// A database could not be read, copied or recovered.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[non_exhaustive]
+pub enum SqliteError {
+    /// A file operation failed.
+    #[error(transparent)]
+    #[diagnostic(code(abssctl::sqlite::io), help("check space, permissions and the disk, then run it again"))]
+    Io(#[from] FsError),
+    /// The file is not an SQLite database.
+    #[error("{} is not an SQLite database", .path.display())]
+    #[diagnostic(
+        code(abssctl::sqlite::not_a_database),
+        help("restore a backup made before the file was damaged")
+    )]
+    NotADatabase {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Another process kept the database locked, or changed it again and again, for too long.
+    #[error("{} is busy: another process holds or keeps changing it", .path.display())]
+    #[diagnostic(code(abssctl::sqlite::busy), help("stop the service that writes to it, or try again later"))]
+    Busy {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A journal or write-ahead log must be worked in first, which reading alone cannot do.
+    #[error("{} has an unfinished transaction in its journal or write-ahead log", .path.display())]
+    #[diagnostic(
+        code(abssctl::sqlite::unsettled),
+        help(
+            "start and stop the server once, or take a backup: a backup holds the database as recovered from its journal"
+        )
+    )]
+    Unsettled {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The database's structure is damaged.
+    #[error("{} is damaged: {}", .path.display(), .messages.join("; "))]
+    #[diagnostic(
+        code(abssctl::sqlite::corrupt),
+        help("restore another backup: `abssctl backup list`, `abssctl backup verify --all`")
+    )]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// The first of SQLite's messages.
+        messages: Vec<String>,
+    },
+    /// SQLite refused for another reason.
+    #[error("{}: {source}", .path.display())]
+    #[diagnostic(
+        code(abssctl::sqlite::failed),
+        help("run `sqlite3 FILE 'PRAGMA integrity_check'` on a copy")
+    )]
+    Sql {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        #[source]
+        source: rusqlite::Error,
+    },
+}
+
+impl SqliteError {
+    /// Whether the cause is a full disk or an exhausted quota.
+    pub fn is_out_of_space(&self) -> bool {
+        matches!(self, Self::Io(error) if error.is_out_of_space())
+    }
+
+    /// Whether the file itself is at fault: damaged, or no database at all.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::NotADatabase { .. } | Self::Corrupt { .. })
+    }
+
+    /// Sorts SQLite's own errors into ours.
+    fn from_sql(path: &Path, source: rusqlite::Error) -> Self {
+        let path = path.to_owned();
+        let code = source.sqlite_error_code();
+        match code {
+            Some(ErrorCode::NotADatabase) => Self::NotADatabase { path },
+            Some(ErrorCode::DatabaseCorrupt) => Self::Corrupt { path, messages: vec![source.to_string()] },
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy { path },
+            Some(ErrorCode::DiskFull) => {
+                Self::Io(FsError { action: "write", path, source: io::ErrorKind::StorageFull.into() })
+            }
+            _ => Self::Sql { path, source },
+        }
+    }
+}
+
+/// Whether these first bytes of a file (16 suffice) are those of an SQLite database.
+pub fn looks_like_sqlite(header: &[u8]) -> bool {
+    header.starts_with(MAGIC)
+}
+
+/// The names beside a database that belong to it: rollback journal, write-ahead log, its shared memory.
+pub fn companions(name: &Path) -> [PathBuf; 3] {
+    ["-journal", "-wal", "-shm"].map(|suffix| {
+        let mut text = name.as_os_str().to_owned();
+        text.push(suffix);
+        PathBuf::from(text)
+    })
+}
+
+/// Opens a database for reading without creating or changing anything, also while a server uses it.
+///
+/// The connection has a busy timeout and does not trust the schema (no functions from views or
+/// triggers with side effects). It waits for no writer that finishes within ten seconds.
+///
+/// # Errors
+/// [`SqliteError::Unsettled`] where a hot journal or a write-ahead log with content would have to be
+/// worked in first.
+pub fn open_read_only(dir: &Dir, name: &Path) -> Result<Connection, SqliteError> {
+    let path = location(dir, name);
+    let source = open_file(dir, name)?;
+    let header = header(&source, &path)?;
+    let access = access(dir, name, &header)?.ok_or_else(|| SqliteError::Unsettled { path: path.clone() })?;
+    // Before SQLite opens its own: closing this one later would drop SQLite's locks.
+    drop(source);
+    let conn = connect(dir, name, access)?;
+    touch(&conn, &path)?;
+    Ok(conn)
+}
+
+/// How SQLite may open a database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    /// Read-only with locks, beside a server that may write.
+    Shared,
+    /// Read-only without locks or any look at companions: nobody has it open.
+    Immutable,
+    /// For writing: a private copy, or recovery.
+    Write,
+}
+
+/// Picks the access that reads everything and creates nothing; `None` where there is none.
+///
+/// In WAL mode SQLite creates a missing `-wal` or `-shm` even for a reader, so that mode is only
+/// opened with locks where both exist, which they do while any process has the database open.
+fn access(dir: &Dir, name: &Path, header: &[u8; HEADER]) -> Result<Option<Access>, SqliteError> {
+    let wal_mode = header[18] == 2 || header[19] == 2;
+    let [_, wal, shm] = companions(name);
+    let wal = size_of(dir, &wal)?;
+    let shm = size_of(dir, &shm)?;
+    Ok(match (wal_mode, wal, shm) {
+        (false, None, _) | (_, Some(_), Some(_)) => Some(Access::Shared),
+        (true, None, _) | (true, Some(0), None) => Some(Access::Immutable),
+        (_, Some(_), None) => None,
+    })
+}
+
+fn size_of(dir: &Dir, name: &Path) -> Result<Option<u64>, SqliteError> {
+    match dir.symlink_metadata(name) {
+        Ok(meta) => Ok(Some(meta.len())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).context("inspect", location(dir, name)).map_err(SqliteError::from),
+    }
+}
+
+/// Where a name lies on this machine: for messages.
+fn location(dir: &Dir, name: &Path) -> PathBuf {
+    let handle = format!("/proc/self/fd/{}", dir.as_raw_fd());
+    std::fs::read_link(handle).map_or_else(|_| name.to_owned(), |path| path.join(name))
+}
+
+/// Opens a regular file below a directory, following no link.
+fn open_file(dir: &Dir, name: &Path) -> Result<std::fs::File, SqliteError> {
+    let path = location(dir, name);
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let opened = rustix::fs::openat2(dir, name, flags, Mode::empty(), resolve).context("open", &path)?;
+    let file = std::fs::File::from(opened);
+    if !file.metadata().context("inspect", &path)?.is_file() {
+        return Err(SqliteError::NotADatabase { path });
+    }
+    Ok(file)
+}
+
+/// Reads the header of a database and checks its magic.
+fn header(file: &std::fs::File, path: &Path) -> Result<[u8; HEADER], SqliteError> {
+    let mut header = [0; HEADER];
+    match file.read_exact_at(&mut header, 0) {
+        Ok(()) if looks_like_sqlite(&header) => Ok(header),
+        Ok(()) => Err(SqliteError::NotADatabase { path: path.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(SqliteError::NotADatabase { path: path.to_owned() })
+        }
+        Err(error) => Err(error).context("read", path).map_err(SqliteError::from),
+    }
+}
+
+/// Opens a connection; nothing is read or locked yet.
+fn connect(dir: &Dir, name: &Path, access: Access) -> Result<Connection, SqliteError> {
+    let path = location(dir, name);
+    let (query, mode) = match access {
+        Access::Shared => ("mode=ro&readonly_shm=1", OpenFlags::SQLITE_OPEN_READ_ONLY),
+        Access::Immutable => ("mode=ro&immutable=1", OpenFlags::SQLITE_OPEN_READ_ONLY),
+        Access::Write => ("mode=rw", OpenFlags::SQLITE_OPEN_READ_WRITE),
+    };
+    let mut uri = format!("file:/proc/self/fd/{}/", dir.as_raw_fd());
+    for byte in name.as_os_str().as_bytes() {
+        if byte.is_ascii_alphanumeric() || b"/._-".contains(byte) {
+            uri.push(char::from(*byte));
+        } else {
+            uri.push('%');
+            uri.extend(
+                [byte >> 4, byte & 15].map(|digit| char::from(b"0123456789ABCDEF"[usize::from(digit)])),
+            );
+        }
+    }
+    uri.push('?');
+    uri.push_str(query);
+    let flags = mode | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags(uri, flags)
+        .and_then(|conn| harden(&conn).map(|()| conn))
+        .map_err(|error| SqliteError::from_sql(&path, error))
+}
+
+/// Settings for a database that somebody else wrote.
+fn harden(conn: &Connection) -> rusqlite::Result<()> {
+    conn.busy_timeout(BUSY_TIMEOUT)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    conn.pragma_update(None, "temp_store", "MEMORY")
+}
+
+/// Reads the header through SQLite, which finds a journal that must be worked in first. It parses no
+/// schema, so a damaged schema does not matter yet.
+fn touch(conn: &Connection, path: &Path) -> Result<(), SqliteError> {
+    let read = conn.pragma_query_value(None, "schema_version", |row| row.get::<_, i64>(0));
+    match read {
+        Ok(_) => Ok(()),
+        Err(error)
+            if matches!(
+                error.sqlite_error_code(),
+                Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::FileLockingProtocolFailed)
+            ) =>
+        {
+            Err(SqliteError::Unsettled { path: path.to_owned() })
+        }
+        Err(error) => Err(SqliteError::from_sql(path, error)),
+    }
+}
+
+/// Opens a database of a private tree for writing: no server knows of it.
+pub fn open_private(dir: &Dir, name: &Path) -> Result<Connection, SqliteError> {
+    connect(dir, name, Access::Write)
+}
+
+/// Opens a database of a private tree for reading, without locks or any look at companions.
+pub fn open_immutable(dir: &Dir, name: &Path) -> Result<Connection, SqliteError> {
+    connect(dir, name, Access::Immutable)
+}

@@ -1,1 +1,204 @@
-//! drift
+//! Drift: how the world differs from what the planner observed, and whether the plan's policy lets it
+//! be. Pure: both observations come from the caller.
+
+use super::model::Plan;
+use super::observed::{Observed, ObservedBudget, ObservedTarget, Presence};
+use super::spec::DriftPolicy;
+
+/// One way in which the world differs from the plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// A stable name of what differs.
+    pub code: &'static str,
+    /// What differs, in one line.
+    pub message: String,
+}
+
+/// What differs, split by what the plan's policy says of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Drift {
+    /// Differences that make the plan stale.
+    pub refused: Vec<Difference>,
+    /// Differences that are let be, and said.
+    pub tolerated: Vec<Difference>,
+    /// Changes that the live budgets took since the plan and that nobody reviewed.
+    pub newer_changes: u64,
+}
+
+/// How much a difference weighs.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Weight {
+    /// Data that a running server writes.
+    Content,
+    /// Another world.
+    Structure,
+    /// Another machine, instance, backup or target.
+    Identity,
+}
+
+/// Compares what the plan observed with what is there now.
+pub fn compare(plan: &Plan, now: &Observed) -> Drift {
+    let mut found = Found::default();
+    found.identity(&plan.observed, now);
+    found.service(&plan.observed, now);
+    found.target(&plan.observed.target, &now.target);
+    let newer_changes = newer_changes(&plan.observed.target.budgets, &now.target.budgets);
+    let limit = match plan.spec.drift {
+        DriftPolicy::Exact => Weight::Content,
+        DriftPolicy::Structure => Weight::Structure,
+        DriftPolicy::Ignore => Weight::Identity,
+    };
+    let mut drift = Drift { newer_changes, ..Drift::default() };
+    for (weight, difference) in found.0 {
+        if weight >= limit { &mut drift.refused } else { &mut drift.tolerated }.push(difference);
+    }
+    drift
+}
+
+/// As [`compare`], but only identity counts: for a plan with `replay: allowed` that is applied again.
+pub fn compare_identity(plan: &Plan, now: &Observed) -> Drift {
+    let mut found = Found::default();
+    found.identity(&plan.observed, now);
+    Drift { refused: found.0.into_iter().map(|(_, difference)| difference).collect(), ..Drift::default() }
+}
+
+#[derive(Default)]
+struct Found(Vec<(Weight, Difference)>);
+
+impl Found {
+    fn add(&mut self, weight: Weight, code: &'static str, message: String) {
+        self.0.push((weight, Difference { code, message }));
+    }
+
+    fn identity(&mut self, planned: &Observed, now: &Observed) {
+        if planned.machine.is_some() && planned.machine != now.machine {
+            self.add(
+                Weight::Identity,
+                "machine",
+                "this is another machine than the one the plan was made on".into(),
+            );
+        }
+        if planned.instance.registry_entry != now.instance.registry_entry {
+            let message =
+                "the instance's registry entry (name, domain, port, version or paths) has changed".into();
+            self.add(Weight::Identity, "registry-entry", message);
+        }
+        if planned.instance.data_directory != now.instance.data_directory {
+            let (was, is) = (&planned.instance.data_directory, &now.instance.data_directory);
+            self.add(
+                Weight::Identity,
+                "data-directory",
+                format!("the server's data directory was {was}, now it is {is}"),
+            );
+        }
+        if planned.backup.index_entry != now.backup.index_entry {
+            self.add(Weight::Identity, "backup-entry", "the backup's entry in the index has changed".into());
+        }
+    }
+
+    fn service(&mut self, planned: &Observed, now: &Observed) {
+        if planned.service.running != now.service.running {
+            let word = |running| if running { "running" } else { "stopped" };
+            let (was, is) = (word(planned.service.running), word(now.service.running));
+            self.add(Weight::Structure, "service", format!("the service was {was}, now it is {is}"));
+        } else if planned.service != now.service {
+            self.add(Weight::Structure, "service", "the service manager or the unit is another one".into());
+        }
+        if planned.file_system != now.file_system {
+            let (was, is) = (&planned.file_system.r#type, &now.file_system.r#type);
+            self.add(
+                Weight::Structure,
+                "file-system",
+                format!("the target's file system was {was}, now it is {is}"),
+            );
+        }
+    }
+
+    fn target(&mut self, planned: &ObservedTarget, now: &ObservedTarget) {
+        if planned.presence != now.presence {
+            let word = |presence| match presence {
+                Presence::Absent => "absent",
+                Presence::Empty => "empty",
+                Presence::Content => "a directory with content",
+            };
+            let (was, is) = (word(planned.presence), word(now.presence));
+            self.add(Weight::Structure, "target", format!("the target was {was}, now it is {is}"));
+            return;
+        }
+        if planned.structure != now.structure {
+            let before = self.0.len();
+            self.budgets(planned, now);
+            self.files(planned, now);
+            if self.0.len() == before {
+                let message = "files of the target that a server does not change are different".into();
+                self.add(Weight::Structure, "target-structure", message);
+            }
+        }
+        if planned.content != now.content {
+            let newer = newer_changes(&planned.budgets, &now.budgets);
+            let message = if newer > 0 {
+                let plural = if newer == 1 { "change" } else { "changes" };
+                format!("{newer} more {plural} than reviewed would be replaced")
+            } else {
+                "the data of the target has changed since the plan".into()
+            };
+            self.add(Weight::Content, "target-content", message);
+        }
+    }
+
+    fn budgets(&mut self, planned: &ObservedTarget, now: &ObservedTarget) {
+        if planned.budgets_unreadable.is_some() != now.budgets_unreadable.is_some() {
+            let message =
+                "the server's list of budgets could be read at one time and not at the other".into();
+            self.add(Weight::Structure, "budgets-readable", message);
+            return;
+        }
+        for was in &planned.budgets {
+            match now.budgets.iter().find(|budget| budget.id == was.id) {
+                None => self.add(Weight::Structure, "budget-gone", format!("budget {} is gone", was.id)),
+                Some(is) if is.group_id != was.group_id => {
+                    let message = format!("budget {} has another sync group: its sync was reset", was.id);
+                    self.add(Weight::Structure, "budget-group", message);
+                }
+                Some(is) if is.deleted != was.deleted => {
+                    self.add(
+                        Weight::Structure,
+                        "budget-deleted",
+                        format!("budget {} was deleted or undeleted", was.id),
+                    );
+                }
+                Some(_) => {}
+            }
+        }
+        for is in &now.budgets {
+            if !planned.budgets.iter().any(|budget| budget.id == is.id) {
+                self.add(Weight::Structure, "budget-new", format!("budget {} is new", is.id));
+            }
+        }
+    }
+
+    fn files(&mut self, planned: &ObservedTarget, now: &ObservedTarget) {
+        for was in &planned.files {
+            match now.files.iter().find(|file| file.path == was.path) {
+                None => self.add(Weight::Structure, "file-gone", format!("{} is gone", was.path)),
+                Some(is) if is.digest != was.digest => {
+                    self.add(Weight::Structure, "file-changed", format!("{} has changed", was.path));
+                }
+                Some(_) => {}
+            }
+        }
+        for is in &now.files {
+            if !planned.files.iter().any(|file| file.path == is.path) {
+                self.add(Weight::Structure, "file-new", format!("{} is new", is.path));
+            }
+        }
+    }
+}
+
+fn newer_changes(planned: &[ObservedBudget], now: &[ObservedBudget]) -> u64 {
+    let more = |is: &ObservedBudget| {
+        let was = planned.iter().find(|budget| budget.id == is.id)?;
+        Some(is.changes?.saturating_sub(was.changes?))
+    };
+    now.iter().filter_map(more).sum()
+}

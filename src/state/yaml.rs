@@ -1,36 +1,71 @@
-//! YAML in and out: the only module that names `serde_yaml`. Pure; no I/O.
+//! YAML in and out: the only module that names `serde_yaml`.
+//!
+//! Two readings, because two programs read these files. [`from_str`] is for our own files (YAML 1.2,
+//! straight into a type). [`parse_value`] reads the peer's files as the peer's `PyYAML` does (YAML 1.1:
+//! `yes` is true, `1e5` is text), which `serde_yaml` would not. [`to_pyyaml`] writes what `PyYAML`
+//! writes. Pure; no I/O.
 
-use serde_json::Value;
+mod compose;
+mod emit;
+mod scalar;
 
-/// A text that is not YAML.
+#[cfg(test)]
+mod emit_tests;
+
+use serde::de::DeserializeOwned;
+
+pub use self::compose::parse_value;
+pub use self::emit::to_pyyaml;
+pub use self::scalar::needs_quotes;
+
+/// A text that is not the YAML that was expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message} (line {line}, column {column})")]
+#[error("{message}{}", place(*.line, *.column))]
 pub struct YamlError {
-    /// What is wrong.
+    /// What is wrong, without the place.
     pub message: String,
-    /// Line, from 1; 0 where unknown.
+    /// The line, from 1; 0 where it is not known.
     pub line: usize,
-    /// Column, from 1; 0 where unknown.
+    /// The column in characters, from 1; 0 where it is not known.
     pub column: usize,
 }
 
-/// Reads one document; duplicate keys are refused, the order of keys is kept.
-pub fn parse_value(text: &str) -> Result<Value, YamlError> {
-    let refuse = |message: String, at: Option<serde_yaml::Location>| YamlError {
-        message,
-        line: at.as_ref().map_or(0, serde_yaml::Location::line),
-        column: at.as_ref().map_or(0, serde_yaml::Location::column),
-    };
-    let value: serde_yaml::Value =
-        serde_yaml::from_str(text).map_err(|error| refuse(error.to_string(), error.location()))?;
-    serde_json::to_value(&value).map_err(|error| refuse(error.to_string(), None))
+fn place(line: usize, column: usize) -> String {
+    if line == 0 { String::new() } else { format!(" (line {line}, column {column})") }
 }
 
-/// Whether a plain scalar of this text could be taken for something else by a reader of YAML 1.1 or 1.2.
-pub fn needs_quotes(text: &str) -> bool {
-    let lower = text.to_ascii_lowercase();
-    let words = ["", "~", "null", "true", "false", "yes", "no", "on", "off", "y", "n", "<<", "="];
-    let numeric = text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c))
-        && text.chars().all(|c| c.is_ascii_hexdigit() || "+-.:_xoeETZ inf".contains(c));
-    words.contains(&lower.as_str()) || numeric
+/// Reads one document into a type, by the rules of YAML 1.2.
+///
+/// # Errors
+/// Not YAML, more than one document, or not of that type; a struct refuses a key that comes twice.
+pub fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
+    serde_yaml::from_str(text).map_err(|error| {
+        let (line, column) = error.location().map_or((0, 0), |at| (at.line(), at.column()));
+        let full = error.to_string();
+        let suffix = format!(" at line {line} column {column}");
+        let message = full.strip_suffix(&suffix).unwrap_or(&full).to_owned();
+        YamlError { message, line, column }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn errors_say_where() {
+        let error = from_str::<BTreeMap<String, u8>>("a: 1\nb: x\n").unwrap_err();
+        assert_eq!((error.line, error.column), (2, 4), "{error}");
+        assert!(!error.message.contains("at line"), "{error}");
+        let error = from_str::<u8>("a: [").unwrap_err();
+        assert!(error.to_string().contains("(line "), "{error}");
+    }
+
+    #[test]
+    fn the_two_readings_differ_where_the_versions_of_yaml_do() {
+        assert_eq!(from_str::<serde_json::Value>("yes").unwrap(), serde_json::json!("yes"));
+        assert_eq!(parse_value("yes").unwrap(), serde_json::json!(true));
+    }
 }

@@ -1,1 +1,5 @@
-//! store
+//! Where archives lie: on a local file system so far.
+
+pub mod local;
+
+pub use local::{Archive, Publish, Published, StoreError, inspect, open};

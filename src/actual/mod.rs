@@ -1,0 +1,8 @@
+//! What this program knows of Actual Budget's sync server: where its data lies, what its tables mean,
+//! what belongs together. Facts and their sources are in `docs/formats.md`.
+
+pub mod account;
+pub mod clients;
+pub mod layout;
+pub mod messages;
+pub mod whole;

@@ -1,0 +1,156 @@
+//! The compressed form of an archive, read side: zstd, gzip or none, to the last byte of the input.
+//! Changes nothing.
+
+use std::fmt;
+use std::io::{self, BufReader, Read};
+use std::str::FromStr;
+
+use flate2::bufread::MultiGzDecoder;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The largest window a zstd frame may ask for: 128 MiB, the most that `zstd -d` takes unasked.
+const WINDOW_LOG_MAX: u32 = 27;
+const BUFFER: usize = 64 * 1024;
+
+/// How an archive is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Algorithm {
+    /// zstd, `.tar.zst`.
+    Zstd,
+    /// gzip, `.tar.gz`.
+    Gzip,
+    /// Not at all, `.tar`.
+    None,
+}
+
+impl Algorithm {
+    /// What follows the backup's id in the archive's file name: `tar.zst`, `tar.gz` or `tar`.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Zstd => "tar.zst",
+            Self::Gzip => "tar.gz",
+            Self::None => "tar",
+        }
+    }
+
+    /// Its name in the backup index.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Zstd => "zstd",
+            Self::Gzip => "gzip",
+            Self::None => "none",
+        }
+    }
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A text that names no compression.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is no compression: use zstd, gzip or none")]
+pub struct UnknownAlgorithm(pub String);
+
+impl FromStr for Algorithm {
+    type Err = UnknownAlgorithm;
+    fn from_str(text: &str) -> Result<Self, UnknownAlgorithm> {
+        [Self::Zstd, Self::Gzip, Self::None]
+            .into_iter()
+            .find(|algorithm| algorithm.as_str() == text)
+            .ok_or_else(|| UnknownAlgorithm(text.to_owned()))
+    }
+}
+
+/// Damage that a decoder found; travels inside an [`io::Error`].
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DecodeFailure {
+    #[error("the input is cut off")]
+    Truncated,
+    #[error("there is data after the end")]
+    TrailingData,
+    #[error("{0}")]
+    Corrupt(String),
+}
+
+impl From<DecodeFailure> for io::Error {
+    fn from(failure: DecodeFailure) -> Self {
+        io::Error::new(io::ErrorKind::InvalidData, failure)
+    }
+}
+
+/// The tar inside an archive. Reads its input to the end: only then does it report the end itself.
+pub struct Decoder<R: Read> {
+    inner: Inner<R>,
+    /// Whether anything came out yet: damage before that is no trailing data.
+    begun: bool,
+}
+
+enum Inner<R: Read> {
+    Zstd(Box<zstd::stream::read::Decoder<'static, BufReader<R>>>),
+    Gzip(Box<MultiGzDecoder<BufReader<R>>>),
+    None(R),
+}
+
+impl<R: Read> fmt::Debug for Decoder<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let algorithm = match self.inner {
+            Inner::Zstd(_) => Algorithm::Zstd,
+            Inner::Gzip(_) => Algorithm::Gzip,
+            Inner::None(_) => Algorithm::None,
+        };
+        f.debug_struct("Decoder").field("algorithm", &algorithm).finish_non_exhaustive()
+    }
+}
+
+/// Decompresses an archive: any number of frames or members one after the other, skippable frames too.
+///
+/// # Errors
+/// When zstd has no memory for a context. Reading from it fails where the input is cut off, damaged, or
+/// goes on after the last frame; as an [`super::ArchiveError`] these are told apart.
+pub fn decoder<R: Read>(algorithm: Algorithm, input: R) -> Result<Decoder<R>, super::ArchiveError> {
+    let inner = match algorithm {
+        Algorithm::Zstd => {
+            let input = BufReader::with_capacity(BUFFER, input);
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
+            decoder.window_log_max(WINDOW_LOG_MAX)?;
+            Inner::Zstd(Box::new(decoder))
+        }
+        Algorithm::Gzip => {
+            Inner::Gzip(Box::new(MultiGzDecoder::new(BufReader::with_capacity(BUFFER, input))))
+        }
+        Algorithm::None => Inner::None(input),
+    };
+    Ok(Decoder { inner, begun: false })
+}
+
+impl<R: Read> Read for Decoder<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let (result, no_frame) = match &mut self.inner {
+            Inner::Zstd(decoder) => (decoder.read(buffer), "Unknown frame descriptor"),
+            Inner::Gzip(decoder) => (decoder.read(buffer), "invalid gzip header"),
+            Inner::None(input) => return input.read(buffer),
+        };
+        match result {
+            Ok(length) => {
+                self.begun |= length > 0;
+                Ok(length)
+            }
+            // The system's errors have a number; the decoders' have none.
+            Err(error) if error.raw_os_error().is_some() || error.kind() == io::ErrorKind::Interrupted => {
+                Err(error)
+            }
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(DecodeFailure::Truncated.into())
+            }
+            Err(error) if self.begun && error.to_string().contains(no_frame) => {
+                Err(DecodeFailure::TrailingData.into())
+            }
+            Err(error) => Err(DecodeFailure::Corrupt(error.to_string()).into()),
+        }
+    }
+}

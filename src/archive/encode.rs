@@ -1,0 +1,146 @@
+//! The compressed form of an archive, write side. Writes to the given output only; a crash leaves a
+//! partial archive that no reader accepts.
+//!
+//! zstd: independent frames of 1 MiB of tar each, with content size and checksum, and at the end a seek
+//! table in a skippable frame ("zstd seekable format", version 0.1.0): `tar --zstd` and `zstd -t` read it,
+//! and a reader that knows the table decodes frames in parallel or only those it needs.
+
+use std::io::{self, Write};
+
+use flate2::write::GzEncoder;
+use zstd::zstd_safe::CParameter;
+
+use super::{Algorithm, ArchiveError};
+
+/// Payload of one zstd frame.
+const FRAME: usize = 1024 * 1024;
+/// The skippable frame that holds the seek table.
+const SKIPPABLE_MAGIC: u32 = 0x184D_2A5E;
+/// The last bytes of a file with a seek table.
+const SEEKABLE_MAGIC: u32 = 0x8F92_EAB1;
+
+/// Compresses what is written to it.
+pub(super) enum Encoder<W: Write> {
+    Zstd(Box<Frames<W>>),
+    Gzip(GzEncoder<W>),
+    None(W),
+}
+
+impl<W: Write> Encoder<W> {
+    /// `level`: zstd 1 to 22 (default 3), gzip 1 to 9 (default 6).
+    pub(super) fn new(algorithm: Algorithm, level: Option<i32>, out: W) -> Result<Self, ArchiveError> {
+        let level = checked_level(algorithm, level)?;
+        Ok(match algorithm {
+            Algorithm::Zstd => Self::Zstd(Box::new(Frames::new(level, out).map_err(ArchiveError::Write)?)),
+            Algorithm::Gzip => {
+                Self::Gzip(GzEncoder::new(out, flate2::Compression::new(level.unsigned_abs())))
+            }
+            Algorithm::None => Self::None(out),
+        })
+    }
+
+    /// Writes what is still held back, and the seek table.
+    pub(super) fn finish(self) -> io::Result<W> {
+        match self {
+            Self::Zstd(frames) => frames.finish(),
+            Self::Gzip(encoder) => encoder.finish(),
+            Self::None(out) => Ok(out),
+        }
+    }
+}
+
+fn checked_level(algorithm: Algorithm, level: Option<i32>) -> Result<i32, ArchiveError> {
+    let (default, allowed, range) = match algorithm {
+        Algorithm::Zstd => (3, 1..=22, "1 to 22"),
+        Algorithm::Gzip => (6, 1..=9, "1 to 9"),
+        // The peer takes and ignores a level without compression.
+        Algorithm::None => (1, i32::MIN..=i32::MAX, "any"),
+    };
+    let level = level.unwrap_or(default);
+    if allowed.contains(&level) { Ok(level) } else { Err(ArchiveError::BadLevel { algorithm, level, range }) }
+}
+
+impl<W: Write> Write for Encoder<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Zstd(frames) => frames.write(bytes),
+            Self::Gzip(encoder) => encoder.write(bytes),
+            Self::None(out) => out.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            // A frame ends when it is full: flushing early would make the frames depend on the caller.
+            Self::Zstd(_) => Ok(()),
+            Self::Gzip(encoder) => encoder.flush(),
+            Self::None(out) => out.flush(),
+        }
+    }
+}
+
+/// Writes independent zstd frames and remembers their sizes.
+pub(super) struct Frames<W: Write> {
+    out: W,
+    compressor: zstd::bulk::Compressor<'static>,
+    pending: Vec<u8>,
+    compressed: Vec<u8>,
+    /// Compressed and plain size of each frame.
+    table: Vec<(u32, u32)>,
+}
+
+impl<W: Write> Frames<W> {
+    fn new(level: i32, out: W) -> io::Result<Self> {
+        let mut compressor = zstd::bulk::Compressor::new(level)?;
+        compressor.set_parameter(CParameter::ChecksumFlag(true))?;
+        compressor.set_parameter(CParameter::ContentSizeFlag(true))?;
+        let compressed = vec![0; zstd::zstd_safe::compress_bound(FRAME)];
+        Ok(Self { out, compressor, pending: Vec::with_capacity(FRAME), compressed, table: Vec::new() })
+    }
+
+    fn end_frame(&mut self) -> io::Result<()> {
+        let length = self.compressor.compress_to_buffer(&self.pending, &mut self.compressed[..])?;
+        self.out.write_all(&self.compressed[..length])?;
+        self.table.push((fits(length)?, fits(self.pending.len())?));
+        self.pending.clear();
+        Ok(())
+    }
+
+    fn finish(mut self) -> io::Result<W> {
+        if !self.pending.is_empty() || self.table.is_empty() {
+            self.end_frame()?;
+        }
+        let mut table = Vec::with_capacity(17 + 8 * self.table.len());
+        table.extend(SKIPPABLE_MAGIC.to_le_bytes());
+        table.extend(fits(8 * self.table.len() + 9)?.to_le_bytes());
+        for (compressed, plain) in &self.table {
+            table.extend(compressed.to_le_bytes());
+            table.extend(plain.to_le_bytes());
+        }
+        table.extend(fits(self.table.len())?.to_le_bytes());
+        // No checksums in the table: the frames have their own.
+        table.push(0);
+        table.extend(SEEKABLE_MAGIC.to_le_bytes());
+        self.out.write_all(&table)?;
+        Ok(self.out)
+    }
+}
+
+fn fits(length: usize) -> io::Result<u32> {
+    u32::try_from(length).map_err(|_| io::Error::new(io::ErrorKind::FileTooLarge, "too many zstd frames"))
+}
+
+impl<W: Write> Write for Frames<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let take = bytes.len().min(FRAME - self.pending.len());
+        self.pending.extend_from_slice(&bytes[..take]);
+        if self.pending.len() == FRAME {
+            self.end_frame()?;
+        }
+        Ok(take)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,314 @@
+//! The first pass of a backup: what there is in the live tree, with digests, and each SQLite database
+//! copied to scratch. Changes only the scratch directory; a crash leaves copies there, which go with it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::io::Read as _;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use cap_std::fs::Dir;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
+use sha2::Digest as _;
+
+use super::header::MAX_EXTENSION;
+use super::manifest::to_hex;
+use super::name::MAX_NAME;
+use super::{ArchiveError, Entry, EntryKind, Payload};
+use crate::host::cancel::Cancel;
+use crate::host::fs::{self, IoContext as _};
+use crate::host::sqlite;
+use crate::ids::Sha256;
+
+/// Where the body of a regular file is read from in the second pass.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// There is none: a directory or link.
+    Nothing,
+    /// The live tree, by the path relative to the instance directory.
+    Live(PathBuf),
+    /// A copy in the scratch directory.
+    Scratch(String),
+    /// Memory.
+    Bytes(Vec<u8>),
+}
+
+/// An entry with its body.
+#[derive(Debug)]
+pub(super) struct Item {
+    pub(super) entry: Entry,
+    pub(super) source: Source,
+}
+
+/// Looks at everything in the live tree, sorted by the bytes of the path.
+pub(super) fn walk(payload: &Payload<'_>, cancel: &Cancel) -> Result<Vec<Item>, ArchiveError> {
+    // Opened anew: the handle may be one for lookups only, whose attributes cannot be read.
+    let data = fs::open_dir(payload.data, ".").context("open directory", "data")?;
+    let mut found = vec![(PathBuf::new(), rustix::fs::fstat(&data).context("inspect", "data")?)];
+    let mut next = 0;
+    while let Some((path, stat)) = found.get(next) {
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            cancel.check()?;
+            let exclude = if path.as_os_str().is_empty() { payload.exclude } else { &[] };
+            let below = list(&data, &path.clone(), exclude)?;
+            found.extend(below);
+        }
+        next += 1;
+    }
+    // In the order of the archive: a hard link then refers to an earlier name, and a database comes
+    // before its companions, as its name is their beginning.
+    found.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let mut walk = Walk {
+        data: &data,
+        scratch: payload.scratch,
+        cancel,
+        items: Vec::with_capacity(found.len()),
+        inodes: HashMap::new(),
+        companions: HashSet::new(),
+        copies: 0,
+        buffer: vec![0; 128 * 1024],
+    };
+    for (path, stat) in &found {
+        walk.look(path, stat)?;
+    }
+    Ok(walk.items)
+}
+
+/// What stands in one directory.
+fn list(data: &Dir, path: &Path, exclude: &[String]) -> Result<Vec<(PathBuf, Stat)>, ArchiveError> {
+    let dir = still_there(open_dir(data, path), path, "open directory")?;
+    let mut found = Vec::new();
+    for entry in dir.entries().context("list", in_archive(path))? {
+        let name = entry.context("list", in_archive(path))?.file_name();
+        if exclude.iter().any(|excluded| name == excluded.as_str()) {
+            continue;
+        }
+        let below = path.join(&name);
+        if below.as_os_str().len() > MAX_NAME - 200 {
+            return Err(unsupported(&below, "a file with too long a path"));
+        }
+        let stat = rustix::fs::statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW).map_err(Into::into);
+        match still_there(stat, &below, "inspect") {
+            Ok(stat) => found.push((below, stat)),
+            // A journal that went while we looked is no loss: its database is copied as it is then.
+            Err(ArchiveError::FileChanged { .. }) if is_companion(&name) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
+fn is_companion(name: &OsStr) -> bool {
+    [&b"-journal"[..], b"-wal", b"-shm"].iter().any(|suffix| name.as_bytes().ends_with(suffix))
+}
+
+/// A name that was there a moment ago and is gone now has changed.
+fn still_there<T>(result: std::io::Result<T>, path: &Path, action: &'static str) -> Result<T, ArchiveError> {
+    match result {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(ArchiveError::FileChanged { path: in_archive(path) })
+        }
+        other => Ok(other.context(action, in_archive(path))?),
+    }
+}
+
+fn open_dir(data: &Dir, path: &Path) -> std::io::Result<Dir> {
+    fs::open_dir(data, if path.as_os_str().is_empty() { Path::new(".") } else { path })
+}
+
+/// Where an entry of the live tree stands in the archive.
+fn in_archive(path: &Path) -> PathBuf {
+    if path.as_os_str().is_empty() { PathBuf::from("data") } else { Path::new("data").join(path) }
+}
+
+/// Opens a regular file of the live tree without following a link.
+pub(super) fn open_live(data: &Dir, path: &Path) -> rustix::io::Result<std::fs::File> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(data, path, flags, Mode::empty(), resolve).map(std::fs::File::from)
+}
+
+struct Walk<'a> {
+    data: &'a Dir,
+    scratch: &'a Dir,
+    cancel: &'a Cancel,
+    items: Vec<Item>,
+    /// First name of each file with several names.
+    inodes: HashMap<(u64, u64), PathBuf>,
+    /// Journals of databases that were copied together with them.
+    companions: HashSet<PathBuf>,
+    copies: u32,
+    buffer: Vec<u8>,
+}
+
+impl Walk<'_> {
+    fn look(&mut self, path: &Path, stat: &Stat) -> Result<(), ArchiveError> {
+        self.cancel.check()?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => {
+                let dir = still_there(open_dir(self.data, path), path, "open directory")?;
+                let entry = entry(path, EntryKind::Directory, stat, xattrs(&dir, path)?);
+                self.items.push(Item { entry, source: Source::Nothing });
+                Ok(())
+            }
+            FileType::RegularFile if self.companions.contains(path) => Ok(()),
+            FileType::RegularFile => {
+                if self.file(path, stat)? {
+                    self.companions.extend(sqlite::companions(path));
+                }
+                Ok(())
+            }
+            FileType::Symlink => self.symlink(path, stat),
+            FileType::Fifo => Err(unsupported(path, "a FIFO")),
+            FileType::Socket => Err(unsupported(path, "a socket")),
+            FileType::CharacterDevice | FileType::BlockDevice | FileType::Unknown => {
+                Err(unsupported(path, "a device"))
+            }
+        }
+    }
+
+    fn symlink(&mut self, path: &Path, stat: &Stat) -> Result<(), ArchiveError> {
+        let above = open_dir(self.data, path.parent().unwrap_or(Path::new("")));
+        let above = still_there(above, path, "open directory")?;
+        let name = path.file_name().unwrap_or_default();
+        let text = rustix::fs::readlinkat(above, name, Vec::new()).map_err(Into::into);
+        let text = still_there(text, path, "read link")?;
+        let mut entry = entry(path, EntryKind::Symlink, stat, BTreeMap::new());
+        entry.target = Some(PathBuf::from(OsString::from_vec(text.into_bytes())));
+        self.items.push(Item { entry, source: Source::Nothing });
+        Ok(())
+    }
+
+    /// Takes up a regular file; whether it is a database that was copied with what its companions say.
+    fn file(&mut self, below: &Path, stat: &Stat) -> Result<bool, ArchiveError> {
+        let inode = (stat.st_dev, stat.st_ino);
+        if stat.st_nlink > 1 {
+            if let Some(first) = self.inodes.get(&inode) {
+                let mut entry = entry(below, EntryKind::Hardlink, stat, BTreeMap::new());
+                entry.target = Some(in_archive(first));
+                self.items.push(Item { entry, source: Source::Nothing });
+                return Ok(false);
+            }
+            self.inodes.insert(inode, below.to_owned());
+        }
+        let opened = open_live(self.data, below).map_err(Into::into);
+        let file = still_there(opened, below, "open")?;
+        let mut entry = entry(below, EntryKind::File, stat, xattrs(&file, below)?);
+        let mut header = [0; 16];
+        let is_sqlite = file.read_exact_at(&mut header, 0).is_ok() && sqlite::looks_like_sqlite(&header);
+        if is_sqlite {
+            // Before SQLite opens its own: closing this one later would drop SQLite's locks.
+            drop(file);
+            if self.database(below, &mut entry)? {
+                return Ok(true);
+            }
+            let file = still_there(open_live(self.data, below).map_err(Into::into), below, "open")?;
+            return self.plain(below, entry, &file).map(|()| false);
+        }
+        self.plain(below, entry, &file).map(|()| false)
+    }
+
+    fn plain(&mut self, below: &Path, mut entry: Entry, file: &std::fs::File) -> Result<(), ArchiveError> {
+        let (size, sha256) = self.digest(file, &entry.path)?;
+        if size != entry.size {
+            return Err(ArchiveError::FileChanged { path: entry.path });
+        }
+        entry.sha256 = Some(sha256);
+        self.items.push(Item { entry, source: Source::Live(below.to_owned()) });
+        Ok(())
+    }
+
+    /// Copies a database to scratch. `false` where it is damaged: then its files are taken as they are,
+    /// so that a damaged instance can still be backed up before it is replaced.
+    fn database(&mut self, below: &Path, entry: &mut Entry) -> Result<bool, ArchiveError> {
+        let copy = format!("database-{}", self.copies);
+        self.copies += 1;
+        match sqlite::snapshot(self.data, below, self.scratch, &copy) {
+            Ok(()) => {}
+            Err(error) if error.is_damage() => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+        let file = self.scratch.open(&copy).context("open", &entry.path)?.into_std();
+        let (size, sha256) = self.digest(&file, &entry.path)?;
+        entry.size = size;
+        entry.sha256 = Some(sha256);
+        // Damage inside is for `backup verify` to tell; the copy is what there is.
+        entry.sqlite = sqlite::summarize(self.scratch, Path::new(&copy), true).ok();
+        self.items.push(Item { entry: entry.clone(), source: Source::Scratch(copy) });
+        Ok(true)
+    }
+
+    fn digest(&mut self, mut file: &std::fs::File, path: &Path) -> Result<(u64, Sha256), ArchiveError> {
+        let mut hasher = sha2::Sha256::new();
+        let mut size = 0;
+        loop {
+            self.cancel.check()?;
+            match file.read(&mut self.buffer) {
+                Ok(0) => return Ok((size, Sha256::from_bytes(hasher.finalize().into()))),
+                Ok(length) => {
+                    hasher.update(&self.buffer[..length]);
+                    size += length as u64;
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error).context("read", path).map_err(Into::into),
+            }
+        }
+    }
+}
+
+fn entry(below: &Path, kind: EntryKind, stat: &Stat, xattrs: BTreeMap<String, String>) -> Entry {
+    Entry {
+        path: in_archive(below),
+        kind,
+        mode: stat.st_mode & 0o7777,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        mtime: stat.st_mtime,
+        mtime_nanos: u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+        size: match kind {
+            EntryKind::File => u64::try_from(stat.st_size).unwrap_or(0),
+            EntryKind::Directory | EntryKind::Symlink | EntryKind::Hardlink => 0,
+        },
+        sha256: None,
+        target: None,
+        xattrs,
+        sqlite: None,
+    }
+}
+
+fn unsupported(below: &Path, what: &'static str) -> ArchiveError {
+    ArchiveError::UnsupportedFile { path: in_archive(below), what }
+}
+
+/// Extended attributes with values in hexadecimal; those that the system does not show are left out, as
+/// are those whose name is not UTF-8.
+fn xattrs(file: &impl AsFd, below: &Path) -> Result<BTreeMap<String, String>, ArchiveError> {
+    // The kernel's limits for the list and for one value.
+    const MOST: usize = 64 * 1024;
+    let mut found = BTreeMap::new();
+    let mut list = vec![0_u8; MOST];
+    let Ok(length) = rustix::fs::flistxattr(file, &mut list[..]) else { return Ok(found) };
+    let mut value = vec![0_u8; if length == 0 { 0 } else { MOST }];
+    let mut total = 0;
+    for name in list[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        let Ok(name) = std::str::from_utf8(name) else { continue };
+        let Ok(length) = rustix::fs::fgetxattr(file, name, &mut value[..]) else { continue };
+        total += name.len() + length + 64;
+        found.insert(name.to_owned(), to_hex(&value[..length]));
+    }
+    if total as u64 > MAX_EXTENSION / 2 {
+        return Err(unsupported(below, "a file with more than 2 MiB of extended attributes"));
+    }
+    Ok(found)
+}
+
+/// Whether a live file is still what the first pass saw.
+pub(super) fn unchanged(file: &std::fs::File, entry: &Entry) -> bool {
+    rustix::fs::fstat(file).is_ok_and(|stat| {
+        stat.st_mtime == entry.mtime
+            && u32::try_from(stat.st_mtime_nsec) == Ok(entry.mtime_nanos)
+            && u64::try_from(stat.st_size) == Ok(entry.size)
+    })
+}

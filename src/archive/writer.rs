@@ -1,0 +1,261 @@
+//! Writes a backup: manifest first, then every entry sorted by name, in a form that `tar --zstd -xf` reads.
+//!
+//! Two passes: the first lists and digests the tree and copies the databases, the second writes and
+//! digests again; a file that differs between the two is an error and not a backup. Writes to the given
+//! output and scratch only. A crash leaves a partial archive without end mark, which no reader accepts.
+
+use std::collections::BTreeSet;
+use std::io::{self, Read, Write};
+use std::path::{Component, Path, PathBuf};
+
+use cap_std::fs::Dir;
+use jiff::Timestamp;
+use sha2::Digest as _;
+
+use super::encode::Encoder;
+use super::manifest::MANIFEST_PATH;
+use super::walk::{self, Item, Source};
+use super::{Algorithm, ArchiveError, Entry, EntryKind, Manifest, Scope, pack};
+use crate::host::cancel::Cancel;
+use crate::host::fs::IoContext as _;
+use crate::ids::{BackupId, InstanceName, Sha256};
+
+const BUFFER: usize = 128 * 1024;
+
+/// What goes into a backup.
+#[derive(Debug)]
+pub struct Payload<'a> {
+    /// The new backup; names the archive's top directory.
+    pub id: &'a BackupId,
+    /// The instance.
+    pub instance: &'a InstanceName,
+    /// When the backup was begun.
+    pub created_at: Timestamp,
+    /// How much of the instance it holds.
+    pub scope: Scope,
+    /// The instance directory, which becomes `<id>/data`.
+    pub data: &'a Dir,
+    /// Further files: registry, unit, vhost.
+    pub extra: Vec<Extra>,
+    /// A private directory for copies of databases; it is left with them.
+    pub scratch: &'a Dir,
+    /// Names in the instance directory itself to leave out, with all below.
+    pub exclude: &'a [String],
+}
+
+/// A small file that is not below `data/`.
+#[derive(Debug, Clone)]
+pub struct Extra {
+    /// Relative to `<id>/`: `systemd/abssctl-budget.service`.
+    pub path: String,
+    /// Its content.
+    pub bytes: Vec<u8>,
+    /// Its permission bits.
+    pub mode: u32,
+}
+
+/// A finished archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// Digest of the archive as written.
+    pub sha256: Sha256,
+    /// Bytes of the archive as written.
+    pub size_bytes: u64,
+    /// Bytes of all regular files in it, without the manifest.
+    pub payload_bytes: u64,
+    /// Files, directories and links in it, without the manifest.
+    pub entries: u64,
+}
+
+/// Writes an archive. `level`: zstd 1 to 22 (default 3), gzip 1 to 9 (default 6). `progress` gets the
+/// payload bytes written so far. The output is flushed, not synced: that is the caller's, who named it.
+///
+/// # Errors
+/// [`ArchiveError::FileChanged`] where a file was written to meanwhile, [`ArchiveError::UnsupportedFile`]
+/// for FIFOs, sockets and devices, [`ArchiveError::Write`] where the output fails.
+pub fn write(
+    payload: &Payload<'_>,
+    algorithm: Algorithm,
+    level: Option<i32>,
+    out: &mut impl Write,
+    cancel: &Cancel,
+    progress: &dyn Fn(u64),
+) -> Result<Written, ArchiveError> {
+    // First of all, so that a bad level costs nothing.
+    let encoder = Encoder::new(algorithm, level, Counted { out, hasher: sha2::Sha256::new(), length: 0 })?;
+    let mut items = walk::walk(payload, cancel)?;
+    add_extra(payload, &mut items)?;
+    // By parts, not bytes: what is below a directory follows it directly, or GNU tar would set the
+    // directory's time too early.
+    items.sort_by(|a, b| a.entry.path.cmp(&b.entry.path));
+    let entries: Vec<Entry> = items.iter().map(|item| item.entry.clone()).collect();
+    let manifest = Manifest::new(payload.id, payload.instance, payload.created_at, payload.scope, entries);
+    let (payload_bytes, entries) = (manifest.payload_bytes, manifest.entries.len() as u64);
+    let text = manifest.to_json()?;
+    drop(manifest);
+    let mut pack = Pack { payload, encoder, cancel, progress, done: 0, buffer: vec![0; BUFFER] };
+    pack.item(&made(payload, PathBuf::new(), EntryKind::Directory, 0o750, Vec::new()))?;
+    let metadata = Path::new(MANIFEST_PATH).parent().unwrap_or(Path::new(""));
+    let first = items.iter().position(|item| item.entry.path == metadata);
+    if let Some(index) = first {
+        pack.item(&items.remove(index))?;
+    }
+    pack.item(&made(payload, MANIFEST_PATH.into(), EntryKind::File, 0o640, text))?;
+    for item in &items {
+        pack.item(item)?;
+    }
+    let counted = pack.finish().map_err(ArchiveError::Write)?;
+    let sha256 = Sha256::from_bytes(counted.hasher.finalize().into());
+    Ok(Written { sha256, size_bytes: counted.length, payload_bytes, entries })
+}
+
+/// An entry that is not in the live tree: owned by this process, as old as the backup.
+fn made(payload: &Payload<'_>, path: PathBuf, kind: EntryKind, mode: u32, bytes: Vec<u8>) -> Item {
+    let is_file = kind == EntryKind::File;
+    let entry = Entry {
+        path,
+        kind,
+        mode: mode & 0o7777,
+        uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
+        mtime: payload.created_at.as_second(),
+        mtime_nanos: 0,
+        size: bytes.len() as u64,
+        sha256: is_file.then(|| Sha256::of(&bytes)),
+        target: None,
+        xattrs: std::collections::BTreeMap::new(),
+        sqlite: None,
+    };
+    Item { entry, source: if is_file { Source::Bytes(bytes) } else { Source::Nothing } }
+}
+
+fn add_extra(payload: &Payload<'_>, items: &mut Vec<Item>) -> Result<(), ArchiveError> {
+    let mut directories = BTreeSet::from([PathBuf::from("metadata")]);
+    let mut files = BTreeSet::new();
+    for extra in &payload.extra {
+        let path = Path::new(&extra.path);
+        let bad = |why| ArchiveError::BadName { member: extra.path.clone(), why };
+        let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
+        let clean: PathBuf = path.components().collect();
+        if !plain
+            || clean.as_os_str() != path.as_os_str()
+            || extra.path.is_empty()
+            || extra.path.contains('\0')
+        {
+            return Err(bad("it is not a plain relative path"));
+        }
+        if path.starts_with("data") || path == Path::new(MANIFEST_PATH) {
+            return Err(bad("it is the place of something else"));
+        }
+        if !files.insert(path.to_owned()) {
+            return Err(ArchiveError::Duplicate { member: extra.path.clone() });
+        }
+        directories.extend(
+            path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()).map(PathBuf::from),
+        );
+        items.push(made(payload, path.to_owned(), EntryKind::File, extra.mode, extra.bytes.clone()));
+    }
+    if let Some(both) = files.intersection(&directories).next() {
+        return Err(ArchiveError::Duplicate { member: super::name::shown(both) });
+    }
+    for path in directories {
+        items.push(made(payload, path, EntryKind::Directory, 0o750, Vec::new()));
+    }
+    Ok(())
+}
+
+/// The output, counted and digested.
+struct Counted<'a, W> {
+    out: &'a mut W,
+    hasher: sha2::Sha256,
+    length: u64,
+}
+
+impl<W: Write> Write for Counted<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let length = self.out.write(bytes)?;
+        self.hasher.update(&bytes[..length]);
+        self.length += length as u64;
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// The second pass.
+struct Pack<'a, W: Write> {
+    payload: &'a Payload<'a>,
+    encoder: Encoder<W>,
+    cancel: &'a Cancel,
+    progress: &'a dyn Fn(u64),
+    done: u64,
+    buffer: Vec<u8>,
+}
+
+impl<W: Write> Pack<'_, W> {
+    fn item(&mut self, item: &Item) -> Result<(), ArchiveError> {
+        self.cancel.check()?;
+        self.put(&pack::header(self.payload.id, &item.entry))?;
+        match &item.source {
+            Source::Nothing => Ok(()),
+            Source::Bytes(bytes) => self.body(&mut &bytes[..], &item.entry),
+            Source::Scratch(copy) => {
+                let mut file = self.payload.scratch.open(copy).context("open", &item.entry.path)?;
+                self.body(&mut file, &item.entry)
+            }
+            Source::Live(path) => {
+                let changed = || ArchiveError::FileChanged { path: item.entry.path.clone() };
+                let mut file = match walk::open_live(self.payload.data, path) {
+                    Err(rustix::io::Errno::NOENT | rustix::io::Errno::LOOP) => return Err(changed()),
+                    other => other.context("open", &item.entry.path)?,
+                };
+                self.body(&mut file, &item.entry)?;
+                if walk::unchanged(&file, &item.entry) { Ok(()) } else { Err(changed()) }
+            }
+        }
+    }
+
+    /// Exactly the bytes that the first pass saw, and the padding after them.
+    fn body(&mut self, source: &mut dyn Read, entry: &Entry) -> Result<(), ArchiveError> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut hasher = sha2::Sha256::new();
+        let mut size = 0;
+        loop {
+            self.cancel.check()?;
+            let length = match source.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(length) => length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error).context("read", &entry.path).map_err(Into::into),
+            };
+            size += length as u64;
+            if size > entry.size {
+                break;
+            }
+            hasher.update(&buffer[..length]);
+            self.put(&buffer[..length])?;
+            self.done += length as u64;
+            (self.progress)(self.done);
+        }
+        self.buffer = buffer;
+        let sha256 = Sha256::from_bytes(hasher.finalize().into());
+        if size != entry.size || Some(sha256) != entry.sha256 {
+            return Err(ArchiveError::FileChanged { path: entry.path.clone() });
+        }
+        let padding = size.next_multiple_of(pack::BLOCK as u64) - size;
+        self.put(&[0; pack::BLOCK][..usize::try_from(padding).unwrap_or(0)])
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Result<(), ArchiveError> {
+        self.encoder.write_all(bytes).map_err(ArchiveError::Write)
+    }
+
+    fn finish(mut self) -> io::Result<W> {
+        self.encoder.write_all(&[0; 2 * pack::BLOCK])?;
+        let mut out = self.encoder.finish()?;
+        out.flush()?;
+        Ok(out)
+    }
+}

@@ -1,0 +1,124 @@
+//! Every error that a command can end with.
+
+use std::path::PathBuf;
+
+use crate::backup::BackupError;
+use crate::engine::apply::ApplyError;
+use crate::host::fs::FsError;
+use crate::host::lock::LockError;
+use crate::plan::canonical::CanonicalError;
+use crate::plan::emit::EmitError;
+use crate::plan::load::LoadErrors;
+use crate::planner::PlanError;
+use crate::run::journal::JournalError;
+use crate::state::backup_index::IndexError;
+use crate::state::config::ConfigError;
+use crate::state::instances::RegistryError;
+use crate::state::operations_log::LogError;
+use crate::survey::observe::SurveyError;
+use crate::survey::preflight::{PreflightError, Problem};
+
+/// Every error that a command can end with.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum CliError {
+    /// The configuration.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Config(#[from] ConfigError),
+    /// A plan file that is not valid.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Load(#[from] LoadErrors),
+    /// No plan.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Plan(#[from] PlanError),
+    /// Not applied.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Apply(#[from] ApplyError),
+    /// No backup.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Backup(#[from] BackupError),
+    /// The index.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Index(#[from] IndexError),
+    /// The registry.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Registry(#[from] RegistryError),
+    /// A look at the machine.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Survey(#[from] SurveyError),
+    /// A look at preconditions.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Preflight(#[from] PreflightError),
+    /// A plan that would not apply now.
+    #[error("the plan would not apply: {} in the way", count(.0.len()))]
+    #[diagnostic(code(abssctl::plan::check), help("each line above says what to do"))]
+    WouldNotApply(Vec<Problem>),
+    /// A run's journal.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Journal(#[from] JournalError),
+    /// Locks.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Lock(#[from] LockError),
+    /// The operations log.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Log(#[from] LogError),
+    /// The canonical form.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Canonical(#[from] CanonicalError),
+    /// The plan's text.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Emit(#[from] EmitError),
+    /// A file.
+    #[error(transparent)]
+    #[diagnostic(code(abssctl::cli::io), help("see whether the path exists and who may read or write it"))]
+    Fs(#[from] FsError),
+    /// A plan file that is not there.
+    #[error("there is no plan file {}", .0.display())]
+    #[diagnostic(
+        code(abssctl::cli::no_plan_file),
+        help("write one: abssctl plan restore BACKUP_ID -o plan.yaml")
+    )]
+    NoPlanFile(PathBuf),
+    /// A run that is not there.
+    #[error("there is no run {0}")]
+    #[diagnostic(code(abssctl::cli::no_run), help("list what there is: abssctl run list"))]
+    NoRun(crate::ids::RunId),
+    /// The person said no.
+    #[error("nothing was changed: the question was answered with no")]
+    #[diagnostic(code(abssctl::cli::declined))]
+    Declined,
+    /// Nobody could be asked.
+    #[error("this changes the server, and nobody can be asked: standard input is no terminal")]
+    #[diagnostic(code(abssctl::cli::no_terminal), help("add --yes, or set ABSSCTL_ASSUME_YES=1"))]
+    NoTerminal,
+    /// A bad value on the command line that clap does not know to be bad.
+    #[error("{what}")]
+    #[diagnostic(code(abssctl::cli::usage), help("{help}"))]
+    Usage {
+        /// What is wrong.
+        what: String,
+        /// What to type instead.
+        help: String,
+    },
+    /// Standard output.
+    #[error("cannot write the result: {0}")]
+    #[diagnostic(code(abssctl::cli::output))]
+    Output(#[from] std::io::Error),
+}
+
+fn count(problems: usize) -> String {
+    if problems == 1 { "one thing is".to_owned() } else { format!("{problems} things are") }
+}

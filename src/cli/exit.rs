@@ -1,0 +1,211 @@
+//! From error to exit code: one exhaustive match. The codes are part of the interface.
+
+use super::error::CliError;
+use crate::archive::ArchiveError;
+use crate::backup::BackupError;
+use crate::engine::apply::ApplyError;
+use crate::planner::PlanError;
+use crate::run::journal::JournalError;
+use crate::state::backup_index::IndexError;
+use crate::state::instances::RegistryError;
+use crate::steps::StepError;
+use crate::store::StoreError;
+use crate::survey::archive::LookError;
+use crate::survey::observe::SurveyError;
+use crate::survey::preflight::{Class, PreflightError, Problem};
+
+/// Done, also when there was nothing to do.
+pub const DONE: u8 = 0;
+/// The request or the plan is invalid or refused.
+pub const INVALID: u8 = 2;
+/// The environment lacks something: lock, space, permission, archive.
+pub const ENVIRONMENT: u8 = 3;
+/// A step failed and everything was rolled back.
+pub const ROLLED_BACK: u8 = 4;
+/// The plan is stale or expired: plan again.
+pub const STALE: u8 = 5;
+/// A person must look.
+pub const HALTED: u8 = 7;
+/// Changes are present (only with `--detailed-exitcode`).
+pub const CHANGES: u8 = 20;
+/// Stopped by SIGINT; everything is rolled back, or resumable.
+pub const INTERRUPTED: u8 = 130;
+/// Stopped by SIGTERM; the same.
+pub const TERMINATED: u8 = 143;
+
+/// The exit code of an error. `interrupted` is the code for a signal that came.
+pub fn code(error: &CliError, interrupted: u8) -> u8 {
+    match error {
+        CliError::Config(_)
+        | CliError::Load(_)
+        | CliError::NoPlanFile(_)
+        | CliError::NoRun(_)
+        | CliError::Declined
+        | CliError::NoTerminal
+        | CliError::Usage { .. }
+        | CliError::Canonical(_)
+        | CliError::Emit(_) => INVALID,
+        CliError::Plan(error) => plan(error),
+        CliError::Apply(error) => apply(error, interrupted),
+        CliError::Backup(error) => backup(error, interrupted),
+        CliError::Index(error) => index(error),
+        CliError::Registry(error) => registry(error),
+        CliError::Survey(error) => survey(error),
+        CliError::Preflight(error) => preflight(error),
+        CliError::WouldNotApply(problems) => problems_code(problems),
+        CliError::Journal(error) => journal(error),
+        CliError::Lock(_) | CliError::Log(_) | CliError::Fs(_) | CliError::Output(_) => ENVIRONMENT,
+    }
+}
+
+/// Stale before refused before environment: a plan that must be made again is made again first.
+pub fn problems_code(problems: &[Problem]) -> u8 {
+    match problems.iter().map(|problem| problem.class).max() {
+        None => DONE,
+        Some(Class::Environment) => ENVIRONMENT,
+        Some(Class::Refused) => INVALID,
+        Some(Class::Stale) => STALE,
+    }
+}
+
+fn plan(error: &PlanError) -> u8 {
+    match error {
+        PlanError::Index(error) => index(error),
+        PlanError::Survey(error) => survey(error),
+        PlanError::Store(error) => store(error),
+        PlanError::Look(LookError::Store(error)) => store(error),
+        PlanError::Look(LookError::Archive(error)) => archive(error),
+        PlanError::Fs(_) => ENVIRONMENT,
+        PlanError::Checksum { .. }
+        | PlanError::OtherInstance { .. }
+        | PlanError::NoBackup { .. }
+        | PlanError::Unusable { .. }
+        | PlanError::Algorithm { .. }
+        | PlanError::Path { .. }
+        | PlanError::Time { .. }
+        | PlanError::Target { .. }
+        | PlanError::Wish { .. }
+        | PlanError::Steps(_)
+        | PlanError::Rules(_)
+        | PlanError::Canonical(_) => INVALID,
+    }
+}
+
+fn apply(error: &ApplyError, interrupted: u8) -> u8 {
+    match error {
+        ApplyError::Refused { problems } => problems_code(problems),
+        ApplyError::RolledBack { source, .. } | ApplyError::CannotResume { source, .. } => {
+            step(source, interrupted)
+        }
+        ApplyError::Halted { .. } => HALTED,
+        ApplyError::Journal(error) => journal(error),
+        ApplyError::Preflight(error) => preflight(error),
+        ApplyError::Canonical(_) => INVALID,
+    }
+}
+
+fn step(error: &StepError, interrupted: u8) -> u8 {
+    match error {
+        StepError::Check(problems) => problems_code(problems),
+        StepError::Preflight(error) => preflight(error),
+        StepError::Survey(error) => survey(error),
+        StepError::Lock(_)
+        | StepError::InUse { .. }
+        | StepError::Journal(_)
+        | StepError::Unavailable { .. } => ENVIRONMENT,
+        StepError::Store(error) => store(error),
+        StepError::Fs(error) if error.is_out_of_space() => ENVIRONMENT,
+        StepError::Archive(error) if error.is_out_of_space() => ENVIRONMENT,
+        StepError::Cancelled => interrupted,
+        StepError::Fs(_)
+        | StepError::Archive(_)
+        | StepError::Checksum { .. }
+        | StepError::Changed { .. }
+        | StepError::Unsound { .. }
+        | StepError::Sqlite(_)
+        | StepError::Clients(_)
+        | StepError::Backup(_)
+        | StepError::Index(_)
+        | StepError::Registry(_)
+        | StepError::Log(_)
+        | StepError::Defect { .. }
+        | StepError::Injected
+        | StepError::Aborted => ROLLED_BACK,
+        StepError::UnknownState { .. } => HALTED,
+    }
+}
+
+fn backup(error: &BackupError, interrupted: u8) -> u8 {
+    match error {
+        BackupError::Fs(_) => ENVIRONMENT,
+        BackupError::Archive(error) => archive(error),
+        BackupError::Store(error) => store(error),
+        BackupError::Index(error) => index(error),
+        BackupError::Registry(error) => registry(error),
+        BackupError::NoDirectory { .. } | BackupError::NotProven { .. } => ENVIRONMENT,
+        BackupError::Level { .. } => INVALID,
+        BackupError::Cancelled => interrupted,
+    }
+}
+
+fn preflight(error: &PreflightError) -> u8 {
+    match error {
+        PreflightError::Journal(error) => journal(error),
+        PreflightError::Survey(error) => survey(error),
+        PreflightError::Index(error) => index(error),
+        PreflightError::Store(error) => store(error),
+    }
+}
+
+fn survey(error: &SurveyError) -> u8 {
+    match error {
+        SurveyError::Fs(_) | SurveyError::TargetKind { .. } | SurveyError::NoParent { .. } => ENVIRONMENT,
+        SurveyError::Registry(error) => registry(error),
+        SurveyError::DataOutside { .. } => INVALID,
+    }
+}
+
+fn journal(error: &JournalError) -> u8 {
+    match error {
+        JournalError::Fs(_) | JournalError::InProgress { .. } => ENVIRONMENT,
+        JournalError::Damaged { .. } | JournalError::Illegal { .. } => HALTED,
+    }
+}
+
+fn index(error: &IndexError) -> u8 {
+    match error {
+        IndexError::Fs(_) => ENVIRONMENT,
+        IndexError::Syntax { .. }
+        | IndexError::Shape { .. }
+        | IndexError::Duplicate { .. }
+        | IndexError::UnknownBackup { .. } => INVALID,
+    }
+}
+
+fn registry(error: &RegistryError) -> u8 {
+    match error {
+        RegistryError::Fs(_) => ENVIRONMENT,
+        RegistryError::Syntax { .. }
+        | RegistryError::Shape { .. }
+        | RegistryError::UnknownInstance { .. } => INVALID,
+    }
+}
+
+fn store(error: &StoreError) -> u8 {
+    match error {
+        StoreError::Missing { .. } | StoreError::Fs(_) => ENVIRONMENT,
+        StoreError::NotAFile { .. }
+        | StoreError::Outside { .. }
+        | StoreError::Algorithm { .. }
+        | StoreError::Sidecar { .. }
+        | StoreError::Size { .. }
+        | StoreError::SidecarDiffers { .. }
+        | StoreError::Exists { .. }
+        | StoreError::Path(_) => INVALID,
+    }
+}
+
+fn archive(error: &ArchiveError) -> u8 {
+    let environment = matches!(error, ArchiveError::Fs(_) | ArchiveError::Read(_) | ArchiveError::Write(_));
+    if environment { ENVIRONMENT } else { INVALID }
+}

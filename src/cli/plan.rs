@@ -1,0 +1,259 @@
+//! `abssctl plan …`
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::args::{
+    PlanCheckArgs, PlanFileArgs, PlanFormat, PlanRefreshArgs, PlanRestoreArgs, PlanShowArgs, ShowFormat,
+    WishArgs,
+};
+use super::error::CliError;
+use super::exit;
+use super::session::Session;
+use crate::host::clock;
+use crate::host::fs::{self, IoContext as _};
+use crate::plan::model::Plan;
+use crate::plan::render::text::{TextOptions, text};
+use crate::plan::spec::{PreBackupMode, RestartPolicy};
+use crate::plan::{canonical, emit, load};
+use crate::planner::{self, Selector, Wish, wish};
+use crate::survey::preflight::{self, Ask, Class, Preflight, Problem};
+
+/// `abssctl plan restore`
+pub fn restore(session: &Session, args: &PlanRestoreArgs) -> Result<u8, CliError> {
+    let cx = session.context()?;
+    let selector = match (&args.backup, &args.instance, &args.at) {
+        (Some(id), _, _) => Selector::Id(id.clone()),
+        (None, Some(instance), Some(time)) => Selector::At(instance.clone(), wish::parse_time(time)?),
+        (None, Some(instance), None) => Selector::Latest(instance.clone()),
+        (None, None, _) => {
+            return Err(CliError::Usage {
+                what: "no backup was named".into(),
+                help: "abssctl plan restore BACKUP_ID, or --instance NAME --latest".into(),
+            });
+        }
+    };
+    let plan = planner::plan(&cx, &to_wish(selector, args.instance.clone(), &args.wish))?;
+    write_new(session, &plan, &args.output, args.format)?;
+    let code = if args.detailed_exitcode && changes_something(&plan) { exit::CHANGES } else { exit::DONE };
+    Ok(code)
+}
+
+/// Whether a restore would change any file.
+fn changes_something(plan: &Plan) -> bool {
+    let files = &plan.preview.files;
+    files.added.count + files.changed.count + files.removed.count > 0
+}
+
+/// What the options ask for.
+pub fn to_wish(selector: Selector, instance: Option<crate::ids::InstanceName>, args: &WishArgs) -> Wish {
+    Wish {
+        selector,
+        instance,
+        dest: args.dest.clone(),
+        with_assets: args.with_assets,
+        pre_backup: if args.no_pre_backup {
+            Some(PreBackupMode::None)
+        } else {
+            args.pre_backup.map(Into::into)
+        },
+        backup_message: args.backup_message.clone(),
+        clients: args.clients.map(Into::into),
+        sessions: args.sessions.map(Into::into),
+        restart: match (args.restart, args.no_restart) {
+            (true, _) => RestartPolicy::Always,
+            (false, true) => RestartPolicy::Never,
+            (false, false) => RestartPolicy::Auto,
+        },
+        reason: args.reason.clone(),
+        expires: args.expires.clone(),
+        on_failure: args.on_failure.map(Into::into),
+        drift: args.drift.map(Into::into),
+        replay: args.replay.map(Into::into),
+        retain: args.retain.clone(),
+    }
+}
+
+fn write_new(
+    session: &Session,
+    plan: &Plan,
+    path: &Path,
+    format: Option<PlanFormat>,
+) -> Result<(), CliError> {
+    let digest = canonical::digest(plan)?;
+    let to_stdout = path == Path::new("-");
+    if !to_stdout {
+        let text = document(plan, format.unwrap_or_else(|| format_of(path)))?;
+        write_file(path, text.as_bytes())?;
+        session.output.note(&format!("plan {} written to {}", plan.metadata.id, path.display()));
+        for warning in &plan.preview.warnings {
+            session.output.note(&format!("  ! {}", warning.message));
+        }
+        session.output.note(&format!("next: abssctl plan show {0}, then abssctl apply {0}", path.display()));
+    }
+    if session.output.json {
+        let shown = if to_stdout { Value::Null } else { json!(path.display().to_string()) };
+        return session.output.value(&json!({ "plan": plan, "path": shown, "digest": digest }));
+    }
+    if to_stdout {
+        let text = document(plan, format.unwrap_or(PlanFormat::Yaml))?;
+        return session.output.result(text.as_bytes());
+    }
+    Ok(())
+}
+
+fn format_of(path: &Path) -> PlanFormat {
+    if path.extension().is_some_and(|end| end == "json") { PlanFormat::Json } else { PlanFormat::Yaml }
+}
+
+fn document(plan: &Plan, format: PlanFormat) -> Result<String, CliError> {
+    Ok(match format {
+        PlanFormat::Yaml => emit::to_yaml(plan)?,
+        PlanFormat::Json => emit::to_json(plan)?,
+    })
+}
+
+/// A plan is written where the person says, on the machine itself and not inside the root.
+fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
+    let parent = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        Some(_) | None => Path::new("."),
+    };
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+        return Err(CliError::Usage {
+            what: format!("{} is no file name", path.display()),
+            help: "-o plan.yaml".into(),
+        });
+    };
+    let dir = cap_std::fs::Dir::open_ambient_dir(parent, cap_std::ambient_authority())
+        .context("open directory", parent)?;
+    Ok(fs::replace(&dir, name, bytes, 0o644).context("write", path)?)
+}
+
+/// Reads a plan and refuses one that breaks a rule.
+pub fn load_plan(session: &Session, path: &Path) -> Result<(Plan, Vec<u8>), CliError> {
+    let (name, bytes) = session.read_plan(path)?;
+    Ok((load::load(&name, &bytes)?, bytes))
+}
+
+/// `abssctl plan show`: never looks at the machine.
+pub fn show(session: &Session, args: &PlanShowArgs) -> Result<u8, CliError> {
+    let (plan, _) = load_plan(session, &args.file)?;
+    if session.output.json {
+        let digest = canonical::digest(&plan)?;
+        let expired = plan.metadata.expires_at.timestamp() <= clock::now();
+        let files = &plan.preview.files;
+        let changes = files.added.count + files.changed.count + files.removed.count;
+        session.output.value(&json!({
+            "plan": plan, "digest": digest, "expired": expired, "applyable": !expired, "changes": changes,
+        }))?;
+        return Ok(exit::DONE);
+    }
+    let bytes = match args.format {
+        ShowFormat::Text => as_text(session, &plan, session.output.color).into_bytes(),
+        ShowFormat::Json => emit::to_json(&plan)?.into_bytes(),
+        ShowFormat::Yaml => emit::to_yaml(&plan)?.into_bytes(),
+        ShowFormat::Canonical => canonical::canonical(&plan)?,
+    };
+    session.output.result(&bytes)?;
+    Ok(exit::DONE)
+}
+
+/// A plan as text for the terminal.
+pub fn as_text(session: &Session, plan: &Plan, color: bool) -> String {
+    text(plan, &TextOptions { width: session.output.width, color, now: Some(clock::now()), stale: None })
+}
+
+/// `abssctl plan validate`
+pub fn validate(session: &Session, args: &PlanFileArgs) -> Result<u8, CliError> {
+    let (plan, _) = load_plan(session, &args.file)?;
+    let digest = canonical::digest(&plan)?;
+    let value = json!({ "valid": true, "id": plan.metadata.id, "digest": digest, "steps": plan.steps.len() });
+    let line = format!("{} is a valid plan: {} steps, {digest}\n", args.file.display(), plan.steps.len());
+    session.output.either(&value, &line)?;
+    Ok(exit::DONE)
+}
+
+/// `abssctl plan check`
+pub fn check(session: &Session, args: &PlanCheckArgs) -> Result<u8, CliError> {
+    let (plan, _) = load_plan(session, &args.file)?;
+    let cx = session.context()?;
+    let digest = canonical::digest(&plan)?;
+    let found = preflight::preflight(&cx, &plan, Ask { digest, replay: false, own_run: None })?;
+    if session.output.json {
+        let code = exit::problems_code(&found.problems);
+        session.output.value(&check_json(&found, code))?;
+        return Ok(with_changes(code, args.detailed_exitcode, &plan));
+    }
+    session.output.result(check_text(&found, args).as_bytes())?;
+    if found.is_clear() {
+        return Ok(with_changes(exit::DONE, args.detailed_exitcode, &plan));
+    }
+    Err(CliError::WouldNotApply(found.problems))
+}
+
+fn with_changes(code: u8, detailed: bool, plan: &Plan) -> u8 {
+    if code == exit::DONE && detailed && changes_something(plan) { exit::CHANGES } else { code }
+}
+
+fn check_json(found: &Preflight, code: u8) -> Value {
+    json!({
+        "applyable": found.is_clear(),
+        "problems": problems_json(&found.problems),
+        "warnings": found.warnings,
+        "notChecked": found.not_checked,
+        "newerChanges": found.drift.newer_changes,
+        "exitCode": code,
+    })
+}
+
+/// Problems as JSON.
+pub fn problems_json(problems: &[Problem]) -> Value {
+    let object = |problem: &Problem| {
+        let class = match problem.class {
+            Class::Refused => "refused",
+            Class::Environment => "environment",
+            Class::Stale => "stale",
+        };
+        json!({ "code": problem.code, "class": class, "message": problem.message, "help": problem.help })
+    };
+    problems.iter().map(object).collect()
+}
+
+fn check_text(found: &Preflight, args: &PlanCheckArgs) -> String {
+    let mut lines = Vec::new();
+    for problem in &found.problems {
+        lines.push(format!("✗ {}", problem.message));
+        lines.push(format!("  {}", problem.help.replace("FILE", &args.file.display().to_string())));
+    }
+    lines.extend(found.warnings.iter().map(|warning| format!("! {warning}")));
+    lines.extend(found.not_checked.iter().map(|what| format!("? {what}")));
+    if found.is_clear() {
+        lines.push(format!("✓ {} would apply now", args.file.display()));
+    }
+    lines.join("\n") + "\n"
+}
+
+/// `abssctl plan refresh`
+pub fn refresh(session: &Session, args: &PlanRefreshArgs) -> Result<u8, CliError> {
+    let (name, bytes) = session.read_plan(&args.file)?;
+    // The spec may have been edited, so that steps and observations do not fit it any more.
+    let old = load::parse(&name, &bytes)?;
+    let cx = session.context()?;
+    let plan = planner::refresh(&cx, &old, args.expires.as_ref())?;
+    if !old.approvals.is_empty() {
+        let count = old.approvals.len();
+        session.output.note(&format!("{count} approvals were given for the old text and are dropped"));
+    }
+    let is_json = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+    let format = args.format.unwrap_or(if is_json { PlanFormat::Json } else { PlanFormat::Yaml });
+    let output = args.output.as_deref().unwrap_or(&args.file);
+    write_new(session, &plan, output, Some(format))?;
+    Ok(exit::DONE)
+}
+
+/// A plan's bytes as they are kept with its run, for plans that were never a file.
+pub fn bytes_of(plan: &Plan) -> Result<Vec<u8>, CliError> {
+    Ok(emit::to_yaml(plan)?.into_bytes())
+}

@@ -1,0 +1,155 @@
+//! `abssctl run …`
+
+use serde_json::{Value, json};
+
+use std::fmt::Write as _;
+
+use super::args::{RunPruneArgs, RunShowArgs};
+use super::error::CliError;
+use super::exit;
+use super::output::table;
+use super::prompt;
+use super::session::Session;
+use crate::context::Context;
+use crate::host::lock::LockName;
+use crate::ids::AbsPath;
+use crate::plan::model::Time;
+use crate::run::fact::Fact;
+use crate::run::journal;
+use crate::run::list::{self, Run};
+use crate::run::state::{Outcome, Phase, StepState};
+use crate::steps::cleanup;
+
+/// `abssctl run list`
+pub fn list(session: &Session) -> Result<u8, CliError> {
+    let cx = session.context()?;
+    let mut runs = list::all(&cx)?;
+    runs.reverse();
+    let mut rows = Vec::new();
+    let mut objects = Vec::new();
+    for run in &runs {
+        let object = object(&cx, run)?;
+        let text = |key: &str| object[key].as_str().unwrap_or("-").to_owned();
+        rows.push(["run", "instance", "backup", "startedAt", "outcome", "displaced"].map(text).to_vec());
+        objects.push(object);
+    }
+    let text = if rows.is_empty() {
+        "no plan was applied here yet\n".to_owned()
+    } else {
+        table(&["RUN", "INSTANCE", "BACKUP", "STARTED", "OUTCOME", "DISPLACED"], &rows)
+    };
+    session.output.either(&json!({ "runs": objects }), &text)?;
+    Ok(exit::DONE)
+}
+
+/// `abssctl run show`
+pub fn show(session: &Session, args: &RunShowArgs) -> Result<u8, CliError> {
+    let cx = session.context()?;
+    let directory = journal::run_directory(&cx.config, &args.run)?;
+    if cx.root.dir_optional(&directory)?.is_none() {
+        return Err(CliError::NoRun(args.run.clone()));
+    }
+    let run = Run { id: args.run.clone(), state: journal::read(&cx.root, &cx.config, &args.run)? };
+    let mut object = object(&cx, &run)?;
+    let steps: Vec<Value> = run.state.steps.iter().map(|step| {
+        json!({ "id": step.id, "kind": step.kind, "state": state_name(step.state), "detail": step.detail })
+    }).collect();
+    let mut text = String::new();
+    for (label, key) in [
+        ("run", "run"),
+        ("plan", "plan"),
+        ("digest", "planDigest"),
+        ("instance", "instance"),
+        ("backup", "backup"),
+        ("target", "target"),
+        ("started", "startedAt"),
+        ("outcome", "outcome"),
+        ("pre-backup", "preBackup"),
+        ("staging", "staging"),
+        ("displaced", "displaced"),
+        ("plan file", "planFile"),
+    ] {
+        if let Some(value) = object[key].as_str() {
+            text.push_str(&format!("{label:<11} {value}\n"));
+        }
+    }
+    for step in &run.state.steps {
+        text.push_str(&format!("  {:<11} {:<8} {}\n", step.id, state_name(step.state), step.detail));
+    }
+    object["steps"] = json!(steps);
+    session.output.either(&object, &text)?;
+    Ok(exit::DONE)
+}
+
+/// `abssctl run prune`
+pub fn prune(session: &Session, args: &RunPruneArgs) -> Result<u8, CliError> {
+    let cx = session.context()?;
+    prompt::confirm(session, "Remove displaced directories whose time is over?")?;
+    let _guard = session.locks(&cx, &[LockName::Global])?;
+    let pruned = cleanup::prune(&cx, args.older_than)?;
+    let mut text = String::new();
+    for (run, path) in &pruned.removed {
+        writeln!(text, "removed {path} of run {run}").map_err(std::io::Error::other)?;
+    }
+    if pruned.removed.is_empty() {
+        text.push_str("nothing to remove\n");
+    }
+    pruned.warnings.iter().for_each(|warning| session.output.note(&format!("! {warning}")));
+    let removed: Vec<Value> =
+        pruned.removed.iter().map(|(run, path)| json!({ "run": run, "displaced": path })).collect();
+    session.output.either(&json!({ "removed": removed, "warnings": pruned.warnings }), &text)?;
+    Ok(if pruned.warnings.is_empty() { exit::DONE } else { exit::ENVIRONMENT })
+}
+
+fn state_name(state: StepState) -> &'static str {
+    match state {
+        StepState::Started => "started",
+        StepState::Done => "done",
+        StepState::Failed => "failed",
+        StepState::Undoing => "undoing",
+        StepState::Undone => "undone",
+        StepState::UndoFailed => "stuck",
+    }
+}
+
+/// A run as JSON. Directories are listed only while they are there.
+fn object(cx: &Context, run: &Run) -> Result<Value, CliError> {
+    let state = &run.state;
+    let outcome = match state.phase {
+        Phase::Ended(Outcome::Applied) => "applied",
+        Phase::Ended(Outcome::RolledBack) => "rolled_back",
+        Phase::Ended(Outcome::Halted) | Phase::Halted => "halted",
+        Phase::Fresh => "not_begun",
+        Phase::Forward | Phase::Back if journal::is_in_progress(&cx.root, &cx.config, &run.id)? => {
+            "in_progress"
+        }
+        Phase::Forward | Phase::Back => "interrupted",
+    };
+    let there = |path: &AbsPath| cx.root.dir_optional(path).ok().flatten().map(|_| path.clone());
+    let mut directories: (Option<AbsPath>, Option<AbsPath>) = (None, None);
+    let mut pre_backup = None;
+    for fact in state.facts() {
+        match fact {
+            Fact::Staging { directory } => directories.0 = there(directory),
+            Fact::Swap { displaced_at, .. } => directories.1 = there(displaced_at),
+            Fact::PreBackup { id } => pre_backup = Some(id.clone()),
+            Fact::Record { .. } => {}
+        }
+    }
+    let started = state.started.as_ref();
+    Ok(json!({
+        "run": run.id,
+        "plan": started.map(|started| &started.plan),
+        "planDigest": started.map(|started| started.plan_digest),
+        "planFile": cx.root.host_path(&journal::run_directory(&cx.config, &run.id)?).join(journal::PLAN).display().to_string(),
+        "instance": started.map(|started| &started.instance),
+        "backup": started.map(|started| &started.backup),
+        "target": started.map(|started| &started.target),
+        "startedAt": state.started_at.map(|at| Time::from(at).to_string()),
+        "endedAt": state.ended_at.map(|at| Time::from(at).to_string()),
+        "outcome": outcome,
+        "preBackup": pre_backup,
+        "staging": directories.0,
+        "displaced": directories.1,
+    }))
+}

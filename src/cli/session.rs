@@ -1,0 +1,159 @@
+//! One invocation: what was typed, the machine, where output goes.
+
+use std::io::{self, Read as _};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser as _;
+
+use super::args::{
+    BackupCommand, Cli, Command, ConfigCommand, Global, InstanceCommand, PlanCommand, RunCommand,
+};
+use super::error::CliError;
+use super::output::Output;
+use super::signals::{self, Caught};
+use super::{apply, backup, config, exit, instance, plan, restore, run, schema};
+use crate::context::Context;
+use crate::host::cancel::Cancel;
+use crate::host::fs::{IoContext as _, Root, read_limited};
+use crate::host::lock::{LockGuard, LockName, LockWait, acquire};
+use crate::host::machine;
+use crate::ids::AbsPath;
+use crate::state::config::{Config, ConfigFlags};
+
+/// Larger plan files are refused by the loader; this much is read to be able to say so.
+const MAX_PLAN: u64 = 64 << 20;
+
+/// One invocation.
+#[derive(Debug)]
+pub struct Session {
+    /// Where output goes.
+    pub output: Output,
+    /// Whether every question is answered with yes.
+    pub yes: bool,
+    global: Global,
+    cancel: Cancel,
+    caught: Caught,
+}
+
+/// Runs the program: the only way in.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way too; clap knows where they go and how they exit.
+            drop(error.print());
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit::INVALID));
+        }
+    };
+    let output = Output::new(&cli.global);
+    let cancel = Cancel::default();
+    let caught = match signals::listen(&cancel) {
+        Ok(caught) => caught,
+        Err(error) => {
+            output.error(&CliError::Output(error), exit::ENVIRONMENT);
+            return ExitCode::from(exit::ENVIRONMENT);
+        }
+    };
+    let session = Session { output, yes: cli.global.yes, global: cli.global, cancel, caught };
+    match dispatch(&session, cli.command) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            let code = exit::code(&error, session.caught.exit_code());
+            session.output.error(&error, code);
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn dispatch(session: &Session, command: Command) -> Result<u8, CliError> {
+    match command {
+        Command::Plan(PlanCommand::Restore(args)) => plan::restore(session, &args),
+        Command::Plan(PlanCommand::Show(args)) => plan::show(session, &args),
+        Command::Plan(PlanCommand::Validate(args)) => plan::validate(session, &args),
+        Command::Plan(PlanCommand::Check(args)) => plan::check(session, &args),
+        Command::Plan(PlanCommand::Refresh(args)) => plan::refresh(session, &args),
+        Command::Apply(args) => apply::apply(session, &args),
+        Command::Run(RunCommand::List) => run::list(session),
+        Command::Run(RunCommand::Show(args)) => run::show(session, &args),
+        Command::Run(RunCommand::Prune(args)) => run::prune(session, &args),
+        Command::Backup(BackupCommand::Create(args)) => backup::create(session, &args),
+        Command::Backup(BackupCommand::List(args)) => backup::list(session, &args),
+        Command::Backup(BackupCommand::Show(args)) => backup::show(session, &args),
+        Command::Backup(BackupCommand::Verify(args)) => backup::verify(session, &args),
+        Command::Backup(BackupCommand::Restore(args)) => restore::restore(session, &args),
+        Command::Instance(InstanceCommand::List) => instance::list(session),
+        Command::Instance(InstanceCommand::Show(args)) => instance::show(session, &args),
+        Command::Config(ConfigCommand::Show) => config::show(session),
+        Command::Schema(args) => schema::schema(session, &args),
+        Command::Completion(args) => schema::completion(session, &args),
+        Command::Man => schema::man(session),
+    }
+}
+
+impl Session {
+    /// Opens the machine: root, configuration, actor. Commands that read plan files alone do not need it.
+    pub fn context(&self) -> Result<Context, CliError> {
+        let root = Root::open(self.global.root.as_deref().unwrap_or_else(|| Path::new("/")))?;
+        let environment = machine::environment();
+        let config_file = match &self.global.config {
+            None => None,
+            Some(path) => Some(inside(&root, path)?),
+        };
+        let flags = ConfigFlags { config_file, lock_timeout: self.global.lock_timeout.map(seconds) };
+        let config = Config::load(&root, &flags, &environment)?;
+        let lookup = |name: &str| std::env::var(name).ok();
+        let actor = machine::actor(&lookup);
+        Ok(Context { root, config, actor, cancel: self.cancel.clone() })
+    }
+
+    /// Takes locks, saying for whom it waits.
+    pub fn locks(&self, cx: &Context, names: &[LockName]) -> Result<LockGuard, CliError> {
+        let waiting = |wait: &LockWait| self.output.note(&wait.to_string());
+        let cancelled = || cx.cancel.is_requested();
+        Ok(acquire(&cx.root, &cx.config.runtime_dir, names, self.lock_timeout(cx), &cancelled, &waiting)?)
+    }
+
+    /// How long to wait for locks.
+    pub fn lock_timeout(&self, cx: &Context) -> Duration {
+        cx.config.lock_timeout
+    }
+
+    /// The exit code of a signal that came.
+    pub fn interrupted(&self) -> u8 {
+        self.caught.exit_code()
+    }
+
+    /// Reads a plan file, or standard input for `-`.
+    pub fn read_plan(&self, path: &Path) -> Result<(String, Vec<u8>), CliError> {
+        if path == Path::new("-") {
+            let bytes =
+                read_limited(io::stdin().lock().by_ref(), MAX_PLAN).context("read", "standard input")?;
+            return Ok(("standard input".to_owned(), bytes));
+        }
+        let file = match std::fs::File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(CliError::NoPlanFile(path.into()));
+            }
+            Err(error) => return Err(error).context("open", path)?,
+        };
+        let bytes = read_limited(file, MAX_PLAN).context("read", path)?;
+        Ok((path.display().to_string(), bytes))
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "seconds that a person typed are far below 2^52")]
+fn seconds(whole: u64) -> f64 {
+    whole as f64
+}
+
+/// A path of the command line as it is inside the root.
+fn inside(root: &Root, path: &Path) -> Result<AbsPath, CliError> {
+    let absolute = if root.is_host() { std::path::absolute(path)? } else { path.to_path_buf() };
+    AbsPath::normalise(&absolute).map_err(|error| CliError::Usage {
+        what: format!("--config: {error}"),
+        help: "with --root, give the path as it is inside DIR".to_owned(),
+    })
+}

@@ -1,0 +1,342 @@
+//! Applies a plan: refuses it before anything is written, goes on with an interrupted run of it, or runs
+//! it; undoes it when a step fails; writes the result into the journal and the operations log.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use super::event::{Event, Sink, now};
+use super::report::{Outcome, Report, report};
+use super::schedule::{self, Failure};
+use super::{recover, unwind};
+use crate::context::Context;
+use crate::ids::{PlanDigest, RunId, StepId};
+use crate::plan::canonical::{self, CanonicalError};
+use crate::plan::model::Plan;
+use crate::plan::spec::OnFailure;
+use crate::plan::step::StepKind;
+use crate::run::journal::{Journal, JournalError};
+use crate::run::state::{self, Direction, RunEnded, RunStarted, StepState};
+use crate::steps::context::{Hook, Shared, lock};
+use crate::steps::{StepContext, StepError};
+use crate::survey::preflight::{self, Ask, PreflightError, Problem};
+
+/// How a plan is applied.
+#[derive(Clone)]
+pub struct Options<'a> {
+    /// Whether an applied plan may be applied again.
+    pub replay: bool,
+    /// How long to wait for locks.
+    pub lock_timeout: Duration,
+    /// The command, as the operations log names it.
+    pub command: &'static str,
+    /// Called around each step; only tests do something there.
+    pub hook: Option<&'a Hook<'a>>,
+}
+
+impl std::fmt::Debug for Options<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("command", &self.command)
+            .field("replay", &self.replay)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A plan was not applied.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum ApplyError {
+    /// It was refused; nothing was written.
+    #[error("the plan was not applied: {}", messages(.problems))]
+    #[diagnostic(code(abssctl::apply::refused), help("{}", helps(.problems)))]
+    Refused {
+        /// Everything that stands in the way.
+        problems: Vec<Problem>,
+    },
+    /// A step failed, and everything was undone.
+    #[error("{} failed, and everything is as it was: {source}", step_name(.step.as_ref()))]
+    #[diagnostic(code(abssctl::apply::rolled_back), help("{}", help_of(.source)))]
+    RolledBack {
+        /// What was done.
+        report: Box<Report>,
+        /// The step.
+        step: Option<StepId>,
+        /// Why.
+        #[source]
+        source: Box<StepError>,
+    },
+    /// A person must look.
+    #[error("{what}")]
+    #[diagnostic(code(abssctl::apply::halted), help("{help}"))]
+    Halted {
+        /// What was done.
+        report: Box<Report>,
+        /// What stands where.
+        what: String,
+        /// What to type.
+        help: String,
+    },
+    /// The journal could not be written or read.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Journal(#[from] JournalError),
+    /// Preconditions could not be looked at.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Preflight(#[from] PreflightError),
+    /// The locks of an interrupted run could not be taken, or its place on disk is unknown.
+    #[error("run {run} was interrupted and cannot go on: {source}")]
+    #[diagnostic(code(abssctl::apply::cannot_resume), help("{}", help_of(.source)))]
+    CannotResume {
+        /// The run.
+        run: RunId,
+        /// Why.
+        #[source]
+        source: Box<StepError>,
+    },
+    /// No digest.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Canonical(#[from] CanonicalError),
+}
+
+fn help_of(error: &StepError) -> String {
+    miette::Diagnostic::help(error).map(|help| help.to_string()).unwrap_or_default()
+}
+
+fn messages(problems: &[Problem]) -> String {
+    problems.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>().join("; ")
+}
+
+fn helps(problems: &[Problem]) -> String {
+    let mut helps: Vec<&str> = problems.iter().map(|problem| problem.help.as_str()).collect();
+    helps.dedup();
+    helps.join("\n")
+}
+
+fn step_name(step: Option<&StepId>) -> String {
+    step.map_or_else(|| "the run".to_owned(), |step| format!("step {step}"))
+}
+
+/// Applies a plan. `bytes` is the plan's file, kept with the run.
+pub fn apply(
+    cx: &Context,
+    plan: &Plan,
+    bytes: &[u8],
+    options: &Options<'_>,
+    sink: &Sink<'_>,
+) -> Result<Report, ApplyError> {
+    let digest = canonical::digest(plan)?;
+    let job = Job { cx, plan, digest, options, sink };
+    let mut notes = Vec::new();
+    if let Some(journal) = recover::find(cx, plan, digest)? {
+        let run = journal.run().clone();
+        match job.resume(journal)? {
+            Some(report) => return Ok(report),
+            None => notes.push(recover::undone(&run)),
+        }
+    }
+    let ask = Ask { digest, replay: options.replay, own_run: None };
+    let found = preflight::preflight(cx, plan, ask)?;
+    if let Some(run) = found.applied_by.filter(|_| !options.replay) {
+        let state = crate::run::journal::read(&cx.root, &cx.config, &run)?;
+        return Ok(report(plan, digest, Some(&run), &state, Outcome::AlreadyApplied));
+    }
+    if !found.problems.is_empty() {
+        return Err(ApplyError::Refused { problems: found.problems });
+    }
+    job.start(bytes, notes)
+}
+
+/// One application of one plan.
+struct Job<'a> {
+    cx: &'a Context,
+    plan: &'a Plan,
+    digest: PlanDigest,
+    options: &'a Options<'a>,
+    sink: &'a Sink<'a>,
+}
+
+impl Job<'_> {
+    fn start(&self, bytes: &[u8], notes: Vec<String>) -> Result<Report, ApplyError> {
+        let run = RunId::generate();
+        let mut journal = Journal::create(&self.cx.root, &self.cx.config, &run, bytes)?;
+        journal.append(state::Event::RunStarted(RunStarted {
+            plan: self.plan.metadata.id.clone(),
+            plan_digest: self.digest,
+            instance: self.plan.spec.instance.clone(),
+            backup: self.plan.spec.source.backup_id.clone(),
+            target: self.plan.spec.target.directory.clone(),
+            actor: self.cx.actor.clone(),
+            retain: self.plan.spec.retain.clone(),
+            generator: concat!("abssctl ", env!("CARGO_PKG_VERSION")).to_owned(),
+        }))?;
+        self.tell_start(&run, false);
+        let journal = Mutex::new(journal);
+        self.with_steps(&run, &journal, |steps| {
+            let result = schedule::run(steps, &journal, self.sink);
+            let mut report = self.finish(steps, &journal, result)?;
+            report.warnings.splice(0..0, notes);
+            Ok(report)
+        })
+    }
+
+    /// Goes on with an interrupted run. `None`: it was undone, and the plan may begin anew.
+    fn resume(&self, journal: Journal) -> Result<Option<Report>, ApplyError> {
+        let run = journal.run().clone();
+        self.tell_start(&run, true);
+        let journal = Mutex::new(journal);
+        self.with_steps(&run, &journal, |steps| {
+            let cannot = |source| ApplyError::CannotResume { run: run.clone(), source: Box::new(source) };
+            recover::relock(steps).map_err(cannot)?;
+            let direction = recover::direction(steps, &journal).map_err(cannot)?;
+            lock(&journal).append(state::Event::RunResumed(direction))?;
+            match direction {
+                Direction::Forward => {
+                    let result = schedule::run(steps, &journal, self.sink);
+                    self.finish(steps, &journal, result).map(Some)
+                }
+                Direction::Back => {
+                    self.go_back(steps, &journal, Failure { step: None, error: StepError::Aborted })?;
+                    Ok(None)
+                }
+            }
+        })
+    }
+
+    fn tell_start(&self, run: &RunId, resumed: bool) {
+        let steps = self.plan.steps.len() as u64;
+        (self.sink)(&Event::RunStarted { at: now(), run: run.clone(), steps, resumed });
+    }
+
+    /// Gives the steps what they need. Locks are released when it returns.
+    fn with_steps<T>(
+        &self,
+        run: &RunId,
+        journal: &Mutex<Journal>,
+        work: impl FnOnce(&StepContext<'_>) -> T,
+    ) -> T {
+        let record = |step: &StepId, fact: crate::run::fact::Fact| {
+            let event = state::StepFact { step: step.clone(), fact };
+            lock(journal).append(state::Event::StepFact(event)).map_err(StepError::Journal)
+        };
+        let total = self.plan.spec.source.size_bytes;
+        let progress = |step: &StepId, bytes: u64| {
+            let reads_archive = self.plan.steps.iter().any(|s| s.id == *step && s.kind() == StepKind::Verify);
+            let total = reads_archive.then_some(total);
+            (self.sink)(&Event::StepProgress { step: step.clone(), bytes, total });
+        };
+        let waiting = |message: &str| (self.sink)(&Event::Waiting { message: message.to_owned() });
+        let facts = lock(journal).state().facts().cloned().collect();
+        let steps = StepContext {
+            host: self.cx,
+            plan: self.plan,
+            digest: self.digest,
+            run,
+            replay: self.options.replay,
+            lock_timeout: self.options.lock_timeout,
+            facts: Mutex::new(facts),
+            record: &record,
+            progress: &progress,
+            waiting: &waiting,
+            hook: self.options.hook,
+            stop: self.cx.cancel.child(),
+            shared: Shared::default(),
+        };
+        work(&steps)
+    }
+
+    fn finish(
+        &self,
+        steps: &StepContext<'_>,
+        journal: &Mutex<Journal>,
+        result: Result<(), Failure>,
+    ) -> Result<Report, ApplyError> {
+        let Err(failure) = result else {
+            let mut report = self.report(journal, Outcome::Applied);
+            report.warnings.extend(self.log(journal, &report, None));
+            self.end(journal, state::Outcome::Applied)?;
+            return Ok(report);
+        };
+        let swapped = lock(journal)
+            .state()
+            .steps
+            .iter()
+            .any(|record| record.kind == StepKind::Swap && record.state == StepState::Done);
+        if swapped && self.plan.spec.on_failure == OnFailure::Halt {
+            let what = format!(
+                "{} failed after the swap, and the plan says to halt: {}",
+                step_name(failure.step.as_ref()),
+                failure.error
+            );
+            return Err(self.halt(journal, &what, "look at the target, then apply the plan again to go on"));
+        }
+        let report = self.go_back(steps, journal, failure)?;
+        let (report, failure) = report;
+        Err(ApplyError::RolledBack {
+            report: Box::new(report),
+            step: failure.step,
+            source: Box::new(failure.error),
+        })
+    }
+
+    /// Undoes everything.
+    fn go_back(
+        &self,
+        steps: &StepContext<'_>,
+        journal: &Mutex<Journal>,
+        failure: Failure,
+    ) -> Result<(Report, Failure), ApplyError> {
+        match unwind::unwind(steps, journal, self.sink) {
+            Ok(()) => {
+                let mut report = self.report(journal, Outcome::RolledBack);
+                report.warnings.extend(self.log(journal, &report, Some(&failure.error.to_string())));
+                self.end(journal, state::Outcome::RolledBack)?;
+                Ok((report, failure))
+            }
+            Err(stuck) => {
+                let what = format!("step {} could not be undone: {}", stuck.step, stuck.error);
+                Err(self.halt(
+                    journal,
+                    &what,
+                    "mend what the message names, then apply the plan again: it goes on undoing",
+                ))
+            }
+        }
+    }
+
+    fn halt(&self, journal: &Mutex<Journal>, what: &str, next: &str) -> ApplyError {
+        let report = self.report(journal, Outcome::Halted);
+        let run = lock(journal).run().clone();
+        // The error is told in any case; a log that cannot be written must not hide it.
+        drop(self.log(journal, &report, Some(what)));
+        drop(self.end(journal, state::Outcome::Halted));
+        let help = format!("{next}\nwhat stands where: abssctl run show {run}");
+        ApplyError::Halted { report: Box::new(report), what: what.to_owned(), help }
+    }
+
+    fn report(&self, journal: &Mutex<Journal>, outcome: Outcome) -> Report {
+        let held = lock(journal);
+        report(self.plan, self.digest, Some(held.run()), held.state(), outcome)
+    }
+
+    fn end(&self, journal: &Mutex<Journal>, outcome: state::Outcome) -> Result<(), JournalError> {
+        let mut held = lock(journal);
+        held.append(state::Event::RunEnded(RunEnded { outcome }))?;
+        let name = match outcome {
+            state::Outcome::Applied => Outcome::Applied,
+            state::Outcome::RolledBack => Outcome::RolledBack,
+            state::Outcome::Halted => Outcome::Halted,
+        };
+        (self.sink)(&Event::RunEnded { at: now(), run: held.run().clone(), outcome: name.name().to_owned() });
+        Ok(())
+    }
+
+    /// One line in the operations log; a log that cannot be written is a warning, since the restore is
+    /// in the journal and in the index.
+    fn log(&self, journal: &Mutex<Journal>, report: &Report, error: Option<&str>) -> Option<String> {
+        let held = lock(journal);
+        let written =
+            super::log::write(self.cx, self.plan, self.options.command, held.state(), report, error);
+        written.err().map(|error| error.to_string())
+    }
+}

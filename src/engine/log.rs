@@ -1,0 +1,73 @@
+//! The line of an apply in the operations log: one a run, whatever its end.
+
+use serde_json::{Map, json};
+
+use super::report::{Outcome, Report};
+use crate::context::Context;
+use crate::plan::model::Plan;
+use crate::run::state::{RunState, StepState};
+use crate::state::operations_log::{LogError, Operation, OperationResult, Status, contains};
+
+/// Appends the line, unless an interrupted process of this run has done so.
+pub fn write(
+    cx: &Context,
+    plan: &Plan,
+    command: &str,
+    state: &RunState,
+    report: &Report,
+    error: Option<&str>,
+) -> Result<(), LogError> {
+    let id = report.run.as_ref().map(ToString::to_string).unwrap_or_default();
+    if report.outcome != Outcome::Halted && contains(&cx.root, &cx.config, &id)? {
+        return Ok(());
+    }
+    let args = json!({
+        "plan": plan.metadata.id,
+        "plan_digest": report.plan_digest,
+        "backup": report.backup,
+        "destination": report.target,
+        "clients": report.clients,
+    });
+    let args = args.as_object().cloned().unwrap_or_else(Map::new);
+    let target = json!({ "kind": "backup", "id": report.backup, "instance": report.instance });
+    let mut operation = Operation::begin(command, args, cx.actor.clone()).with_id(id).with_target(target);
+    if let Some(began) = state.started_at {
+        operation = operation.began_at(began);
+    }
+    for step in &plan.steps {
+        operation.plan_action(json!({ "action": step.kind(), "step": step.id }));
+    }
+    for step in &state.steps {
+        let status = match step.state {
+            StepState::Done => Status::Success,
+            StepState::Undone => Status::Skipped,
+            StepState::Started | StepState::Failed | StepState::Undoing | StepState::UndoFailed => {
+                Status::Error
+            }
+        };
+        let at = step.ended_at.unwrap_or(step.started_at);
+        operation.step(
+            step.id.as_str(),
+            at,
+            status,
+            Some(step.detail.as_str()).filter(|detail| !detail.is_empty()),
+        );
+    }
+    let applied = report.outcome == Outcome::Applied;
+    let status = match (applied, report.warnings.is_empty()) {
+        (true, true) => Status::Success,
+        (true, false) => Status::Warning,
+        (false, _) => Status::Error,
+    };
+    let message = if applied {
+        format!("Restored backup '{}' to {}.", report.backup, report.target)
+    } else {
+        format!("Restore of backup '{}' {}.", report.backup, report.outcome.name().replace('_', " "))
+    };
+    let mut result = OperationResult::new(status, message);
+    result.errors = error.map(str::to_owned).into_iter().collect();
+    result.warnings.clone_from(&report.warnings);
+    result.changed = u64::from(applied);
+    result.backups = report.pre_backup.iter().map(ToString::to_string).collect();
+    operation.finish(&cx.root, &cx.config, if applied { 0 } else { 4 }, &result)
+}

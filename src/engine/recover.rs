@@ -1,0 +1,57 @@
+//! Goes on after an interruption. The journal and the disk decide the direction: once the swap has
+//! happened, forward; before it, back, and the plan begins anew. Safe to be interrupted again.
+
+use std::sync::Mutex;
+
+use super::apply::ApplyError;
+use crate::context::Context;
+use crate::ids::{PlanDigest, RunId};
+use crate::plan::model::Plan;
+use crate::plan::step::StepKind;
+use crate::run::journal::Journal;
+use crate::run::list;
+use crate::run::state::{Direction, Phase, StepState};
+use crate::steps::context::lock;
+use crate::steps::{Probe, StepContext, StepError, runner};
+
+/// The unfinished run of this plan, opened, so that no other process goes on with it.
+pub fn find(cx: &Context, plan: &Plan, digest: PlanDigest) -> Result<Option<Journal>, ApplyError> {
+    let Some(run) = list::unfinished(cx, &plan.spec.instance)? else { return Ok(None) };
+    let same = run.state.started.as_ref().is_some_and(|started| started.plan_digest == digest);
+    // Another plan's run is what the preflight refuses, with the way out.
+    if same { Ok(Some(Journal::resume(&cx.root, &cx.config, &run.id)?)) } else { Ok(None) }
+}
+
+/// Says which way an interrupted run goes.
+pub fn direction(cx: &StepContext<'_>, journal: &Mutex<Journal>) -> Result<Direction, StepError> {
+    if lock(journal).state().phase == Phase::Back {
+        return Ok(Direction::Back);
+    }
+    let Some(swap) = cx.plan.steps.iter().find(|step| step.kind() == StepKind::Swap) else {
+        return Ok(Direction::Back);
+    };
+    let unwinding =
+        lock(journal).state().steps.iter().any(|record| {
+            matches!(record.state, StepState::Undoing | StepState::Undone | StepState::UndoFailed)
+        });
+    if unwinding || lock(journal).state().step(&swap.id).is_none() {
+        return Ok(Direction::Back);
+    }
+    let Some(runner) = runner(swap.kind()) else { return Ok(Direction::Back) };
+    Ok(match runner.probe(cx, swap)? {
+        Probe::NotBegun => Direction::Back,
+        Probe::Half | Probe::Done => Direction::Forward,
+    })
+}
+
+/// Takes the locks again: they went with the process that was interrupted.
+pub fn relock(cx: &StepContext<'_>) -> Result<(), StepError> {
+    let step = cx.plan.steps.iter().find(|step| step.kind() == StepKind::Lock);
+    let (Some(step), Some(runner)) = (step, runner(StepKind::Lock)) else { return Ok(()) };
+    runner.run(cx, step).map(|_| ())
+}
+
+/// What the person is told of an interrupted run that was undone.
+pub fn undone(run: &RunId) -> String {
+    format!("run {run} was interrupted before it changed the target; it was undone and the plan began anew")
+}

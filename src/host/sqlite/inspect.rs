@@ -1,0 +1,157 @@
+//! What is inside a database: rows, sync messages, soundness. Only reads; see the parent module for
+//! what that takes.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use cap_std::fs::Dir;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, MAIN_DB, OptionalExtension as _};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Access, HEADER, SqliteError, connect, harden, location, looks_like_sqlite, open_read_only};
+
+/// How many messages of `quick_check` are worth showing.
+const SHOWN: usize = 5;
+
+/// What a database holds, in numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DatabaseSummary {
+    /// Rows of each ordinary table, by name; SQLite's own tables and virtual ones are left out.
+    pub tables: BTreeMap<String, u64>,
+    /// The sync messages, where there is a table of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages: Option<Messages>,
+}
+
+/// The sync messages of a group database (`messages_binary`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Messages {
+    /// How many there are.
+    pub count: u64,
+    /// The least timestamp: time, counter and client, as the server stores it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<String>,
+    /// The greatest timestamp.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<String>,
+}
+
+/// Counts what a database holds.
+///
+/// `immutable`: nobody else has the file open (a staged or scratch copy), so no locks are taken and
+/// companions are not looked at. Otherwise as [`open_read_only`]. For files from elsewhere, run
+/// [`quick_check`] first: counting a maliciously built tree can take very long.
+///
+/// # Errors
+/// [`SqliteError::Unsettled`] as for [`open_read_only`].
+pub fn summarize(dir: &Dir, name: &Path, immutable: bool) -> Result<DatabaseSummary, SqliteError> {
+    let conn = if immutable { connect(dir, name, Access::Immutable)? } else { open_read_only(dir, name)? };
+    summarize_connection(&conn).map_err(|error| SqliteError::from_sql(&location(dir, name), error))
+}
+
+/// As [`summarize`], on an open connection, in one read transaction.
+pub fn summarize_connection(conn: &Connection) -> rusqlite::Result<DatabaseSummary> {
+    let transaction = conn.unchecked_transaction()?;
+    let mut names = Vec::new();
+    {
+        let mut statement = transaction.prepare(
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0 AND substr(name, 1, 7) <> 'sqlite_'",
+        )?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            // A name that is not UTF-8 cannot be put into a statement; no server makes one.
+            if let ValueRef::Text(bytes) = row.get_ref(0)?
+                && let Ok(name) = std::str::from_utf8(bytes)
+            {
+                names.push(name.to_owned());
+            }
+        }
+    }
+    let mut summary = DatabaseSummary::default();
+    for name in names {
+        let quoted = name.replace('"', "\"\"");
+        let count = transaction
+            .query_row(&format!("SELECT count(*) FROM \"{quoted}\""), [], |row| row.get::<_, i64>(0))?;
+        summary.tables.insert(name, u64::try_from(count).unwrap_or_default());
+    }
+    if let Some(&count) = summary.tables.get("messages_binary") {
+        let first = timestamp(&transaction, "min")?;
+        let last = timestamp(&transaction, "max")?;
+        summary.messages = Some(Messages { count, first, last });
+    }
+    Ok(summary)
+}
+
+/// The least or greatest timestamp of the sync messages; `None` where there is none, or no such column.
+fn timestamp(conn: &Connection, which: &str) -> rusqlite::Result<Option<String>> {
+    let column = "SELECT 1 FROM pragma_table_info('messages_binary') WHERE name = 'timestamp'";
+    if conn.query_row(column, [], |_| Ok(())).optional()?.is_none() {
+        return Ok(None);
+    }
+    let query = format!("SELECT {which}(timestamp) FROM messages_binary");
+    conn.query_row(&query, [], |row| {
+        Ok(match row.get_ref(0)? {
+            ValueRef::Text(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+            ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) | ValueRef::Blob(_) => None,
+        })
+    })
+}
+
+/// Checks the structure of a database that nobody has open (`PRAGMA quick_check`); a journal beside it
+/// is not looked at.
+///
+/// # Errors
+/// [`SqliteError::Corrupt`] with SQLite's first messages, [`SqliteError::NotADatabase`].
+pub fn quick_check(dir: &Dir, name: &Path) -> Result<(), SqliteError> {
+    let path = location(dir, name);
+    let file = super::open_file(dir, name)?;
+    super::header(&file, &path)?;
+    drop(file);
+    let conn = connect(dir, name, Access::Immutable)?;
+    let messages = first_messages(&conn).map_err(|error| SqliteError::from_sql(&path, error))?;
+    if messages == ["ok"] { Ok(()) } else { Err(SqliteError::Corrupt { path, messages }) }
+}
+
+fn first_messages(conn: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut statement = conn.prepare(&format!("PRAGMA quick_check({SHOWN})"))?;
+    let mut rows = statement.query([])?;
+    let mut messages = Vec::new();
+    while let Some(row) = rows.next()? {
+        if messages.len() < SHOWN {
+            messages.push(row.get_ref(0)?.as_bytes().map_or_else(
+                |_| "unreadable message".to_owned(),
+                |bytes| String::from_utf8_lossy(bytes).trim().replace('\n', "; "),
+            ));
+        }
+    }
+    Ok(messages)
+}
+
+/// Opens the bytes of a database file, as found inside an archive, in memory and read-only.
+///
+/// # Errors
+/// [`SqliteError::NotADatabase`]; damage shows when it is read.
+pub fn open_bytes(mut bytes: Vec<u8>) -> Result<Connection, SqliteError> {
+    let path = Path::new("a database in memory");
+    if bytes.len() < HEADER || !looks_like_sqlite(&bytes) {
+        return Err(SqliteError::NotADatabase { path: path.to_owned() });
+    }
+    // A database in memory has no write-ahead log; the file's own pages are complete without it.
+    for byte in &mut bytes[18..20] {
+        if *byte == 2 {
+            *byte = 1;
+        }
+    }
+    let length = bytes.len();
+    let open = || {
+        let mut conn = Connection::open_in_memory()?;
+        conn.deserialize_read_exact(MAIN_DB, &bytes[..], length, true)?;
+        harden(&conn)?;
+        Ok(conn)
+    };
+    open().map_err(|error| SqliteError::from_sql(path, error))
+}

@@ -1,0 +1,59 @@
+//! Facts: what a step notes in the journal before it acts, so that a later process can tell from the
+//! disk how far it came. Pure.
+
+use serde::{Deserialize, Serialize};
+
+use jiff::Timestamp;
+
+use crate::ids::{AbsPath, BackupId};
+use crate::state::instances::LastRestore;
+
+/// Device and inode: which directory a name refers to, whatever its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FileId {
+    /// Device number.
+    pub device: u64,
+    /// Inode number.
+    pub inode: u64,
+}
+
+/// One fact, noted before the act that it belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum Fact {
+    /// The private directory that this run unpacks into.
+    #[serde(rename_all = "camelCase")]
+    Staging {
+        /// Inside the root.
+        directory: AbsPath,
+    },
+    /// The id that the pre-backup will have.
+    #[serde(rename_all = "camelCase")]
+    PreBackup {
+        /// Its id in the index.
+        id: BackupId,
+    },
+    /// What the record step is about to write into the registry, and what stood there.
+    #[serde(rename_all = "camelCase")]
+    Record {
+        /// The time that is written.
+        at: Timestamp,
+        /// The registry's former values; absent where the restore is not live.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        former: Option<LastRestore>,
+    },
+    /// What the swap is about to exchange.
+    #[serde(rename_all = "camelCase")]
+    Swap {
+        /// The unpacked tree.
+        staged: FileId,
+        /// The tree in the target's place; absent where there is none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        live: Option<FileId>,
+        /// Where the unpacked tree lies before the swap.
+        staged_at: AbsPath,
+        /// Where the displaced tree is kept after it.
+        displaced_at: AbsPath,
+    },
+}

@@ -1,0 +1,267 @@
+//! The journal of a run: `<state_dir>/runs/<run>/journal.jsonl`, beside the plan's exact bytes.
+//!
+//! Each line is one [`Record`] with a sequence number and the digest of the line before; it is synced
+//! before the act that it announces, and an append that fails stops the run. Reading back replays every
+//! record through [`RunState::apply`], which refuses an illegal log; only a torn last line is normal
+//! (the act that it would have announced never began) and is cut off when the run goes on. The open
+//! journal carries an exclusive `flock`: whoever can take it knows that no process works on the run.
+
+use std::io::Write as _;
+
+use cap_std::fs::Dir;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::state::{Event, IllegalEvent, RunState};
+use crate::host::fs::{self, FsError, IoContext as _, Root};
+use crate::host::lock;
+use crate::ids::{AbsPath, RunId, Sha256};
+use crate::state::config::Config;
+
+/// Name of the journal in a run's directory.
+pub const JOURNAL: &str = "journal.jsonl";
+/// Name of the plan's exact bytes in a run's directory.
+pub const PLAN: &str = "plan";
+const MAX_JOURNAL: u64 = 64 << 20;
+/// Far more than the records of a run take.
+const RESERVED: u64 = 64 << 10;
+
+/// The journal cannot be written or read; the run stops before the next act.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum JournalError {
+    /// A file operation failed.
+    #[error("journal: {0}")]
+    #[diagnostic(
+        code(abssctl::run::journal_io),
+        help(
+            "nothing further was changed; make the state directory writable and run the same command again"
+        )
+    )]
+    Fs(#[from] FsError),
+    /// A line is not a record, or the chain of digests is broken.
+    #[error("the journal of run {run} is damaged at line {line}: {why}")]
+    #[diagnostic(
+        code(abssctl::run::journal_damaged),
+        help("do not delete the run's directory; 'abssctl run show {run}' says what stands where")
+    )]
+    Damaged {
+        /// The run.
+        run: RunId,
+        /// Line number, from 1.
+        line: usize,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The records contradict each other.
+    #[error("the journal of run {run} is damaged at line {line}: {source}")]
+    #[diagnostic(
+        code(abssctl::run::journal_illegal),
+        help("do not delete the run's directory; 'abssctl run show {run}' says what stands where")
+    )]
+    Illegal {
+        /// The run.
+        run: RunId,
+        /// Line number, from 1.
+        line: usize,
+        /// The transition that is not allowed.
+        #[source]
+        source: IllegalEvent,
+    },
+    /// Another process works on the run.
+    #[error("run {run} is in progress in another process")]
+    #[diagnostic(
+        code(abssctl::run::run_in_progress),
+        help("wait for it; 'abssctl run show {run}' shows how far it is")
+    )]
+    InProgress {
+        /// The run.
+        run: RunId,
+    },
+}
+
+/// One line of the journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Record {
+    /// 1, 2, 3, …
+    pub seq: u64,
+    /// When, to the millisecond.
+    pub at: Timestamp,
+    /// SHA-256 of the line before (without its line break); of nothing for the first.
+    pub prev: Sha256,
+    /// What happened, or is about to.
+    pub event: Event,
+}
+
+/// An open journal: this process works on the run, and no other does.
+#[derive(Debug)]
+pub struct Journal {
+    run: RunId,
+    file: std::fs::File,
+    path: std::path::PathBuf,
+    next: u64,
+    prev: Sha256,
+    state: RunState,
+}
+
+/// The directory of a run.
+pub fn run_directory(config: &Config, run: &RunId) -> Result<AbsPath, JournalError> {
+    let runs = config.state_dir.join("runs").and_then(|runs| runs.join(run.as_str()));
+    runs.map_err(|error| {
+        let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, error.to_string());
+        JournalError::Fs(FsError { action: "name", path: config.state_dir.as_path().into(), source })
+    })
+}
+
+impl Journal {
+    /// Creates the run's directory with the plan's bytes and an empty journal, all of it durable.
+    ///
+    /// # Atomicity
+    /// A crash leaves a directory without a first record; it has changed nothing and is listed as such.
+    pub fn create(root: &Root, config: &Config, run: &RunId, plan: &[u8]) -> Result<Self, JournalError> {
+        let inside = run_directory(config, run)?;
+        let path = root.host_path(&inside);
+        if let Some(runs) = inside.parent() {
+            root.ensure_dir(&runs, 0o750)?;
+        }
+        let dir = root.ensure_dir(&inside, 0o750)?;
+        fs::replace(&dir, PLAN, plan, 0o640).context("write", path.join(PLAN))?;
+        let file = fs::create_file(&dir, JOURNAL, 0o640).context("create", path.join(JOURNAL))?;
+        // Room for the way back: a full disk must not keep a run from recording that it is undone. Not
+        // every file system can; the undo works without its records too.
+        if rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, RESERVED).is_err() {
+            // Not supported, or no room even for this: the next append says so.
+        }
+        fs::sync_dir(&dir).context("sync", &path)?;
+        let path = path.join(JOURNAL);
+        lock_or_busy(&file, run, &path)?;
+        Ok(Self { run: run.clone(), file, path, next: 1, prev: Sha256::of(b""), state: RunState::default() })
+    }
+
+    /// Opens the journal of a run that no process works on, to go on with it.
+    pub fn resume(root: &Root, config: &Config, run: &RunId) -> Result<Self, JournalError> {
+        let inside = run_directory(config, run)?;
+        let path = root.host_path(&inside).join(JOURNAL);
+        let dir = root.dir(&inside)?;
+        let mut options = cap_std::fs::OpenOptions::new();
+        options.read(true).append(true);
+        let file = dir.open_with(JOURNAL, &options).context("open", &path)?.into_std();
+        lock_or_busy(&file, run, &path)?;
+        let bytes = read_bytes(&dir, &path)?;
+        let replay = replay(run, &bytes)?;
+        if replay.length < bytes.len() as u64 {
+            // A torn last record: what it would have announced never began.
+            file.set_len(replay.length).context("cut the torn record from", &path)?;
+            file.sync_all().context("sync", &path)?;
+        }
+        let Replay { next, prev, state, .. } = replay;
+        Ok(Self { run: run.clone(), file, path, next, prev, state })
+    }
+
+    /// Appends an event: legal by the transition table, written and synced, or an error and no act.
+    pub fn append(&mut self, event: Event) -> Result<(), JournalError> {
+        let line = usize::try_from(self.next).unwrap_or(usize::MAX);
+        let illegal = |source| JournalError::Illegal { run: self.run.clone(), line, source };
+        let at = Timestamp::now();
+        let at = Timestamp::from_millisecond(at.as_millisecond()).unwrap_or(at);
+        let mut state = self.state.clone();
+        state.apply(&event, at).map_err(illegal)?;
+        let record = Record { seq: self.next, at, prev: self.prev, event };
+        let mut text =
+            serde_json::to_vec(&record).map_err(std::io::Error::other).context("write", &self.path)?;
+        self.prev = Sha256::of(&text);
+        text.push(b'\n');
+        self.file.write_all(&text).context("write", &self.path)?;
+        self.file.sync_data().context("sync", &self.path)?;
+        self.next += 1;
+        self.state = state;
+        Ok(())
+    }
+
+    /// The state that all records together give.
+    pub fn state(&self) -> &RunState {
+        &self.state
+    }
+
+    /// The run.
+    pub fn run(&self) -> &RunId {
+        &self.run
+    }
+
+    /// Digest of the last line: it stands for the whole chain.
+    pub fn chain(&self) -> Sha256 {
+        self.prev
+    }
+}
+
+fn lock_or_busy(file: &std::fs::File, run: &RunId, path: &std::path::Path) -> Result<(), JournalError> {
+    if lock::try_lock_file(file).context("lock", path)? {
+        Ok(())
+    } else {
+        Err(JournalError::InProgress { run: run.clone() })
+    }
+}
+
+fn read_bytes(dir: &Dir, path: &std::path::Path) -> Result<Vec<u8>, JournalError> {
+    Ok(fs::read_optional(dir, JOURNAL, MAX_JOURNAL).context("read", path)?.unwrap_or_default())
+}
+
+/// Reads a run's state without taking its lock: for lists and views.
+pub fn read(root: &Root, config: &Config, run: &RunId) -> Result<RunState, JournalError> {
+    let inside = run_directory(config, run)?;
+    let dir = root.dir(&inside)?;
+    let bytes = read_bytes(&dir, &root.host_path(&inside).join(JOURNAL))?;
+    Ok(replay(run, &bytes)?.state)
+}
+
+/// Whether a process works on the run now.
+pub fn is_in_progress(root: &Root, config: &Config, run: &RunId) -> Result<bool, JournalError> {
+    let inside = run_directory(config, run)?;
+    let path = root.host_path(&inside).join(JOURNAL);
+    let Some(dir) = root.dir_optional(&inside)? else { return Ok(false) };
+    let file = match dir.open(JOURNAL) {
+        Ok(file) => file.into_std(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error).context("open", path)?,
+    };
+    Ok(!lock::try_lock_file(&file).context("lock", path)?)
+}
+
+/// What the bytes of a journal say.
+struct Replay {
+    /// Bytes of whole records.
+    length: u64,
+    next: u64,
+    prev: Sha256,
+    state: RunState,
+}
+
+fn replay(run: &RunId, bytes: &[u8]) -> Result<Replay, JournalError> {
+    let mut replay = Replay { length: 0, next: 1, prev: Sha256::of(b""), state: RunState::default() };
+    let mut rest = bytes;
+    // What follows the last line break is a record torn by a crash.
+    while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+        let (line, after) = (&rest[..end], &rest[end + 1..]);
+        let number = usize::try_from(replay.next).unwrap_or(usize::MAX);
+        let damaged = |why: String| JournalError::Damaged { run: run.clone(), line: number, why };
+        let record: Record = match serde_json::from_slice(line) {
+            Ok(record) => record,
+            // A crash may leave the blocks of the last record unwritten: zeros, then nothing.
+            Err(_) if after.is_empty() && line.contains(&0) => break,
+            Err(error) => return Err(damaged(error.to_string())),
+        };
+        if record.seq != replay.next {
+            return Err(damaged(format!("record {} stands where {} belongs", record.seq, replay.next)));
+        }
+        if record.prev != replay.prev {
+            return Err(damaged("it does not follow the line before it".into()));
+        }
+        let applied = replay.state.apply(&record.event, record.at);
+        applied.map_err(|source| JournalError::Illegal { run: run.clone(), line: number, source })?;
+        replay.prev = Sha256::of(line);
+        replay.next += 1;
+        replay.length += end as u64 + 1;
+        rest = after;
+    }
+    Ok(replay)
+}

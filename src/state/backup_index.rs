@@ -1,0 +1,432 @@
+//! The index of backups, `backups.json`, shared with the peer: fields that are not known here and the
+//! order of all fields are kept, and the bytes are those that the peer would write.
+//!
+//! Read whole, changed in memory, replaced whole: a crash leaves the old or the new index. Whoever
+//! changes it holds the global lock from [`BackupIndex::load`] to [`BackupIndex::save`].
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use crate::host::clock;
+use crate::host::fs::{self, FsError, IoContext as _, Root};
+use crate::host::machine::Actor;
+use crate::ids::{AbsPath, BackupId, InstanceName, RunId, Sha256};
+use crate::state::config::Config;
+use crate::state::nearest::nearest;
+use crate::state::python_text;
+use crate::state::restore_history::{self, RestoreRecord};
+
+/// No index is larger.
+const LIMIT: u64 = 256 << 20;
+
+/// The index cannot be used.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum IndexError {
+    /// It is not JSON.
+    #[error("{} is not JSON: {message} (line {line}, column {column})", .path.display())]
+    #[diagnostic(
+        code(abssctl::index::syntax),
+        help(
+            "correct the file at that place or bring back a good copy; archives and their .sha256 files are not affected"
+        )
+    )]
+    Syntax {
+        /// The index.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+        /// The line, from 1.
+        line: usize,
+        /// The column, from 1.
+        column: usize,
+    },
+    /// It is JSON of another shape.
+    #[error("{}: {place}: {message}", .path.display())]
+    #[diagnostic(
+        code(abssctl::index::shape),
+        help("correct or remove that entry in the file; archives are not affected")
+    )]
+    Shape {
+        /// The index.
+        path: PathBuf,
+        /// The entry: its position, and its id where it has one.
+        place: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// Two entries have one id, so it names neither.
+    #[error("{} has two entries with the id '{id}'", .path.display())]
+    #[diagnostic(
+        code(abssctl::index::duplicate),
+        help("remove the entry that does not describe the archive")
+    )]
+    Duplicate {
+        /// The index.
+        path: PathBuf,
+        /// The id.
+        id: String,
+    },
+    /// No backup has this id.
+    #[error("backup '{id}' is not registered")]
+    #[diagnostic(code(abssctl::index::unknown_backup), help("{help}"))]
+    UnknownBackup {
+        /// The id.
+        id: BackupId,
+        /// The nearest ids, or how to list them.
+        help: String,
+    },
+    /// It cannot be read or written.
+    #[error(transparent)]
+    #[diagnostic(
+        code(abssctl::index::io),
+        help("see whether the disk is full and who may write there, then run the command again")
+    )]
+    Fs(#[from] FsError),
+}
+
+/// A backup as the index has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BackupEntry {
+    /// Its id.
+    pub id: BackupId,
+    /// The instance that was backed up.
+    pub instance: InstanceName,
+    /// When.
+    pub created_at: Timestamp,
+    /// The archive.
+    pub path: AbsPath,
+    /// `zstd`, `gzip` or `none`; others are kept, and refused when the archive is opened.
+    pub algorithm: String,
+    /// The archive's size.
+    pub size_bytes: u64,
+    /// The archive's digest.
+    pub sha256: Sha256,
+    /// `available`, `missing`, `corrupt`, `error`, `unknown` or `removed`.
+    pub status: String,
+    /// Whether unit and vhost were left out.
+    pub data_only: bool,
+    /// Labels that a person gave.
+    pub labels: Vec<String>,
+    /// The message that a person gave.
+    pub message: Option<String>,
+    /// Who made it.
+    pub created_by: Option<Value>,
+    /// The entry as it stands in the file.
+    pub raw: Value,
+}
+
+/// A backup that was just made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewBackup {
+    /// Its id.
+    pub id: BackupId,
+    /// The instance that was backed up.
+    pub instance: InstanceName,
+    /// When.
+    pub created_at: Timestamp,
+    /// The archive.
+    pub path: AbsPath,
+    /// `zstd`, `gzip` or `none`.
+    pub algorithm: String,
+    /// The archive's size.
+    pub size_bytes: u64,
+    /// The archive's digest.
+    pub sha256: Sha256,
+    /// Whether unit and vhost were left out.
+    pub data_only: bool,
+    /// Labels.
+    pub labels: Vec<String>,
+    /// The compression level, where one was chosen.
+    pub compression_level: Option<i32>,
+    /// The message.
+    pub message: Option<String>,
+    /// Who made it.
+    pub created_by: Actor,
+}
+
+/// The index, in memory.
+#[derive(Debug, Clone)]
+pub struct BackupIndex {
+    path: AbsPath,
+    shown: PathBuf,
+    document: Map<String, Value>,
+    entries: Vec<BackupEntry>,
+}
+
+impl BackupEntry {
+    /// Why the index says that it cannot be restored; `None` where it may be tried.
+    pub fn unusable(&self) -> Option<&str> {
+        match self.status.as_str() {
+            "available" | "unknown" => None,
+            other => Some(other),
+        }
+    }
+
+    /// Whether the archive is believed to be there and whole.
+    pub fn is_available(&self) -> bool {
+        self.status == "available"
+    }
+
+    fn parse(raw: Value) -> Result<Self, String> {
+        let Value::Object(map) = &raw else { return Err("it is not an object".to_owned()) };
+        let metadata = match map.get("metadata") {
+            None => &Map::new(),
+            Some(Value::Object(metadata)) => metadata,
+            Some(_) => return Err("'metadata' is not an object".to_owned()),
+        };
+        let path =
+            AbsPath::normalise(Path::new(text(map, "path")?)).map_err(|error| format!("'path': {error}"))?;
+        let checksum = map.get("checksum").and_then(Value::as_object).ok_or("'checksum' is not an object")?;
+        restore_history::check(map)?;
+        Ok(Self {
+            id: text(map, "id")?.parse().map_err(|error| format!("'id': {error}"))?,
+            instance: text(map, "instance")?.parse().map_err(|error| format!("'instance': {error}"))?,
+            created_at: text(map, "created_at")?.parse().map_err(|error| format!("'created_at': {error}"))?,
+            path,
+            algorithm: text(map, "algorithm")?.to_owned(),
+            size_bytes: map
+                .get("size_bytes")
+                .and_then(Value::as_u64)
+                .ok_or("'size_bytes' is not a whole number")?,
+            sha256: text(checksum, "value")?.parse().map_err(|error| format!("'checksum.value': {error}"))?,
+            status: text(map, "status")?.to_owned(),
+            data_only: metadata.get("data_only").and_then(Value::as_bool).unwrap_or(false),
+            labels: strings(metadata.get("labels")),
+            message: map.get("message").and_then(Value::as_str).map(str::to_owned),
+            created_by: map.get("created_by").cloned(),
+            raw,
+        })
+    }
+}
+
+fn text<'m>(map: &'m Map<String, Value>, key: &str) -> Result<&'m str, String> {
+    map.get(key).and_then(Value::as_str).ok_or_else(|| format!("'{key}' is missing or not a text"))
+}
+
+fn strings(value: Option<&Value>) -> Vec<String> {
+    let items = value.and_then(Value::as_array).into_iter().flatten();
+    items.filter_map(|item| item.as_str().map(str::to_owned)).collect()
+}
+
+impl NewBackup {
+    /// The entry, its fields in the peer's order.
+    fn into_raw(self) -> Value {
+        let mut raw = json!({
+            "id": self.id,
+            "instance": self.instance,
+            "created_at": clock::rfc3339(self.created_at),
+            "path": self.path,
+            "algorithm": self.algorithm,
+            "size_bytes": self.size_bytes,
+            "checksum": {"algorithm": "sha256", "value": self.sha256},
+            "status": "available",
+            "metadata": {"data_only": self.data_only, "labels": self.labels},
+        });
+        if let Some(level) = self.compression_level {
+            raw["compression_level"] = json!(level);
+        }
+        if let Some(message) = self.message {
+            raw["message"] = json!(message);
+        }
+        raw["created_by"] = json!(self.created_by);
+        raw
+    }
+}
+
+/// A digest of what an entry says of its archive: without what `backup verify` and restores write, so
+/// that neither makes a plan stale.
+pub fn entry_digest(entry: &BackupEntry) -> Sha256 {
+    let mut raw = entry.raw.clone();
+    if let Some(map) = raw.as_object_mut() {
+        restore_history::strip(map);
+        map.shift_remove("status");
+        map.shift_remove("verified_at");
+        if let Some(checksum) = map.get_mut("checksum").and_then(Value::as_object_mut) {
+            checksum.shift_remove("last_verified");
+            checksum.shift_remove("observed");
+        }
+        let metadata = map.get_mut("metadata").and_then(Value::as_object_mut);
+        if let Some(metadata) = metadata {
+            metadata.shift_remove("verification_error");
+            if metadata.is_empty() {
+                map.shift_remove("metadata");
+            }
+        }
+    }
+    canonical_digest(&raw)
+}
+
+/// The digest of a value's canonical JSON (RFC 8785).
+pub(super) fn canonical_digest(value: &Value) -> Sha256 {
+    let canonical = serde_json_canonicalizer::to_vec(value)
+        .expect("a JSON value has text keys and finite numbers, so it has a canonical form");
+    Sha256::of(&canonical)
+}
+
+impl BackupIndex {
+    /// Reads the index that the configuration names; a missing file is an empty index.
+    ///
+    /// # Errors
+    /// Not JSON, not of the right shape, two entries with one id, or larger than 256 MiB.
+    pub fn load(root: &Root, config: &Config) -> Result<Self, IndexError> {
+        let path = config.backups.index.clone();
+        let shown = root.host_path(&path);
+        let document = match root.read(&path, LIMIT)? {
+            None => Map::new(),
+            Some(bytes) => parse(&bytes, &shown)?,
+        };
+        let mut index = Self { path, shown, document, entries: Vec::new() };
+        let raws = match index.document.get_mut("backups").map(Value::take) {
+            None => Vec::new(),
+            Some(Value::Array(raws)) => raws,
+            Some(_) => {
+                return Err(index.shape("the document".to_owned(), "'backups' is not a list".to_owned()));
+            }
+        };
+        let mut seen = HashSet::new();
+        for (at, raw) in raws.into_iter().enumerate() {
+            let id = raw["id"].as_str().map(|id| format!(" ('{}')", id.escape_debug())).unwrap_or_default();
+            let place = format!("entry {}{id}", at + 1);
+            let entry = BackupEntry::parse(raw).map_err(|message| index.shape(place, message))?;
+            if !seen.insert(entry.id.clone()) {
+                return Err(IndexError::Duplicate { path: index.shown, id: entry.id.to_string() });
+            }
+            index.entries.push(entry);
+        }
+        Ok(index)
+    }
+
+    fn shape(&self, place: String, message: String) -> IndexError {
+        IndexError::Shape { path: self.shown.clone(), place, message }
+    }
+
+    /// All entries, in the file's order.
+    pub fn entries(&self) -> &[BackupEntry] {
+        &self.entries
+    }
+
+    /// The entry of an id.
+    pub fn find(&self, id: &BackupId) -> Result<&BackupEntry, IndexError> {
+        self.entries.iter().find(|entry| entry.id == *id).ok_or_else(|| self.unknown(id))
+    }
+
+    fn unknown(&self, id: &BackupId) -> IndexError {
+        let near = nearest(id.as_str(), self.entries.iter().map(|entry| entry.id.as_str()));
+        let help = match near.as_slice() {
+            [] => "'abssctl backup list' shows the backups there are".to_owned(),
+            near => format!("did you mean {}? 'abssctl backup list' shows all", near.join(" or ")),
+        };
+        IndexError::UnknownBackup { id: id.clone(), help }
+    }
+
+    /// The newest available backup of an instance.
+    pub fn latest(&self, instance: &InstanceName) -> Option<&BackupEntry> {
+        self.newest(instance, |_| true)
+    }
+
+    /// The newest available backup of an instance that was made at or before a time.
+    pub fn at(&self, instance: &InstanceName, time: Timestamp) -> Option<&BackupEntry> {
+        self.newest(instance, |entry| entry.created_at <= time)
+    }
+
+    fn newest(&self, instance: &InstanceName, fits: impl Fn(&BackupEntry) -> bool) -> Option<&BackupEntry> {
+        let candidates =
+            self.entries.iter().filter(|entry| entry.instance == *instance && entry.is_available());
+        candidates.filter(|entry| fits(entry)).max_by_key(|entry| entry.created_at)
+    }
+
+    /// Appends a backup that was just made, in the peer's form.
+    pub fn add(&mut self, backup: NewBackup) -> Result<(), IndexError> {
+        if self.entries.iter().any(|entry| entry.id == backup.id) {
+            return Err(IndexError::Duplicate { path: self.shown.clone(), id: backup.id.to_string() });
+        }
+        let place = format!("the new entry '{}'", backup.id);
+        let entry = BackupEntry::parse(backup.into_raw()).map_err(|message| self.shape(place, message))?;
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    /// Changes an entry; the result must still be one.
+    pub fn update(
+        &mut self,
+        id: &BackupId,
+        change: impl FnOnce(&mut Map<String, Value>),
+    ) -> Result<(), IndexError> {
+        let Some(at) = self.entries.iter().position(|entry| entry.id == *id) else {
+            return Err(self.unknown(id));
+        };
+        let mut raw = self.entries[at].raw.clone();
+        if let Some(map) = raw.as_object_mut() {
+            change(map);
+        }
+        let place = format!("the changed entry '{id}'");
+        self.entries[at] = BackupEntry::parse(raw).map_err(|message| self.shape(place, message))?;
+        Ok(())
+    }
+
+    /// Records a restore in the entry of its backup; the same run again replaces its own record.
+    pub fn record_restore(&mut self, id: &BackupId, record: &RestoreRecord) -> Result<(), IndexError> {
+        self.update(id, |map| restore_history::record(map, record))
+    }
+
+    /// Takes the record of a run out again; see [`restore_history::forget`] for what that cannot bring back.
+    pub fn forget_restore(&mut self, id: &BackupId, run: &RunId) -> Result<(), IndexError> {
+        self.update(id, |map| restore_history::forget(map, run))
+    }
+
+    /// Whether a run's restore is recorded.
+    pub fn has_restore(&self, id: &BackupId, run: &RunId) -> bool {
+        let restores = self
+            .entries
+            .iter()
+            .find(|entry| entry.id == *id)
+            .and_then(|entry| entry.raw["restores"].as_array());
+        restores.is_some_and(|restores| restores.iter().any(|restore| restore["run"] == run.as_str()))
+    }
+
+    /// The text of the file.
+    pub fn to_text(&self) -> String {
+        let mut document = self.document.clone();
+        let entries = self.entries.iter().map(|entry| entry.raw.clone()).collect();
+        document.insert("backups".to_owned(), Value::Array(entries));
+        python_text::json_indented(&Value::Object(document)) + "\n"
+    }
+
+    /// Replaces the file; mode and owner of an existing one are kept, a new one gets 0640.
+    ///
+    /// # Atomicity
+    /// [`fs::replace`]: a crash leaves the old or the new index.
+    pub fn save(&self, root: &Root) -> Result<(), IndexError> {
+        if let Some(parent) = self.path.parent() {
+            root.ensure_dir(&parent, 0o750)?;
+        }
+        let (dir, name) = root.parent_of(&self.path)?;
+        fs::replace(&dir, name, self.to_text().as_bytes(), 0o640).context("write", &self.shown)?;
+        Ok(())
+    }
+}
+
+fn parse(bytes: &[u8], path: &Path) -> Result<Map<String, Value>, IndexError> {
+    let path = path.to_owned();
+    match serde_json::from_slice(bytes) {
+        Ok(Value::Object(map)) => Ok(map),
+        Ok(_) => {
+            let (place, message) =
+                ("the document".to_owned(), "it is not an object with a list 'backups'".to_owned());
+            Err(IndexError::Shape { path, place, message })
+        }
+        Err(error) => {
+            let (line, column) = (error.line(), error.column());
+            let full = error.to_string();
+            let message =
+                full.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&full).to_owned();
+            Err(IndexError::Syntax { path, message, line, column })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

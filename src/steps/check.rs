@@ -1,0 +1,65 @@
+//! `check`: looks at every precondition again, now under the locks, and really tries to exchange two
+//! directories where the target lies. Leaves nothing behind; a crash can leave two empty directories in
+//! staging, which undo removes.
+
+use super::context::{Done, Probe, StepContext, StepRunner};
+use super::error::StepError;
+use super::staging;
+use crate::host::fs::{self, IoContext as _};
+use crate::plan::step::Step;
+use crate::survey::preflight::{self, Ask, Class, Problem};
+
+/// The code of `check`.
+#[derive(Debug)]
+pub struct Check;
+
+impl StepRunner for Check {
+    fn run(&self, cx: &StepContext<'_>, _step: &Step) -> Result<Done, StepError> {
+        let ask = Ask { digest: cx.digest, replay: cx.replay, own_run: Some(cx.run) };
+        let found = preflight::preflight(cx.host, cx.plan, ask)?;
+        if !found.is_clear() {
+            return Err(StepError::Check(found.problems));
+        }
+        try_exchange(cx)?;
+        let detail = if found.drift.tolerated.is_empty() {
+            "all as planned".to_owned()
+        } else {
+            "as planned, but for newer data".to_owned()
+        };
+        Ok(Done { detail, warnings: found.warnings })
+    }
+
+    fn undo(&self, cx: &StepContext<'_>, _step: &Step) -> Result<(), StepError> {
+        let target = &cx.plan.spec.target.directory;
+        staging::remove(cx.host, &staging::join(&staging::staging(target, cx.run)?, "try")?)
+    }
+
+    fn probe(&self, _cx: &StepContext<'_>, _step: &Step) -> Result<Probe, StepError> {
+        Ok(Probe::NotBegun)
+    }
+}
+
+/// Exchanges two empty directories: some file systems say no only when asked.
+fn try_exchange(cx: &StepContext<'_>) -> Result<(), StepError> {
+    let target = &cx.plan.spec.target.directory;
+    let directory = staging::staging(target, cx.run)?;
+    let attempt = staging::join(&directory, "try")?;
+    let path = cx.host.root.host_path(&attempt);
+    let dir = staging::ensure(cx.host, &attempt)?;
+    for name in ["a", "b"] {
+        fs::create_dir(&dir, name, 0o700).context("create a directory in", &path)?;
+    }
+    let tried = fs::exchange(&dir, "a", &dir, "b");
+    staging::remove(cx.host, &attempt)?;
+    staging::remove_if_empty(cx.host, &directory)?;
+    tried.map_err(|error| {
+        StepError::Check(vec![Problem {
+            code: "no-exchange",
+            class: Class::Environment,
+            message: format!(
+                "the file system of {target} cannot exchange two directories in one step: {error}"
+            ),
+            help: "move the instance to ext4, xfs, btrfs or another local file system".into(),
+        }])
+    })
+}

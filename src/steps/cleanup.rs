@@ -1,0 +1,94 @@
+//! `cleanup`: removes this run's staging directory, and displaced trees of earlier runs whose time is
+//! over. The restore is done and recorded by then, so what cannot be removed is a warning, not a
+//! failure; it stays listed by its run. A crash leaves some of it; the next cleanup removes the rest.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::context::{Done, Probe, StepContext, StepRunner};
+use super::error::StepError;
+use super::staging;
+use crate::context::Context;
+use crate::ids::{AbsPath, RunId};
+use crate::plan::step::Step;
+use crate::run::fact::Fact;
+use crate::run::journal::JournalError;
+use crate::run::list::{self, Run};
+use crate::run::state::{Outcome, Phase};
+
+/// The code of `cleanup`.
+#[derive(Debug)]
+pub struct Cleanup;
+
+impl StepRunner for Cleanup {
+    fn run(&self, cx: &StepContext<'_>, _step: &Step) -> Result<Done, StepError> {
+        let directory = staging::staging(&cx.plan.spec.target.directory, cx.run)?;
+        let mut done = Done::new("staging is removed");
+        if let Err(error) = staging::remove(cx.host, &directory) {
+            done = Done::new("staging is left");
+            done.warnings.push(format!("{directory} could not be removed: {error}"));
+        }
+        match prune(cx.host, None) {
+            Ok(pruned) => {
+                if !pruned.removed.is_empty() {
+                    done.detail =
+                        format!("{}, {} old displaced trees too", done.detail, pruned.removed.len());
+                }
+                done.warnings.extend(pruned.warnings);
+            }
+            Err(error) => done.warnings.push(format!("old displaced trees were not looked for: {error}")),
+        }
+        Ok(done)
+    }
+
+    fn undo(&self, _cx: &StepContext<'_>, _step: &Step) -> Result<(), StepError> {
+        Ok(())
+    }
+
+    fn probe(&self, cx: &StepContext<'_>, _step: &Step) -> Result<Probe, StepError> {
+        let directory = staging::staging(&cx.plan.spec.target.directory, cx.run)?;
+        Ok(if cx.host.root.dir_optional(&directory)?.is_some() { Probe::NotBegun } else { Probe::Done })
+    }
+}
+
+/// What pruning did.
+#[derive(Debug, Default)]
+pub struct Pruned {
+    /// Runs whose displaced tree is gone now, with where it was.
+    pub removed: Vec<(RunId, AbsPath)>,
+    /// What could not be removed.
+    pub warnings: Vec<String>,
+}
+
+/// Removes displaced trees of applied runs: those that ended more than `older_than` seconds ago, or than their plan's own
+/// `retain`. The caller holds the global lock.
+pub fn prune(cx: &Context, older_than: Option<u64>) -> Result<Pruned, JournalError> {
+    let mut pruned = Pruned::default();
+    let now = Timestamp::now();
+    for run in list::all(cx)? {
+        let Some(path) = over(&run, older_than, now) else { continue };
+        match cx.root.dir_optional(&path) {
+            Ok(None) => {}
+            Ok(Some(_)) => match staging::remove(cx, &path) {
+                Ok(()) => pruned.removed.push((run.id, path)),
+                Err(error) => pruned.warnings.push(format!("{path} could not be removed: {error}")),
+            },
+            Err(error) => pruned.warnings.push(error.to_string()),
+        }
+    }
+    Ok(pruned)
+}
+
+/// Where a run's displaced tree lies, once its time is over.
+fn over(run: &Run, older_than: Option<u64>, now: Timestamp) -> Option<AbsPath> {
+    if run.state.phase != Phase::Ended(Outcome::Applied) {
+        return None;
+    }
+    let keep = older_than.or(run.state.started.as_ref().map(|started| started.retain.seconds()))?;
+    let keep = SignedDuration::from_secs(i64::try_from(keep).unwrap_or(i64::MAX));
+    let until = run.state.ended_at?.checked_add(keep).ok()?;
+    let displaced = run.state.facts().find_map(|fact| match fact {
+        Fact::Swap { live: Some(_), displaced_at, .. } => Some(displaced_at.clone()),
+        Fact::Swap { .. } | Fact::Staging { .. } | Fact::PreBackup { .. } | Fact::Record { .. } => None,
+    });
+    displaced.filter(|_| until <= now)
+}

@@ -1,0 +1,160 @@
+//! `extract`: unpacks the archive into this run's staging directory in one pass and makes it durable.
+//! Undo removes that directory. A crash leaves it half full; the next apply removes it by its name,
+//! which the journal knows before the first file is written.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::context::{Done, Probe, StepContext, StepRunner, lock};
+use super::error::StepError;
+use super::staging;
+use crate::archive::{
+    self, Algorithm, ArchiveError, ExtractOptions, Extracted, HashingReader, Limits, Owners,
+};
+use crate::host::cancel::Cancel;
+use crate::host::fs::{self, IoContext as _};
+use crate::host::sqlite;
+use crate::ids::BackupId;
+use crate::plan::spec::{Ownership, OwnershipSource};
+use crate::plan::step::Step;
+use crate::run::fact::Fact;
+use crate::store;
+use crate::survey::{archive as survey_archive, observe, tree};
+
+/// The code of `extract`.
+#[derive(Debug)]
+pub struct Extract;
+
+/// Name of the instance directory inside an archive and a staging directory.
+pub const DATA: &str = "data";
+
+impl StepRunner for Extract {
+    fn run(&self, cx: &StepContext<'_>, step: &Step) -> Result<Done, StepError> {
+        let source = cx.shared.pass.source();
+        let directory = staging::staging(&cx.plan.spec.target.directory, cx.run)?;
+        cx.note(step, Fact::Staging { directory: directory.clone() })?;
+        // What an earlier, cut-off try left is of no use: it may be torn.
+        staging::remove(cx.host, &directory)?;
+        let dir = staging::ensure(cx.host, &directory)?;
+        let live = live_owners(cx)?;
+        let resolve = |path: &Path| owner_of(&cx.plan.spec.ownership, &live, path);
+        let owners = match cx.plan.spec.ownership.from {
+            OwnershipSource::Archive => Owners::Archive,
+            OwnershipSource::Live | OwnershipSource::Fixed => Owners::Resolve(&resolve),
+        };
+        let backup = &cx.plan.observed.backup;
+        let limits = Limits { bytes: backup.unpacked_bytes, entries: backup.entries };
+        let options = ExtractOptions { limits, owners };
+        let (id, algorithm) =
+            (&cx.plan.spec.source.backup_id, survey_archive::algorithm(cx.plan.spec.source.algorithm));
+        let progress = |bytes: u64| (cx.progress)(&step.id, bytes);
+        let extracted = if let Some(source) = source {
+            unpack(source, algorithm, id, &dir, &options, &cx.stop, &progress)
+        } else {
+            let archive = store::open(&cx.host.root, &cx.host.config, &cx.plan.spec.source.path)?;
+            let mut hashed = HashingReader::new(archive.file);
+            let extracted = unpack(&mut hashed, algorithm, id, &dir, &options, &cx.stop, &progress);
+            // A wrong digest explains a damaged archive better than the decoder's words.
+            prove(cx, hashed)?;
+            extracted
+        };
+        let extracted = match extracted {
+            Ok(extracted) => extracted,
+            Err(error) => {
+                cx.check_cancelled()?;
+                return Err(error.into());
+            }
+        };
+        let settled = settle_databases(&dir, &extracted)?;
+        fs::sync_filesystem(&dir).context("sync", cx.host.root.host_path(&directory))?;
+        let mut detail = format!("{} entries, {} bytes", extracted.entries.len(), extracted.bytes);
+        if settled > 0 {
+            detail = format!("{detail}; {settled} databases rolled back to their last commit");
+        }
+        *lock(&cx.shared.extracted) = Some(extracted);
+        Ok(Done::new(detail))
+    }
+
+    fn undo(&self, cx: &StepContext<'_>, _step: &Step) -> Result<(), StepError> {
+        staging::remove(cx.host, &staging::staging(&cx.plan.spec.target.directory, cx.run)?)
+    }
+
+    fn probe(&self, cx: &StepContext<'_>, _step: &Step) -> Result<Probe, StepError> {
+        let directory = staging::staging(&cx.plan.spec.target.directory, cx.run)?;
+        // Whether it is whole is known to the process that unpacked it alone.
+        Ok(if cx.host.root.dir_optional(&directory)?.is_some() { Probe::Half } else { Probe::NotBegun })
+    }
+}
+
+fn unpack(
+    source: impl Read,
+    algorithm: Algorithm,
+    id: &BackupId,
+    dir: &cap_std::fs::Dir,
+    options: &ExtractOptions<'_>,
+    stop: &Cancel,
+    progress: &dyn Fn(u64),
+) -> Result<Extracted, ArchiveError> {
+    archive::extract(archive::decoder(algorithm, source)?, id, dir, options, stop, progress)
+}
+
+/// Owners of the live tree by path, where the plan takes them from there.
+fn live_owners(cx: &StepContext<'_>) -> Result<BTreeMap<PathBuf, (u32, u32)>, StepError> {
+    let mut owners = BTreeMap::new();
+    if cx.plan.spec.ownership.from != OwnershipSource::Live {
+        return Ok(owners);
+    }
+    let target = &cx.plan.spec.target.directory;
+    if let (_, Some(dir)) = observe::open_target(cx.host, target)? {
+        use cap_std::fs::MetadataExt as _;
+        let path = cx.host.root.host_path(target);
+        let own = dir.dir_metadata().context("look at", &path)?;
+        owners.insert(PathBuf::new(), (own.uid(), own.gid()));
+        let walked = tree::walk(&dir, &mut |entry, _| {
+            owners.insert(entry.path.clone(), (entry.uid, entry.gid));
+            Ok(())
+        });
+        walked.context("look at", path)?;
+    }
+    Ok(owners)
+}
+
+/// The owner of a member: its counterpart's in the live tree, else the plan's. Everything outside of the
+/// instance directory (metadata) stays this process's own.
+fn owner_of(ownership: &Ownership, live: &BTreeMap<PathBuf, (u32, u32)>, path: &Path) -> (u32, u32) {
+    let fallback = (ownership.uid, ownership.gid);
+    match path.strip_prefix(DATA) {
+        Ok(below) if ownership.from == OwnershipSource::Live => live.get(below).copied().unwrap_or(fallback),
+        Ok(_) => fallback,
+        Err(_) => (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
+    }
+}
+
+/// Lets SQLite roll back or finish what a database's companions hold, so that what is put in place is sound.
+fn settle_databases(dir: &cap_std::fs::Dir, extracted: &Extracted) -> Result<usize, StepError> {
+    let mut settled = 0;
+    for entry in &extracted.entries {
+        let text = entry.path.as_os_str().to_os_string();
+        let has = |end: &str| {
+            let mut name: OsString = text.clone();
+            name.push(end);
+            extracted.entries.iter().any(|other| other.path.as_os_str() == name)
+        };
+        if (has("-journal") || has("-wal")) && sqlite::settle(dir, &entry.path)? {
+            settled += 1;
+        }
+    }
+    Ok(settled)
+}
+
+/// Reads what the decoder left and compares the digest of it all.
+fn prove(cx: &StepContext<'_>, hashed: HashingReader<std::fs::File>) -> Result<(), StepError> {
+    let source = &cx.plan.spec.source;
+    let found = hashed.finish().context("read", cx.host.root.host_path(&source.path))?;
+    if found == source.sha256 {
+        return Ok(());
+    }
+    Err(StepError::Checksum { path: source.path.clone(), found, planned: source.sha256 })
+}

@@ -1,0 +1,57 @@
+//! `prepare`: changes the unpacked tree as the plan wants it (`clients: reset`, `sessions: revoke`);
+//! with `merge` and `keep` it stays byte for byte. Undo is `extract`'s: the tree is thrown away.
+
+use std::path::Path;
+
+use super::context::{Done, Probe, StepContext, StepRunner};
+use super::error::StepError;
+use super::extract::DATA;
+use super::staging;
+use crate::actual::clients::{self, NewGroup};
+use crate::host::fs::{self, IoContext as _};
+use crate::plan::spec::{ClientPolicy, SessionPolicy};
+use crate::plan::step::{Action, Step};
+
+/// The code of `prepare`.
+#[derive(Debug)]
+pub struct Prepare;
+
+impl StepRunner for Prepare {
+    fn run(&self, cx: &StepContext<'_>, step: &Step) -> Result<Done, StepError> {
+        let Action::Prepare(with) = &step.action else {
+            return Err(StepError::Unavailable { kind: step.kind() });
+        };
+        if with.clients == ClientPolicy::Merge && with.sessions == SessionPolicy::Keep {
+            return Ok(Done::new("nothing to change"));
+        }
+        let directory = staging::staging(&cx.plan.spec.target.directory, cx.run)?;
+        let dir = cx.host.root.dir(&directory)?;
+        let path = cx.host.root.host_path(&directory);
+        let data = Path::new(DATA).join(&cx.plan.observed.instance.data_directory);
+        let data = fs::open_dir(&dir, &data).context("open", path.join(&data))?;
+        let mut parts = Vec::new();
+        if with.clients == ClientPolicy::Reset {
+            let groups: Vec<NewGroup<'_>> = with
+                .groups
+                .iter()
+                .map(|change| NewGroup { budget: &change.budget, from: &change.from, to: &change.to })
+                .collect();
+            clients::reset_groups(&data, &groups)?;
+            parts.push(format!("{} budgets have a new sync group", groups.len()));
+        }
+        if with.sessions == SessionPolicy::Revoke {
+            clients::revoke_sessions(&data)?;
+            parts.push("all logins are ended".to_owned());
+        }
+        fs::sync_filesystem(&dir).context("sync", path)?;
+        Ok(Done::new(parts.join(", ")))
+    }
+
+    fn undo(&self, _cx: &StepContext<'_>, _step: &Step) -> Result<(), StepError> {
+        Ok(())
+    }
+
+    fn probe(&self, _cx: &StepContext<'_>, _step: &Step) -> Result<Probe, StepError> {
+        Ok(Probe::NotBegun)
+    }
+}

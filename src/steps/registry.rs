@@ -1,0 +1,23 @@
+//! Which file runs which step kind.
+
+use super::context::StepRunner;
+use super::{check, cleanup, extract, inspect, lock, pre_backup, prepare, record, swap, verify};
+use crate::plan::step::StepKind;
+
+/// The code of a step kind; `None` for kinds that need a service manager, which this program does not
+/// control yet. The preflight refuses plans that hold such a step.
+pub fn runner(kind: StepKind) -> Option<&'static dyn StepRunner> {
+    match kind {
+        StepKind::Lock => Some(&lock::Lock),
+        StepKind::Check => Some(&check::Check),
+        StepKind::Verify => Some(&verify::Verify),
+        StepKind::Extract => Some(&extract::Extract),
+        StepKind::Inspect => Some(&inspect::Inspect),
+        StepKind::Prepare => Some(&prepare::Prepare),
+        StepKind::PreBackup => Some(&pre_backup::PreBackup),
+        StepKind::Swap => Some(&swap::Swap),
+        StepKind::Record => Some(&record::Record),
+        StepKind::Cleanup => Some(&cleanup::Cleanup),
+        StepKind::Stop | StepKind::Assets | StepKind::Start | StepKind::Health => None,
+    }
+}

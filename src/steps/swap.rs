@@ -1,0 +1,230 @@
+//! `swap`: puts the unpacked tree in the target's place with one `renameat2(RENAME_EXCHANGE)`, then
+//! moves the displaced tree to `<parent>/.abssctl/displaced/<run>`, where it is kept. Where there was
+//! nothing, one `RENAME_NOREPLACE`. Undo exchanges back.
+//!
+//! The journal knows the inodes of both trees before the first rename. A crash leaves one of three
+//! states, told apart by which inode has the target's name and where the other one lies: not begun,
+//! exchanged but not moved aside, done. In each of them the target is the whole old or the whole new tree.
+
+use cap_std::fs::{Dir, MetadataExt as _};
+
+use super::context::{Done, Probe, StepContext, StepRunner};
+use super::error::StepError;
+use super::extract::DATA;
+use super::staging;
+use crate::host::fs::{self, IoContext as _};
+use crate::host::processes;
+use crate::ids::AbsPath;
+use crate::plan::step::{Step, SwapMethod};
+use crate::run::fact::{Fact, FileId};
+use crate::survey::observe;
+
+/// The code of `swap`.
+#[derive(Debug)]
+pub struct Swap;
+
+/// What the journal knows of a swap.
+struct Noted {
+    staged: FileId,
+    live: Option<FileId>,
+    staged_at: AbsPath,
+    displaced_at: AbsPath,
+}
+
+/// Where the two trees of a swap are.
+enum Place {
+    /// The target has its old tree, the unpacked one is in staging (or gone).
+    Before,
+    /// The target has the unpacked tree, the old one is still in staging.
+    Exchanged,
+    /// The target has the unpacked tree, the old one is kept aside (or there was none).
+    After,
+    /// Anything else.
+    Unknown(String),
+}
+
+impl StepRunner for Swap {
+    fn run(&self, cx: &StepContext<'_>, step: &Step) -> Result<Done, StepError> {
+        let noted = match noted(cx) {
+            Some(noted) => noted,
+            None => note(cx, step)?,
+        };
+        match place(cx, &noted)? {
+            Place::Before => {
+                refuse_users(cx)?;
+                exchange(cx, &noted)?;
+                move_aside(cx, &noted)?;
+            }
+            Place::Exchanged => move_aside(cx, &noted)?,
+            Place::After => {}
+            Place::Unknown(what) => return Err(StepError::UnknownState { what }),
+        }
+        let detail = match noted.live {
+            Some(_) => format!("the old tree is kept in {}", noted.displaced_at),
+            None => "there was nothing to displace".to_owned(),
+        };
+        Ok(Done::new(detail))
+    }
+
+    fn undo(&self, cx: &StepContext<'_>, _step: &Step) -> Result<(), StepError> {
+        let Some(noted) = noted(cx) else { return Ok(()) };
+        match place(cx, &noted)? {
+            Place::Before => {}
+            Place::Exchanged => exchange(cx, &noted)?,
+            Place::After => put_back(cx, &noted)?,
+            Place::Unknown(what) => return Err(StepError::UnknownState { what }),
+        }
+        if let Some(parent) = noted.displaced_at.parent() {
+            staging::prune_empty(cx.host, &parent)?;
+        }
+        Ok(())
+    }
+
+    fn probe(&self, cx: &StepContext<'_>, _step: &Step) -> Result<Probe, StepError> {
+        let Some(noted) = noted(cx) else { return Ok(Probe::NotBegun) };
+        match place(cx, &noted)? {
+            Place::Before => Ok(Probe::NotBegun),
+            Place::Exchanged => Ok(Probe::Half),
+            Place::After => Ok(Probe::Done),
+            Place::Unknown(what) => Err(StepError::UnknownState { what }),
+        }
+    }
+}
+
+fn noted(cx: &StepContext<'_>) -> Option<Noted> {
+    cx.fact(|fact| match fact {
+        Fact::Swap { staged, live, staged_at, displaced_at } => Some(Noted {
+            staged: *staged,
+            live: *live,
+            staged_at: staged_at.clone(),
+            displaced_at: displaced_at.clone(),
+        }),
+        Fact::Staging { .. } | Fact::PreBackup { .. } | Fact::Record { .. } => None,
+    })
+}
+
+/// Notes which two trees are about to change places.
+fn note(cx: &StepContext<'_>, step: &Step) -> Result<Noted, StepError> {
+    let target = &cx.plan.spec.target.directory;
+    let staged_at = staging::join(&staging::staging(target, cx.run)?, DATA)?;
+    let displaced_at = staging::displaced(target, cx.run)?;
+    let staged =
+        file_id(&cx.host.root.dir(&staged_at)?).context("look at", cx.host.root.host_path(&staged_at))?;
+    let (_, live) = observe::open_target(cx.host, target)?;
+    let live = live.as_ref().map(file_id).transpose().context("look at", cx.host.root.host_path(target))?;
+    let planned =
+        matches!(&step.action, crate::plan::step::Action::Swap(with) if with.method == SwapMethod::Exchange);
+    if planned != live.is_some() {
+        let what = format!("{target} appeared or disappeared since it was checked");
+        return Err(StepError::Changed { what });
+    }
+    let (at, aside) = (staged_at.clone(), displaced_at.clone());
+    cx.note(step, Fact::Swap { staged, live, staged_at: at, displaced_at: aside })?;
+    Ok(Noted { staged, live, staged_at, displaced_at })
+}
+
+fn file_id(dir: &Dir) -> std::io::Result<FileId> {
+    let meta = dir.dir_metadata()?;
+    Ok(FileId { device: meta.dev(), inode: meta.ino() })
+}
+
+/// Looks which tree lies under which name.
+fn place(cx: &StepContext<'_>, noted: &Noted) -> Result<Place, StepError> {
+    let target = &cx.plan.spec.target.directory;
+    let at = |inside: &AbsPath| -> Result<Option<FileId>, StepError> {
+        let dir = cx.host.root.dir_optional(inside)?;
+        Ok(dir.as_ref().map(file_id).transpose().context("look at", cx.host.root.host_path(inside))?)
+    };
+    let (in_place, staged, displaced) = (at(target)?, at(&noted.staged_at)?, at(&noted.displaced_at)?);
+    Ok(
+        if in_place == noted.live && displaced.is_none() && (staged.is_none() || staged == Some(noted.staged))
+        {
+            Place::Before
+        } else if in_place == Some(noted.staged)
+            && noted.live.is_some()
+            && staged == noted.live
+            && displaced.is_none()
+        {
+            Place::Exchanged
+        } else if in_place == Some(noted.staged) && staged.is_none() && displaced == noted.live {
+            Place::After
+        } else {
+            Place::Unknown(format!(
+                "{target}, {} and {} hold other directories than run {} put there",
+                noted.staged_at, noted.displaced_at, cx.run
+            ))
+        },
+    )
+}
+
+/// The last look before the exchange: whoever has files open would go on writing into the old tree.
+fn refuse_users(cx: &StepContext<'_>) -> Result<(), StepError> {
+    let path = cx.host.root.host_path(&cx.plan.spec.target.directory);
+    match processes::users_of(&path, &[]).files.into_iter().next() {
+        None => Ok(()),
+        Some(user) => Err(StepError::InUse { pid: user.pid, command: user.command, path: user.path }),
+    }
+}
+
+/// One rename; run again, it goes the other way.
+fn exchange(cx: &StepContext<'_>, noted: &Noted) -> Result<(), StepError> {
+    let target = &cx.plan.spec.target.directory;
+    let path = cx.host.root.host_path(target);
+    let (parent, name) = cx.host.root.parent_of(target)?;
+    let (staging, staged) = cx.host.root.parent_of(&noted.staged_at)?;
+    if noted.live.is_some() {
+        fs::exchange(&staging, staged, &parent, name).context("put the unpacked tree in place of", path)?;
+    } else {
+        fs::rename_noreplace(&staging, staged, &parent, name).context("put the unpacked tree at", path)?;
+    }
+    Ok(())
+}
+
+fn move_aside(cx: &StepContext<'_>, noted: &Noted) -> Result<(), StepError> {
+    if noted.live.is_none() {
+        return Ok(());
+    }
+    let path = cx.host.root.host_path(&noted.displaced_at);
+    if let Some(parent) = noted.displaced_at.parent() {
+        staging::ensure(cx.host, &parent)?;
+    }
+    let (staging, staged) = cx.host.root.parent_of(&noted.staged_at)?;
+    let (aside, name) = cx.host.root.parent_of(&noted.displaced_at)?;
+    Ok(fs::rename_noreplace(&staging, staged, &aside, name).context("keep the displaced tree at", path)?)
+}
+
+/// The way back from `After`: the kept tree changes places with the restored one, which goes to staging.
+fn put_back(cx: &StepContext<'_>, noted: &Noted) -> Result<(), StepError> {
+    let target = &cx.plan.spec.target.directory;
+    if let Some(parent) = noted.staged_at.parent() {
+        staging::ensure(cx.host, &parent)?;
+    }
+    let (staging, staged) = cx.host.root.parent_of(&noted.staged_at)?;
+    if noted.live.is_some() {
+        // Through staging, so that a crash in between is a place that the probe knows.
+        let (aside, name) = cx.host.root.parent_of(&noted.displaced_at)?;
+        let path = cx.host.root.host_path(&noted.displaced_at);
+        fs::rename_noreplace(&aside, name, &staging, staged).context("take back", path)?;
+        exchange(cx, noted)
+    } else {
+        let (parent, name) = cx.host.root.parent_of(target)?;
+        let path = cx.host.root.host_path(target);
+        Ok(fs::rename_noreplace(&parent, name, &staging, staged).context("take back", path)?)
+    }
+}
+
+/// Refuses unless this run's unpacked tree has the target's name.
+pub(super) fn prove(cx: &StepContext<'_>) -> Result<(), StepError> {
+    let target = &cx.plan.spec.target.directory;
+    let unproven = |what: String| StepError::UnknownState { what };
+    let Some(noted) = noted(cx) else {
+        return Err(unproven(format!("run {} has not replaced {target}", cx.run)));
+    };
+    match place(cx, &noted)? {
+        Place::After => Ok(()),
+        Place::Before | Place::Exchanged => {
+            Err(unproven(format!("{target} is not the tree that run {} unpacked", cx.run)))
+        }
+        Place::Unknown(what) => Err(unproven(what)),
+    }
+}

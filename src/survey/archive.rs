@@ -1,0 +1,264 @@
+//! What an archive holds, without unpacking it to disk. Ours says it in its manifest, so that reading
+//! stops after the account database; the peer's are read to the end, and hashed on the way. Databases of
+//! up to 16 MiB are opened in memory; what is larger is not counted. Reads only.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use sha2::Digest as _;
+
+use crate::actual::account::{self, Account};
+use crate::actual::{layout, messages};
+use crate::archive::manifest::MANIFEST_PATH;
+use crate::archive::{self, Algorithm, ArchiveError, EntryKind, HashingReader, Limits, Manifest, Member};
+use crate::context::Context;
+use crate::host::cancel::Cancel;
+use crate::host::sqlite;
+use crate::ids::{BackupId, Sha256};
+use crate::plan::spec::{CompressionName, Source};
+use crate::store::{self, StoreError};
+
+const MAX_DATABASE: u64 = 16 << 20;
+const MAX_TEXT: u64 = 1 << 20;
+/// The instance directory inside an archive.
+const DATA: &str = "data";
+
+/// The archive could not be looked into.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum LookError {
+    /// It could not be opened.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Store(#[from] StoreError),
+    /// It is damaged or hostile.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Archive(#[from] ArchiveError),
+}
+
+/// A file of the backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupFile {
+    /// Bytes.
+    pub size: u64,
+    /// Digest of its content.
+    pub sha256: Sha256,
+}
+
+/// What an archive holds.
+#[derive(Debug, Default)]
+pub struct ArchiveSurvey {
+    /// Whether it has a manifest.
+    pub manifest: bool,
+    /// Members, without the top directory.
+    pub entries: u64,
+    /// Bytes of all members, unpacked.
+    pub bytes: u64,
+    /// Digest of the archive file, where all of it was read.
+    pub sha256: Option<Sha256>,
+    /// Files of the instance directory, relative to it.
+    pub files: BTreeMap<PathBuf, BackupFile>,
+    /// Symbolic links of the instance directory, relative to it, with what they refer to.
+    pub links: BTreeMap<PathBuf, PathBuf>,
+    /// The server's own database, where it could be read.
+    pub account: Option<Account>,
+    /// By sync group: timestamp of its last change, `None` for a group without one; a group whose
+    /// database could not be read is absent.
+    pub last_change: BTreeMap<String, Option<String>>,
+    /// Small text files that plans show differences of, relative to the archive's top directory.
+    pub texts: BTreeMap<PathBuf, Vec<u8>>,
+}
+
+/// Reads an archive as far as needed. `data` is the server's data directory below the instance directory.
+pub fn look(cx: &Context, source: &Source, data: &Path) -> Result<ArchiveSurvey, LookError> {
+    let file = store::open(&cx.root, &cx.config, &source.path)?.file;
+    let limits =
+        Limits { bytes: cx.config.restore.expansion_limit(source.size_bytes), entries: archive::MAX_ENTRIES };
+    let mut hashed = HashingReader::new(file);
+    let mut look = Look {
+        found: ArchiveSurvey::default(),
+        id: source.backup_id.clone(),
+        data: Path::new(DATA).join(data),
+        stop: cx.cancel.child(),
+        complete: false,
+    };
+    let scanned = archive::decoder(algorithm(source.algorithm), &mut hashed).and_then(|tar| {
+        let stop = look.stop.clone();
+        archive::scan(tar, &source.backup_id, &limits, &stop, &mut |member, body| look.visit(member, body))
+    });
+    match scanned {
+        // Everything is known: the rest need not be read.
+        Err(ArchiveError::Cancelled(_)) if look.complete && !cx.cancel.is_requested() => {}
+        Err(error) => return Err(error.into()),
+        Ok(totals) => {
+            (look.found.entries, look.found.bytes) = (totals.entries, totals.bytes);
+            // A decoder may leave bytes that belong to no member.
+            look.found.sha256 = Some(hashed.finish().map_err(ArchiveError::Read)?);
+        }
+    }
+    if look.found.bytes > limits.bytes {
+        return Err(ArchiveError::TooLarge { what: "bytes", limit: limits.bytes }.into());
+    }
+    Ok(look.found)
+}
+
+/// The archive's own type for a plan's compression.
+pub fn algorithm(name: CompressionName) -> Algorithm {
+    match name {
+        CompressionName::Zstd => Algorithm::Zstd,
+        CompressionName::Gzip => Algorithm::Gzip,
+        CompressionName::None => Algorithm::None,
+    }
+}
+
+struct Look {
+    found: ArchiveSurvey,
+    id: BackupId,
+    data: PathBuf,
+    stop: Cancel,
+    /// The manifest was read, and the account database too.
+    complete: bool,
+}
+
+impl Look {
+    fn visit(&mut self, member: &Member, body: &mut dyn Read) -> Result<(), ArchiveError> {
+        let path = &member.path;
+        if member.kind == EntryKind::File && path == Path::new(MANIFEST_PATH) {
+            let bytes = read(body, member.size)?;
+            return self.manifest(member, &bytes);
+        }
+        let is_text = ["systemd", "nginx"].iter().any(|folder| path.starts_with(folder))
+            || *path == self.data.join(layout::CONFIG)
+            || *path == self.data.join(layout::MIGRATE);
+        let mut content = None;
+        if member.kind == EntryKind::File && is_text && member.size <= MAX_TEXT {
+            let bytes = read(body, member.size)?;
+            content = Some(Sha256::of(&bytes));
+            self.found.texts.insert(path.clone(), bytes);
+        } else if member.kind == EntryKind::File && *path == self.data.join(layout::ACCOUNT) {
+            if member.size <= MAX_DATABASE {
+                let bytes = read(body, member.size)?;
+                content = Some(Sha256::of(&bytes));
+                self.found.account = read_account(bytes);
+            }
+            if self.found.manifest {
+                self.complete = true;
+                self.stop.request();
+                return Ok(());
+            }
+        }
+        if !self.found.manifest {
+            self.member(member, body, content)?;
+        }
+        Ok(())
+    }
+
+    /// Ours: everything but the account database is known once the manifest is.
+    fn manifest(&mut self, member: &Member, bytes: &[u8]) -> Result<(), ArchiveError> {
+        let manifest = Manifest::parse(bytes, &self.id)?;
+        self.found.manifest = true;
+        self.found.bytes = manifest.payload_bytes + member.size;
+        // The manifest itself is a member that it does not list.
+        self.found.entries = manifest.entries.len() as u64 + 1;
+        for entry in manifest.entries {
+            let Ok(below) = entry.path.strip_prefix(DATA) else { continue };
+            let below = below.to_path_buf();
+            if let Some(group) = entry.path.strip_prefix(&self.data).ok().and_then(group_of)
+                && let Some(messages) = entry.sqlite.as_ref().and_then(|summary| summary.messages.as_ref())
+            {
+                self.found.last_change.insert(group, messages.last.clone());
+            }
+            match (entry.kind, entry.sha256, entry.target) {
+                (EntryKind::File, Some(sha256), _) => {
+                    self.found.files.insert(below, BackupFile { size: entry.size, sha256 });
+                }
+                (EntryKind::Symlink, _, Some(target)) => {
+                    self.found.links.insert(below, target);
+                }
+                (EntryKind::Hardlink, _, Some(target)) => self.hard_link(below, &target),
+                (EntryKind::Directory | EntryKind::File | EntryKind::Symlink | EntryKind::Hardlink, _, _) => {
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The peer's: each member tells of itself.
+    fn member(
+        &mut self,
+        member: &Member,
+        body: &mut dyn Read,
+        content: Option<Sha256>,
+    ) -> Result<(), ArchiveError> {
+        let Ok(below) = member.path.strip_prefix(DATA).map(Path::to_path_buf) else { return Ok(()) };
+        match member.kind {
+            EntryKind::Directory => {}
+            EntryKind::Symlink => {
+                self.found.links.insert(below, member.target.clone().unwrap_or_default());
+            }
+            EntryKind::Hardlink => self.hard_link(below, &member.target.clone().unwrap_or_default()),
+            EntryKind::File => {
+                let group = member.path.strip_prefix(&self.data).ok().and_then(group_of);
+                let sha256 = match (content, group) {
+                    (Some(digest), _) => digest,
+                    (None, Some(group)) if member.size <= MAX_DATABASE => {
+                        let bytes = read(body, member.size)?;
+                        let digest = Sha256::of(&bytes);
+                        if let Ok(last) = read_last_change(bytes) {
+                            self.found.last_change.insert(group, last);
+                        }
+                        digest
+                    }
+                    (None, _) => digest(body)?,
+                };
+                self.found.files.insert(below, BackupFile { size: member.size, sha256 });
+            }
+        }
+        Ok(())
+    }
+
+    fn hard_link(&mut self, below: PathBuf, target: &Path) {
+        let first = target.strip_prefix(DATA).ok().and_then(|target| self.found.files.get(target)).cloned();
+        if let Some(file) = first {
+            self.found.files.insert(below, file);
+        }
+    }
+}
+
+/// The sync group that a path below the data directory holds the database of.
+fn group_of(path: &Path) -> Option<String> {
+    let name = path.strip_prefix(layout::USER_FILES).ok()?.to_str()?;
+    Some(name.strip_prefix("group-")?.strip_suffix(".sqlite")?.to_owned())
+}
+
+fn read(body: &mut dyn Read, size: u64) -> Result<Vec<u8>, ArchiveError> {
+    let mut bytes = Vec::new();
+    body.take(size).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn digest(body: &mut dyn Read) -> Result<Sha256, ArchiveError> {
+    let mut hasher = sha2::Sha256::new();
+    let mut buffer = vec![0; 128 << 10];
+    loop {
+        let count = body.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(Sha256::from_bytes(hasher.finalize().into()));
+        }
+        hasher.update(&buffer[..count]);
+    }
+}
+
+/// `None` for a database that SQLite does not take: `inspect` says why when the plan is applied.
+fn read_account(bytes: Vec<u8>) -> Option<Account> {
+    account::read(&sqlite::open_bytes(bytes).ok()?).ok()
+}
+
+fn read_last_change(bytes: Vec<u8>) -> Result<Option<String>, Unreadable> {
+    let connection = sqlite::open_bytes(bytes).map_err(|_| Unreadable)?;
+    messages::last(&connection).map_err(|_| Unreadable)
+}
+
+/// A database that SQLite does not take: `inspect` says why when the plan is applied.
+struct Unreadable;

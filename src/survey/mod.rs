@@ -1,0 +1,8 @@
+//! Looks at the machine without changing it: instance, backup, archive and target. The planner writes
+//! what it sees into a plan; the `check` step looks again.
+
+pub mod archive;
+pub mod observe;
+pub mod preflight;
+pub mod target;
+pub mod tree;

@@ -1,0 +1,191 @@
+//! Everything of `observed` but the archive's content: what both the planner and `check` look at.
+//! Reads only.
+
+use std::path::Path;
+
+use cap_std::fs::Dir;
+
+use super::target::{self, TargetSurvey};
+use crate::context::Context;
+use crate::host::fs::{self, FsError, IoContext as _};
+use crate::host::machine;
+use crate::ids::{AbsPath, InstanceName};
+use crate::plan::observed::{
+    Observed, ObservedBackup, ObservedFileSystem, ObservedInstance, ObservedService, ObservedSpace, Presence,
+    ServiceManagerKind,
+};
+use crate::plan::preview::Verdict;
+use crate::plan::spec::{PreBackupMode, Spec};
+use crate::state::instances::{InstanceEntry, Registry, RegistryError, entry_digest};
+
+/// The machine could not be looked at.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum SurveyError {
+    /// A file operation failed.
+    #[error(transparent)]
+    #[diagnostic(code(abssctl::survey::io), help("make it readable for this user, or run as root"))]
+    Fs(#[from] FsError),
+    /// The registry could not be read, or does not know the instance.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Registry(#[from] RegistryError),
+    /// The target is something that cannot be replaced safely.
+    #[error("the target {path} is {what}")]
+    #[diagnostic(code(abssctl::survey::target_kind), help("{help}"))]
+    TargetKind {
+        /// The target.
+        path: AbsPath,
+        /// What it is.
+        what: &'static str,
+        /// What to do.
+        help: String,
+    },
+    /// The directory that holds the target does not exist.
+    #[error("the directory {path}, which is to hold the target, does not exist")]
+    #[diagnostic(code(abssctl::survey::no_parent), help("create it, or choose another --dest"))]
+    NoParent {
+        /// The missing directory.
+        path: AbsPath,
+    },
+    /// The instance's data lies outside of its directory.
+    #[error("the data directory {data} of instance {instance} is not below its directory {root}")]
+    #[diagnostic(
+        code(abssctl::survey::data_outside),
+        help(
+            "mend 'paths' of the instance in instances.yml: a restore replaces the instance's directory as a whole"
+        )
+    )]
+    DataOutside {
+        /// The instance.
+        instance: InstanceName,
+        /// Its data directory.
+        data: AbsPath,
+        /// Its directory.
+        root: AbsPath,
+    },
+}
+
+/// What was seen.
+#[derive(Debug)]
+pub struct Survey {
+    /// What goes into a plan.
+    pub observed: Observed,
+    /// The target in detail.
+    pub target: TargetSurvey,
+    /// The instance's registry entry.
+    pub entry: InstanceEntry,
+    /// Bytes free beside the target.
+    pub staging_free: u64,
+    /// Bytes free among the backups.
+    pub backup_free: u64,
+    /// Whether the target's file system is mounted read-only.
+    pub read_only: bool,
+}
+
+/// The instance's registry entry and what a plan says of it.
+pub fn instance(cx: &Context, name: &InstanceName) -> Result<(InstanceEntry, ObservedInstance), SurveyError> {
+    let registry = Registry::load(&cx.root, &cx.config)?;
+    let entry = registry.get(name)?;
+    let relative = Path::new(entry.paths.data.as_str()).strip_prefix(entry.paths.root.as_str());
+    let relative = relative.ok().and_then(Path::to_str).filter(|text| !text.is_empty());
+    let Some(data_directory) = relative.map(str::to_owned) else {
+        let (data, root) = (entry.paths.data.clone(), entry.paths.root.clone());
+        return Err(SurveyError::DataOutside { instance: name.clone(), data, root });
+    };
+    let observed = ObservedInstance {
+        registry_entry: entry_digest(entry),
+        data_directory,
+        port: entry.port,
+        version: entry.version.clone(),
+    };
+    Ok((entry.clone(), observed))
+}
+
+/// Looks at everything but the archive; `backup` comes from the planner's reading of it, or from the plan.
+pub fn observe(cx: &Context, spec: &Spec, backup: ObservedBackup) -> Result<Survey, SurveyError> {
+    let (entry, observed_instance) = instance(cx, &spec.instance)?;
+    let (parent, dir) = open_target(cx, &spec.target.directory)?;
+    let path = cx.root.host_path(&spec.target.directory);
+    let data = Path::new(&observed_instance.data_directory);
+    let target = target::look(dir.as_ref(), data).context("look at", &path)?;
+    let file_system =
+        fs::file_system(dir.as_ref().unwrap_or(&parent)).context("look at the file system of", &path)?;
+    let backup_directory = cx.config.backups.root.clone();
+    let backup_free = backup_free(cx, &backup_directory)?;
+    let staging_bytes = backup.unpacked_bytes;
+    let makes_backup =
+        spec.pre_backup.mode != PreBackupMode::None && target.observed.presence == Presence::Content;
+    // A backup is at most as large as what it holds, and SQLite files are copied once on the way.
+    let backup_bytes = if makes_backup { target.bytes.saturating_mul(2) } else { 0 };
+    let fits = staging_bytes <= file_system.free_bytes && backup_bytes <= backup_free;
+    let observed = Observed {
+        machine: machine::machine_id(&cx.root)?,
+        instance: observed_instance,
+        backup,
+        target: target.observed.clone(),
+        // Nothing here controls services yet; a server that runs is found by the files it has open.
+        service: ObservedService { manager: ServiceManagerKind::None, unit: None, running: false },
+        file_system: ObservedFileSystem {
+            r#type: file_system.kind,
+            atomic_exchange: match file_system.exchange {
+                Some(true) => Verdict::Will,
+                Some(false) => Verdict::WillNot,
+                None => Verdict::NotChecked,
+            },
+        },
+        space: ObservedSpace {
+            staging_bytes,
+            backup_bytes,
+            backup_directory,
+            verdict: if fits { Verdict::Will } else { Verdict::WillNot },
+        },
+    };
+    let (staging_free, read_only) = (file_system.free_bytes, file_system.read_only);
+    Ok(Survey { observed, target, entry, staging_free, backup_free, read_only })
+}
+
+/// Bytes free where backups go: in the directory, or in the nearest one above it that exists.
+fn backup_free(cx: &Context, directory: &AbsPath) -> Result<u64, SurveyError> {
+    let mut inside = directory.clone();
+    loop {
+        if let Some(dir) = cx.root.dir_optional(&inside)? {
+            let found =
+                fs::file_system(&dir).context("look at the file system of", cx.root.host_path(&inside))?;
+            return Ok(found.free_bytes);
+        }
+        match inside.parent() {
+            Some(parent) => inside = parent,
+            None => return Ok(0),
+        }
+    }
+}
+
+/// Opens the target's parent and the target, if it is there; refuses what cannot be replaced safely.
+pub fn open_target(cx: &Context, target: &AbsPath) -> Result<(Dir, Option<Dir>), SurveyError> {
+    let refuse =
+        |what, help: &str| SurveyError::TargetKind { path: target.clone(), what, help: help.to_owned() };
+    let Some(parent_path) = target.parent() else {
+        return Err(refuse("the root directory", "choose a directory with --dest"));
+    };
+    let Some(parent) = cx.root.dir_optional(&parent_path)? else {
+        return Err(SurveyError::NoParent { path: parent_path });
+    };
+    let name = target.file_name().unwrap_or_default();
+    let path = cx.root.host_path(target);
+    match fs::entry(&parent, name).context("look at", &path)? {
+        fs::Entry::Absent => Ok((parent, None)),
+        fs::Entry::Directory { mount_point: false } => {
+            let dir = fs::open_dir(&parent, name).context("open directory", &path)?;
+            Ok((parent, Some(dir)))
+        }
+        fs::Entry::Directory { mount_point: true } => Err(refuse(
+            "a mount point, which cannot be exchanged in one step",
+            "mount the file system one level higher, or restore into a directory on it with --dest",
+        )),
+        fs::Entry::Symlink => Err(refuse(
+            "a symbolic link",
+            "name the real directory: in 'paths' of instances.yml, or with --dest",
+        )),
+        fs::Entry::Other => Err(refuse("not a directory", "move it away, or choose another --dest")),
+    }
+}

@@ -1,0 +1,464 @@
+//! Would this plan apply now? Every precondition, all problems at once. `plan check` prints the answer,
+//! `apply` asks before it writes anything, and the `check` step asks again under the locks. Reads only.
+
+use crate::context::Context;
+use crate::host::{clock, machine, processes};
+use crate::ids::{AbsPath, PlanDigest, RunId};
+use crate::plan::drift::{self, Drift};
+use crate::plan::model::Plan;
+use crate::plan::observed::Presence;
+use crate::plan::spec::{CompressionName, OwnershipSource, PreBackupMode, ReplayPolicy};
+use crate::plan::step::StepKind;
+use crate::run::journal::{self, JournalError};
+use crate::run::list;
+use crate::state::backup_index::{BackupEntry, BackupIndex, IndexError, entry_digest};
+use crate::store::{self, StoreError};
+
+use super::observe::{self, Survey, SurveyError};
+
+/// What kind of problem it is; decides the exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// The request or the plan is refused.
+    Refused,
+    /// The environment lacks something.
+    Environment,
+    /// The plan is stale or expired: plan again.
+    Stale,
+}
+
+/// One thing that stands in the way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Stable name.
+    pub code: &'static str,
+    /// What kind it is.
+    pub class: Class,
+    /// What stands in the way.
+    pub message: String,
+    /// What to do.
+    pub help: String,
+}
+
+/// What a look found.
+#[derive(Debug, Default)]
+pub struct Preflight {
+    /// Whatever stands in the way; empty when the plan would apply.
+    pub problems: Vec<Problem>,
+    /// What the person who applies should know.
+    pub warnings: Vec<String>,
+    /// What could not be checked.
+    pub not_checked: Vec<String>,
+    /// How the world differs from the plan.
+    pub drift: Drift,
+    /// The run that applied this plan before, where there was one.
+    pub applied_by: Option<RunId>,
+}
+
+/// The look itself failed.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum PreflightError {
+    /// Runs could not be read.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Journal(#[from] JournalError),
+    /// Instance or target could not be looked at.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Survey(#[from] SurveyError),
+    /// The index could not be read.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Index(#[from] IndexError),
+    /// The archive could not be looked at.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// How the look is made.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// The plan's digest.
+    pub digest: PlanDigest,
+    /// Whether the person asked to apply an applied plan again.
+    pub replay: bool,
+    /// The run that asks, which is no obstacle to itself.
+    pub own_run: Option<&'a RunId>,
+}
+
+/// Looks at every precondition of a plan.
+pub fn preflight(cx: &Context, plan: &Plan, ask: Ask<'_>) -> Result<Preflight, PreflightError> {
+    let mut found = Preflight::default();
+    found.steps(plan);
+    found.expiry(plan);
+    found.runs(cx, plan, ask)?;
+    let entry = found.backup(cx, plan)?;
+    let survey = observe::observe(cx, &plan.spec, plan.observed.backup.clone())?;
+    found.paths(cx, plan, &survey);
+    found.drift(plan, &survey, entry.as_ref());
+    found.target(cx, plan, &survey);
+    found.space(plan, &survey);
+    Ok(found)
+}
+
+impl Preflight {
+    fn problem(&mut self, class: Class, code: &'static str, message: String, help: impl Into<String>) {
+        self.problems.push(Problem { code, class, message, help: help.into() });
+    }
+
+    /// Whether the plan would apply.
+    pub fn is_clear(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    fn steps(&mut self, plan: &Plan) {
+        for step in &plan.steps {
+            let kind = step.kind();
+            match kind {
+                StepKind::Stop | StepKind::Start | StepKind::Health | StepKind::Assets => {
+                    let message = format!(
+                        "step '{}' ({kind}) needs a service manager, and this program controls none here",
+                        step.id
+                    );
+                    self.problem(
+                        Class::Environment,
+                        "no-service-manager",
+                        message,
+                        "stop the server yourself and make a new plan: abssctl plan refresh FILE",
+                    );
+                }
+                StepKind::Lock
+                | StepKind::Check
+                | StepKind::Verify
+                | StepKind::Extract
+                | StepKind::Inspect
+                | StepKind::Prepare
+                | StepKind::PreBackup
+                | StepKind::Swap
+                | StepKind::Record
+                | StepKind::Cleanup => {}
+            }
+        }
+    }
+
+    fn expiry(&mut self, plan: &Plan) {
+        let now = clock::now();
+        if plan.metadata.expires_at.timestamp() <= now {
+            let message = format!("the plan expired at {}", plan.metadata.expires_at);
+            self.problem(Class::Stale, "expired", message, "make a new one: abssctl plan refresh FILE");
+        }
+        if plan.metadata.created_at.timestamp() > now + jiff::SignedDuration::from_mins(5) {
+            let message =
+                format!("the plan was made at {}, which is in the future", plan.metadata.created_at);
+            self.problem(
+                Class::Environment,
+                "clock",
+                message,
+                "set this machine's clock, or the one where the plan was made",
+            );
+        }
+    }
+
+    fn runs(&mut self, cx: &Context, plan: &Plan, ask: Ask<'_>) -> Result<(), JournalError> {
+        if let Some(run) =
+            list::unfinished(cx, &plan.spec.instance)?.filter(|run| Some(&run.id) != ask.own_run)
+        {
+            let (id, instance) = (&run.id, &plan.spec.instance);
+            if journal::is_in_progress(&cx.root, &cx.config, id)? {
+                let message = format!("run {id} is restoring instance {instance} right now");
+                self.problem(Class::Environment, "run-in-progress", message, "wait until it is done");
+            } else {
+                let message = format!("run {id} of instance {instance} was interrupted and is not finished");
+                let plan_file =
+                    cx.root.host_path(&journal::run_directory(&cx.config, id)?).join(journal::PLAN);
+                let help = format!("finish or undo it first: abssctl apply {}", plan_file.display());
+                self.problem(Class::Environment, "run-unfinished", message, help);
+            }
+        }
+        self.applied_by = list::applied(cx, ask.digest)?.map(|run| run.id);
+        if let Some(run) = &self.applied_by {
+            let message = format!("the plan was applied before, by run {run}");
+            match plan.spec.replay {
+                ReplayPolicy::Once => {
+                    self.problem(
+                        Class::Stale,
+                        "already-applied",
+                        message,
+                        "make a new plan: abssctl plan refresh FILE",
+                    );
+                }
+                ReplayPolicy::Allowed if !ask.replay => {
+                    self.problem(
+                        Class::Stale,
+                        "already-applied",
+                        message,
+                        "the plan allows it to be applied again: abssctl apply --replay FILE",
+                    );
+                }
+                ReplayPolicy::Allowed => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The index entry and the archive: present, and as the plan says.
+    fn backup(&mut self, cx: &Context, plan: &Plan) -> Result<Option<BackupEntry>, PreflightError> {
+        let source = &plan.spec.source;
+        let index = BackupIndex::load(&cx.root, &cx.config)?;
+        let entry = match index.find(&source.backup_id) {
+            Ok(entry) => entry.clone(),
+            Err(error) => {
+                self.problem(
+                    Class::Refused,
+                    "backup-unknown",
+                    error.to_string(),
+                    "list what there is: abssctl backup list",
+                );
+                return Ok(None);
+            }
+        };
+        let algorithm = match source.algorithm {
+            CompressionName::Zstd => "zstd",
+            CompressionName::Gzip => "gzip",
+            CompressionName::None => "none",
+        };
+        let same = entry.path == source.path
+            && entry.size_bytes == source.size_bytes
+            && entry.sha256 == source.sha256
+            && entry.algorithm == algorithm
+            && entry.instance == plan.spec.instance
+            && entry.created_at == source.created_at.timestamp();
+        if !same {
+            let message =
+                format!("the index describes backup {} in another way than the plan", source.backup_id);
+            self.problem(
+                Class::Stale,
+                "backup-differs",
+                message,
+                "make a new plan: abssctl plan refresh FILE",
+            );
+        }
+        if let Some(why) = entry.unusable() {
+            let message = format!("the index says that backup {} is {why}", source.backup_id);
+            self.problem(
+                Class::Environment,
+                "backup-unusable",
+                message,
+                "choose another backup: abssctl backup list",
+            );
+        }
+        match store::inspect(&cx.root, &cx.config, &source.path, source.size_bytes, source.sha256) {
+            Ok(()) => {}
+            Err(error) => {
+                let help = miette::Diagnostic::help(&error).map(|help| help.to_string()).unwrap_or_default();
+                let absent = matches!(error, StoreError::Missing { .. } | StoreError::Fs(_));
+                let class = if absent { Class::Environment } else { Class::Refused };
+                self.problem(class, "archive", error.to_string(), help);
+            }
+        }
+        Ok(Some(entry))
+    }
+
+    /// Paths must lie where the configuration and the registry allow.
+    fn paths(&mut self, cx: &Context, plan: &Plan, survey: &Survey) {
+        let target = &plan.spec.target.directory;
+        if plan.spec.target.live && *target != survey.entry.paths.root {
+            let message = format!(
+                "the plan replaces {target} as live, but instance {} lives in {}",
+                plan.spec.instance, survey.entry.paths.root
+            );
+            self.problem(
+                Class::Refused,
+                "target-not-live",
+                message,
+                "make a new plan: abssctl plan refresh FILE",
+            );
+        }
+        if let Some(why) = forbidden_target(cx, target, &survey.entry.paths.root, plan.spec.target.live) {
+            self.problem(
+                Class::Refused,
+                "target-forbidden",
+                format!("{target} cannot be a target: {why}"),
+                "choose another directory with --dest",
+            );
+        }
+        if !plan.spec.target.live && survey.target.observed.presence == Presence::Content {
+            let data = std::path::Path::new(&survey.observed.instance.data_directory);
+            let account = data.join(crate::actual::layout::ACCOUNT);
+            if !survey.target.entries.iter().any(|entry| entry.path == account) {
+                let message = format!(
+                    "{target} has content that is no Actual instance ({} is missing)",
+                    account.display()
+                );
+                self.problem(
+                    Class::Refused,
+                    "target-not-instance",
+                    message,
+                    "choose an empty or new directory with --dest",
+                );
+            }
+        }
+    }
+
+    fn drift(&mut self, plan: &Plan, survey: &Survey, entry: Option<&BackupEntry>) {
+        let mut now = survey.observed.clone();
+        // Without an entry that is a problem of its own already.
+        if let Some(entry) = entry {
+            now.backup.index_entry = entry_digest(entry);
+        }
+        let again = self.applied_by.is_some() && plan.spec.replay == ReplayPolicy::Allowed;
+        self.drift = if again { drift::compare_identity(plan, &now) } else { drift::compare(plan, &now) };
+        // An applied plan has changed the target itself; that it was applied is the message.
+        let applied_once = self.applied_by.is_some() && plan.spec.replay == ReplayPolicy::Once;
+        if plan.observed.machine.is_none() {
+            self.not_checked.push("machine: the plan names none".to_owned());
+        }
+        if applied_once {
+            return;
+        }
+        for difference in self.drift.refused.clone() {
+            self.problem(
+                Class::Stale,
+                difference.code,
+                difference.message,
+                "the plan was made for another state: abssctl plan refresh FILE, review, apply",
+            );
+        }
+        self.warnings.extend(self.drift.tolerated.iter().map(|difference| difference.message.clone()));
+    }
+
+    fn target(&mut self, cx: &Context, plan: &Plan, survey: &Survey) {
+        let target = &plan.spec.target.directory;
+        let path = cx.root.host_path(target);
+        let stops = plan.steps.iter().any(|step| step.kind() == StepKind::Stop);
+        if survey.target.observed.presence != Presence::Absent && !stops {
+            let users = processes::users_of(&path, &[]);
+            if let Some(first) = users.files.first() {
+                let others = users.files.iter().filter(|user| user.pid != first.pid).count();
+                let more = if others > 0 { format!(" and {others} more") } else { String::new() };
+                let message = format!(
+                    "process {} ({}) has {} open{more}",
+                    first.pid,
+                    first.command,
+                    first.path.display()
+                );
+                self.problem(
+                    Class::Environment,
+                    "target-in-use",
+                    message,
+                    "stop the server of this instance, then apply again",
+                );
+            } else if !users.complete {
+                self.not_checked.push(format!("open files: {}", processes::INCOMPLETE));
+            }
+        }
+        if survey.read_only {
+            let message = format!("the file system of {target} is mounted read-only");
+            self.problem(Class::Environment, "read-only", message, "mount it read-write");
+        } else if let Err(error) = writable_parent(cx, target) {
+            let message = format!("no file can be made beside {target}: {error}");
+            self.problem(
+                Class::Environment,
+                "permission",
+                message,
+                "run as root, or as the user who owns the directory that holds the target",
+            );
+        }
+        if survey.observed.file_system.atomic_exchange == crate::plan::preview::Verdict::WillNot {
+            let message = format!(
+                "the file system of {target} ({}) cannot exchange two directories in one step",
+                survey.observed.file_system.r#type
+            );
+            self.problem(
+                Class::Environment,
+                "no-exchange",
+                message,
+                "move the instance to ext4, xfs, btrfs or another local file system",
+            );
+        }
+        let ownership = &plan.spec.ownership;
+        if ownership.from != OwnershipSource::Archive && !machine::is_root() && foreign(survey) {
+            let message =
+                "files of the target belong to another user, and only root can give files to others"
+                    .to_owned();
+            self.problem(Class::Environment, "ownership", message, "run as root");
+        }
+    }
+
+    fn space(&mut self, plan: &Plan, survey: &Survey) {
+        let needed = plan.observed.space.staging_bytes;
+        if needed > survey.staging_free {
+            let message = format!(
+                "{needed} bytes are needed beside {}, {} are free",
+                plan.spec.target.directory, survey.staging_free
+            );
+            self.problem(Class::Environment, "space", message, "free some space on that file system");
+        }
+        let needed = survey.observed.space.backup_bytes;
+        if plan.spec.pre_backup.mode != PreBackupMode::None && needed > survey.backup_free {
+            let directory = &survey.observed.space.backup_directory;
+            let message = format!(
+                "up to {needed} bytes are needed for the pre-backup in {directory}, {} are free",
+                survey.backup_free
+            );
+            self.problem(
+                Class::Environment,
+                "space-backup",
+                message,
+                "free some space on that file system, or plan with --no-pre-backup",
+            );
+        }
+    }
+}
+
+fn foreign(survey: &Survey) -> bool {
+    let me = rustix::process::geteuid().as_raw();
+    survey.target.entries.iter().any(|entry| entry.uid != me)
+}
+
+fn writable_parent(cx: &Context, target: &AbsPath) -> std::io::Result<()> {
+    let Some(parent) = target.parent() else { return Ok(()) };
+    let dir = cx.root.dir(&parent).map_err(|error| error.source)?;
+    Ok(rustix::fs::accessat(
+        &dir,
+        ".",
+        rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK,
+        rustix::fs::AtFlags::EACCESS,
+    )?)
+}
+
+/// Why a directory must not be replaced; `None` where it may be.
+pub fn forbidden_target(
+    cx: &Context,
+    target: &AbsPath,
+    instance_root: &AbsPath,
+    live: bool,
+) -> Option<String> {
+    let config = &cx.config;
+    let ours = [
+        (&config.backups.root, "the backups"),
+        (&config.state_dir, "the state directory"),
+        (&config.runtime_dir, "the runtime directory"),
+        (&config.logs_dir, "the logs"),
+        (&config.install_root, "the installed servers"),
+    ];
+    for (directory, what) in ours {
+        if target.is_within(directory) || directory.is_within(target) {
+            return Some(format!("{what} lie in {directory}"));
+        }
+    }
+    if !live
+        && target != instance_root
+        && (target.is_within(instance_root) || instance_root.is_within(target))
+    {
+        return Some(format!("the instance lives in {instance_root}"));
+    }
+    if !live && target == instance_root {
+        return Some("it is the instance's own directory; restore without --dest".to_owned());
+    }
+    if config.instance_root.is_within(target) {
+        return Some(format!("all instances lie in {}", config.instance_root));
+    }
+    None
+}

@@ -1,0 +1,196 @@
+//! The target directory: what stands there and a fingerprint of it in two parts. Reads only; a live
+//! database is opened so that neither it nor its directory changes.
+//!
+//! What the fingerprints can miss: `content` compares names, sizes, times, inodes and database headers,
+//! so a program that rewrites a blob in place and sets its time back is not seen. `structure` reads the
+//! bytes of fixed files up to 16 MiB; larger ones go by size and time.
+
+use std::fmt::Write as _;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use cap_std::fs::Dir;
+
+use super::tree::{self, Entry, Kind};
+use crate::actual::account::{self, Account};
+use crate::actual::layout::{self, Role};
+use crate::actual::messages;
+use crate::host::sqlite;
+use crate::ids::Sha256;
+use crate::plan::observed::{ObservedBudget, ObservedFile, ObservedTarget, Presence};
+
+const MAX_LISTED: usize = 100;
+const MAX_HASHED: u64 = 16 << 20;
+
+/// A target, looked at.
+#[derive(Debug)]
+pub struct TargetSurvey {
+    /// What goes into the plan.
+    pub observed: ObservedTarget,
+    /// Its entries, by name.
+    pub entries: Vec<Entry>,
+    /// The server's own database, where it could be read.
+    pub account: Option<Account>,
+    /// Bytes of all its files.
+    pub bytes: u64,
+}
+
+/// Looks at a target; `None` for one that does not exist. `data` is the server's data directory below it.
+pub fn look(target: Option<&Dir>, data: &Path) -> io::Result<TargetSurvey> {
+    let Some(dir) = target else { return Ok(empty(Presence::Absent)) };
+    let mut builder = Builder::default();
+    tree::walk(dir, &mut |entry, parent| builder.add(entry, parent, data))?;
+    if builder.entries.is_empty() {
+        return Ok(empty(Presence::Empty));
+    }
+    builder.finish(dir, data)
+}
+
+fn empty(presence: Presence) -> TargetSurvey {
+    let observed = ObservedTarget {
+        presence,
+        structure: None,
+        content: None,
+        files: Vec::new(),
+        budgets: Vec::new(),
+        budgets_unreadable: None,
+        sessions: None,
+    };
+    TargetSurvey { observed, entries: Vec::new(), account: None, bytes: 0 }
+}
+
+#[derive(Default)]
+struct Builder {
+    entries: Vec<Entry>,
+    fixed: Vec<ObservedFile>,
+    content: String,
+    bytes: u64,
+}
+
+impl Builder {
+    fn add(&mut self, entry: &Entry, parent: &Dir, data: &Path) -> io::Result<()> {
+        let role = entry.path.strip_prefix(data).map_or(Role::Fixed, layout::role);
+        let name = Path::new(entry.path.file_name().unwrap_or_default());
+        let header = if role == Role::Database && entry.kind == Kind::File {
+            header(parent, name)?
+        } else {
+            String::new()
+        };
+        let Entry { size, mtime, inode, .. } = entry;
+        let path = entry.path.as_os_str().as_encoded_bytes().escape_ascii();
+        // A directory's own time and size change with what is in it.
+        if entry.kind == Kind::Directory {
+            writeln!(self.content, "{path} directory {inode}").map_err(io::Error::other)?;
+        } else {
+            writeln!(self.content, "{path} {:?} {size} {mtime} {inode} {header}", entry.kind)
+                .map_err(io::Error::other)?;
+        }
+        if role == Role::Fixed || entry.kind == Kind::Directory {
+            self.fixed.push(ObservedFile {
+                path: visible(&entry.path),
+                digest: fixed_digest(entry, parent, name)?,
+            });
+        }
+        self.bytes += entry.size;
+        self.entries.push(entry.clone());
+        Ok(())
+    }
+
+    fn finish(mut self, dir: &Dir, data: &Path) -> io::Result<TargetSurvey> {
+        self.fixed.sort();
+        let (account, unreadable) = match read_account(dir, data) {
+            Ok(account) => (Some(account), None),
+            Err(why) => (None, Some(why)),
+        };
+        let mut budgets: Vec<ObservedBudget> = account
+            .iter()
+            .flat_map(|account| &account.budgets)
+            .map(|budget| {
+                let changes = budget.group_id.as_deref().and_then(|group| count_changes(dir, data, group));
+                ObservedBudget {
+                    id: budget.id.clone(),
+                    group_id: budget.group_id.clone(),
+                    deleted: budget.deleted,
+                    changes,
+                }
+            })
+            .collect();
+        budgets.sort();
+        let mut structure = String::new();
+        for file in &self.fixed {
+            writeln!(structure, "file {} {}", file.path.escape_default(), file.digest)
+                .map_err(io::Error::other)?;
+        }
+        for budget in &budgets {
+            let group = budget.group_id.as_deref().unwrap_or_default().escape_default();
+            writeln!(structure, "budget {} {group} {}", budget.id.escape_default(), budget.deleted)
+                .map_err(io::Error::other)?;
+        }
+        writeln!(structure, "readable {}", unreadable.is_none()).map_err(io::Error::other)?;
+        let observed = ObservedTarget {
+            presence: Presence::Content,
+            structure: Some(Sha256::of(structure.as_bytes())),
+            content: Some(Sha256::of(self.content.as_bytes())),
+            files: if self.fixed.len() > MAX_LISTED { Vec::new() } else { self.fixed },
+            budgets,
+            budgets_unreadable: unreadable,
+            sessions: account.as_ref().map(Account::sessions),
+        };
+        Ok(TargetSurvey { observed, entries: self.entries, account, bytes: self.bytes })
+    }
+}
+
+/// A path as text; what is not UTF-8 is shown as codes.
+pub fn visible(path: &Path) -> String {
+    match path.to_str() {
+        Some(text) => text.to_owned(),
+        None => path.as_os_str().as_encoded_bytes().escape_ascii().to_string(),
+    }
+}
+
+/// The first 100 bytes of a database hold its size and change counter.
+fn header(parent: &Dir, name: &Path) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    match parent.open(name) {
+        Ok(file) => file.take(100).read_to_end(&mut bytes)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        Err(error) => return Err(error),
+    };
+    Ok(Sha256::of(&bytes).to_string())
+}
+
+fn fixed_digest(entry: &Entry, parent: &Dir, name: &Path) -> io::Result<Sha256> {
+    let content = match entry.kind {
+        Kind::File if entry.size <= MAX_HASHED => tree::digest(parent, name)?.to_string(),
+        Kind::File => format!("{} bytes at {}", entry.size, entry.mtime),
+        Kind::Symlink => {
+            let target = parent.read_link_contents(name)?;
+            target.as_os_str().as_encoded_bytes().escape_ascii().to_string()
+        }
+        Kind::Directory | Kind::Special => String::new(),
+    };
+    let Entry { kind, mode, uid, gid, .. } = entry;
+    Ok(Sha256::of(format!("{kind:?} {mode:o} {uid}:{gid} {content}").as_bytes()))
+}
+
+/// Reads the server's own database of a live or staged tree; the reason where that is not possible.
+pub fn read_account(dir: &Dir, data: &Path) -> Result<Account, String> {
+    let path = data.join(layout::ACCOUNT);
+    if !dir.try_exists(&path).map_err(|error| format!("{}: {error}", path.display()))? {
+        return Err(format!("{} is missing", path.display()));
+    }
+    let connection = sqlite::open_read_only(dir, &path).map_err(|error| error.to_string())?;
+    account::read(&connection).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn count_changes(dir: &Dir, data: &Path, group: &str) -> Option<u64> {
+    let connection = open_group(dir, data, group)?;
+    messages::count(&connection).ok()
+}
+
+/// Opens a group database of a live tree for reading; `None` where it is missing or cannot be read safely.
+pub fn open_group(dir: &Dir, data: &Path, group: &str) -> Option<rusqlite::Connection> {
+    let path: PathBuf = data.join(layout::is_plain_id(group).then(|| layout::group(group))?);
+    dir.try_exists(&path).ok()?.then_some(())?;
+    sqlite::open_read_only(dir, &path).ok()
+}

@@ -1,0 +1,312 @@
+//! Faults around every step, in one process and generic over the registry of step kinds, so that a new
+//! kind cannot be left out: each step run twice, a failure injected before and after each, each undo run
+//! twice, a panic in each. The world before and after is compared byte for byte.
+
+#![expect(clippy::disallowed_methods, clippy::panic, reason = "tests damage files and fail on purpose")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use abssctl::context::Context;
+use abssctl::engine::apply::{ApplyError, Options, apply};
+use abssctl::engine::report::{Outcome, Report};
+use abssctl::host::cancel::Cancel;
+use abssctl::host::fs::Root;
+use abssctl::host::machine::{Actor, ActorKind};
+use abssctl::plan::model::Plan;
+use abssctl::plan::spec::{PreBackupMode, RestartPolicy};
+use abssctl::plan::step::{Step, StepKind};
+use abssctl::planner::{self, Selector, Wish};
+use abssctl::run::{list, state};
+use abssctl::state::config::{Config, ConfigFlags};
+use abssctl::steps::context::{Hook, Moment};
+use abssctl::steps::{Probe, StepContext, StepError, runner};
+
+const BACKUP: &str = "20261124-022632-budget-fc166c";
+
+struct World {
+    dir: tempfile::TempDir,
+    cx: Context,
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/budget-root.tar.gz");
+        let status = Command::new("tar").args(["-xpf", fixture, "-C"]).arg(dir.path()).status().unwrap();
+        assert!(status.success());
+        let root = Root::open(dir.path()).unwrap();
+        let config = Config::load(&root, &ConfigFlags::default(), &BTreeMap::new()).unwrap();
+        let actor = Actor { kind: ActorKind::User, name: "tester".into(), session: None };
+        Self { dir, cx: Context { root, config, actor, cancel: Cancel::default() } }
+    }
+
+    fn plan(&self, pre_backup: PreBackupMode) -> Plan {
+        let wish = Wish {
+            selector: Selector::Id(BACKUP.parse().unwrap()),
+            instance: None,
+            dest: None,
+            with_assets: false,
+            pre_backup: Some(pre_backup),
+            backup_message: None,
+            clients: None,
+            sessions: None,
+            restart: RestartPolicy::Auto,
+            reason: None,
+            expires: None,
+            on_failure: None,
+            drift: None,
+            replay: None,
+            retain: None,
+        };
+        planner::plan(&self.cx, &wish).unwrap()
+    }
+
+    fn apply(&self, plan: &Plan, hook: Option<&Hook<'_>>) -> Result<Report, ApplyError> {
+        let options =
+            Options { replay: false, lock_timeout: Duration::from_secs(5), command: "plan apply", hook };
+        apply(&self.cx, plan, b"plan bytes", &options, &|_| {})
+    }
+
+    /// Everything below a directory: type, mode and content by path.
+    fn tree(&self, below: &str) -> BTreeMap<PathBuf, String> {
+        let mut found = BTreeMap::new();
+        walk(&self.dir.path().join(below), &mut found);
+        found
+    }
+
+    /// All but what a run leaves on purpose: its journal, the log, lock files, its pre-backup.
+    fn lasting(&self) -> BTreeMap<PathBuf, String> {
+        let mut all = self.tree("");
+        let left =
+            ["var/lib/abssctl/runs", "var/log/abssctl/operations.jsonl", "run/abssctl/", "srv/backups"];
+        let base = self.dir.path().to_path_buf();
+        all.retain(|path, _| {
+            let below = path.strip_prefix(&base).unwrap().to_string_lossy().into_owned();
+            !left.iter().any(|prefix| below.starts_with(prefix))
+        });
+        all
+    }
+
+    fn matches(&self, list: &str) -> bool {
+        let list = format!("{}/tests/fixtures/{list}", env!("CARGO_MANIFEST_DIR"));
+        let live = self.dir.path().join("srv/budget");
+        let checked =
+            Command::new("sha256sum").args(["-c", "--quiet", &list]).current_dir(live).output().unwrap();
+        checked.status.success()
+    }
+
+    fn restores(&self) -> usize {
+        let text = std::fs::read_to_string(self.dir.path().join("srv/backups/backups.json")).unwrap();
+        let index: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let entry = index["backups"].as_array().unwrap().iter().find(|entry| entry["id"] == BACKUP).unwrap();
+        entry["restores"].as_array().map_or(0, Vec::len)
+    }
+}
+
+fn walk(path: &Path, found: &mut BTreeMap<PathBuf, String>) {
+    use std::os::unix::fs::MetadataExt as _;
+    let meta = std::fs::symlink_metadata(path).unwrap();
+    let content = if meta.is_file() {
+        abssctl::ids::Sha256::of(&std::fs::read(path).unwrap()).to_string()
+    } else {
+        String::new()
+    };
+    found.insert(path.to_path_buf(), format!("{:o} {}:{} {content}", meta.mode(), meta.uid(), meta.gid()));
+    if meta.is_dir() {
+        for entry in std::fs::read_dir(path).unwrap() {
+            walk(&entry.unwrap().path(), found);
+        }
+    }
+}
+
+/// The steps of a plan that this program runs here.
+fn kinds(plan: &Plan) -> Vec<StepKind> {
+    plan.steps.iter().map(Step::kind).collect()
+}
+
+#[test]
+fn every_kind_has_its_code_or_needs_a_service_manager() {
+    let without: Vec<StepKind> =
+        StepKind::ALL.iter().copied().filter(|kind| runner(*kind).is_none()).collect();
+    assert_eq!(without, [StepKind::Stop, StepKind::Assets, StepKind::Start, StepKind::Health]);
+    // The other tests here loop over the steps of this plan: all kinds that have code are in it.
+    let world = World::new();
+    let plan = world.plan(PreBackupMode::Quiesced);
+    for kind in StepKind::ALL.iter().filter(|kind| runner(**kind).is_some()) {
+        assert!(kinds(&plan).contains(kind), "{kind} is in no test");
+    }
+}
+
+#[test]
+fn every_step_run_twice_gives_the_same() {
+    let world = World::new();
+    let plan = world.plan(PreBackupMode::Quiesced);
+    let backups = world.tree("srv/backups/budget").len();
+    let twice = |cx: &StepContext<'_>, step: &Step, moment: Moment| {
+        if moment == Moment::AfterRun {
+            runner(step.kind()).unwrap().run(cx, step).map(|_| ())
+        } else {
+            Ok(())
+        }
+    };
+    let report = world.apply(&plan, Some(&twice)).unwrap();
+    assert_eq!(report.outcome, Outcome::Applied);
+    assert!(world.matches("gen-a.sha256"));
+    assert_eq!(world.restores(), 1);
+    assert_eq!(world.tree("srv/backups/budget").len(), backups + 2, "one pre-backup and its sidecar");
+    assert!(!world.dir.path().join("srv/.abssctl/staging").exists());
+}
+
+#[test]
+fn a_failure_before_or_after_any_step_leaves_the_world_as_it_was() {
+    for mode in [PreBackupMode::Quiesced, PreBackupMode::Online] {
+        for at in [Moment::BeforeRun, Moment::AfterRun] {
+            let world = World::new();
+            let before = world.lasting();
+            for kind in kinds(&world.plan(mode)) {
+                // Nothing after `record` fails a restore: the cleanup only warns.
+                let plan = world.plan(mode);
+                let fail = |_: &StepContext<'_>, step: &Step, moment: Moment| {
+                    if step.kind() == kind && moment == at { Err(StepError::Injected) } else { Ok(()) }
+                };
+                let error = world.apply(&plan, Some(&fail)).unwrap_err();
+                let ApplyError::RolledBack { step, report, .. } = &error else {
+                    panic!("{kind} {at:?}: {error:?}")
+                };
+                assert_eq!(step.as_ref().map(ToString::to_string).as_deref(), Some(kind.name()));
+                assert_eq!(report.outcome, Outcome::RolledBack);
+                assert_eq!(world.lasting(), before, "{mode:?} {kind} {at:?}");
+                assert!(world.matches("gen-b.sha256"));
+                assert_eq!(world.restores(), 0, "{kind} {at:?}");
+                let unfinished = list::unfinished(&world.cx, &plan.spec.instance).unwrap();
+                assert!(unfinished.is_none(), "{kind} {at:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_undo_run_twice_is_harmless() {
+    let world = World::new();
+    let before = world.lasting();
+    let plan = world.plan(PreBackupMode::Quiesced);
+    let hook = |cx: &StepContext<'_>, step: &Step, moment: Moment| match moment {
+        Moment::AfterUndo => runner(step.kind()).unwrap().undo(cx, step),
+        Moment::AfterRun if step.kind() == StepKind::Record => Err(StepError::Injected),
+        Moment::BeforeRun | Moment::AfterRun | Moment::BeforeUndo => Ok(()),
+    };
+    let error = world.apply(&plan, Some(&hook)).unwrap_err();
+    assert!(matches!(error, ApplyError::RolledBack { .. }), "{error:?}");
+    assert_eq!(world.lasting(), before);
+}
+
+#[test]
+fn an_undo_of_a_step_that_did_nothing_is_harmless() {
+    let world = World::new();
+    let before = world.lasting();
+    let plan = world.plan(PreBackupMode::Quiesced);
+    // Undone before they ran: announced in the journal alone, as after a crash.
+    let hook = |cx: &StepContext<'_>, step: &Step, moment: Moment| {
+        if moment == Moment::BeforeRun && step.kind() != StepKind::Lock {
+            runner(step.kind()).unwrap().undo(cx, step)?;
+        }
+        Ok(())
+    };
+    // Undoing `extract` before the swap is harmless; the run goes on as if nothing had happened.
+    assert_eq!(world.apply(&plan, Some(&hook)).unwrap().outcome, Outcome::Applied);
+    assert!(world.matches("gen-a.sha256"));
+    assert_ne!(world.lasting(), before);
+}
+
+#[test]
+fn a_panic_in_any_step_is_an_error_and_everything_is_undone() {
+    let world = World::new();
+    let before = world.lasting();
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    for kind in kinds(&world.plan(PreBackupMode::Quiesced)) {
+        let plan = world.plan(PreBackupMode::Quiesced);
+        let fail = |_: &StepContext<'_>, step: &Step, moment: Moment| {
+            assert!(step.kind() != kind || moment != Moment::AfterRun, "a defect");
+            Ok(())
+        };
+        let error = world.apply(&plan, Some(&fail)).unwrap_err();
+        assert!(error.to_string().contains("a defect"), "{kind}: {error}");
+        assert_eq!(world.lasting(), before, "{kind}");
+    }
+    std::panic::set_hook(hook);
+}
+
+#[test]
+fn probes_say_how_far_a_step_came() {
+    let world = World::new();
+    let plan = world.plan(PreBackupMode::Quiesced);
+    let hook = |cx: &StepContext<'_>, step: &Step, moment: Moment| {
+        let probe = runner(step.kind()).unwrap().probe(cx, step)?;
+        match (moment, step.kind()) {
+            (Moment::BeforeRun, StepKind::Cleanup) => {}
+            (Moment::BeforeRun, kind) => assert_eq!(probe, Probe::NotBegun, "{kind}"),
+            (
+                Moment::AfterRun,
+                kind @ (StepKind::Lock | StepKind::PreBackup | StepKind::Swap | StepKind::Cleanup),
+            ) => {
+                assert_eq!(probe, Probe::Done, "{kind}");
+            }
+            (Moment::AfterRun | Moment::BeforeUndo | Moment::AfterUndo, _) => {}
+        }
+        Ok(())
+    };
+    assert_eq!(world.apply(&plan, Some(&hook)).unwrap().outcome, Outcome::Applied);
+}
+
+#[test]
+fn a_record_needs_the_swap_to_have_happened() {
+    let world = World::new();
+    let plan = world.plan(PreBackupMode::Quiesced);
+    // Somebody undoes the swap behind the run's back: then nothing may be recorded as restored.
+    let hook = |cx: &StepContext<'_>, step: &Step, moment: Moment| {
+        if step.kind() == StepKind::Swap && moment == Moment::AfterRun {
+            runner(StepKind::Swap).unwrap().undo(cx, step)
+        } else {
+            Ok(())
+        }
+    };
+    let error = world.apply(&plan, Some(&hook)).unwrap_err();
+    assert!(error.to_string().contains("is not the tree"), "{error}");
+    assert_eq!(world.restores(), 0);
+    assert!(world.matches("gen-b.sha256"));
+}
+
+#[test]
+fn the_journal_cut_after_every_line_reads_as_a_legal_beginning() {
+    let world = World::new();
+    let plan = world.plan(PreBackupMode::Quiesced);
+    let run = world.apply(&plan, None).unwrap().run.unwrap();
+    let path = world.dir.path().join(format!("var/lib/abssctl/runs/{run}/journal.jsonl"));
+    let whole = std::fs::read(&path).unwrap();
+    let ends: Vec<usize> =
+        whole.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1).collect();
+    assert!(ends.len() > 20, "{}", ends.len());
+    for end in &ends {
+        // Also torn in the middle of the next record.
+        for cut in [*end, (*end + 17).min(whole.len())] {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            let read = abssctl::run::journal::read(&world.cx.root, &world.cx.config, &run).unwrap();
+            let over = read.phase == state::Phase::Ended(state::Outcome::Applied);
+            assert_eq!(over, cut == whole.len(), "cut at {cut}");
+        }
+    }
+    // Any other damage is an error: a line that is gone, a byte that is another one.
+    let mut gone = whole[..ends[3]].to_vec();
+    gone.extend_from_slice(&whole[ends[4]..]);
+    std::fs::write(&path, &gone).unwrap();
+    assert!(abssctl::run::journal::read(&world.cx.root, &world.cx.config, &run).is_err());
+    let mut other = whole.clone();
+    let at = ends[2] + other[ends[2]..].iter().position(|byte| *byte == b'k').unwrap();
+    other[at] = b'K';
+    std::fs::write(&path, &other).unwrap();
+    assert!(abssctl::run::journal::read(&world.cx.root, &world.cx.config, &run).is_err());
+}

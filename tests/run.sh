@@ -1,0 +1,138 @@
+#!/usr/bin/env bash
+# Runs every test, on a fresh Debian 12 with Rust as well as on a developer's machine.
+#
+#   tests/run.sh [arguments for cargo test]      e.g.  tests/run.sh --test atomicity
+#
+# What it changes: as root it installs missing programs with apt-get; the peer (the older Python tool
+# whose files we share) goes into target/peer-venv. Nothing else outside target/ is touched, and running
+# it again after an interruption simply continues.
+#
+# Environment:
+#   TESTS_ALLOW_SKIPS=1  as root, go on although a program cannot be installed (normally an error)
+#   ABSSCTL_PEER=PROG    another peer program than the published one
+# Exported to the tests:
+#   ABSSCTL_PEER           the peer's program; run it through tests/peer.sh, which points it into a scratch root
+#   ABSSCTL_PEER_VERIFIES  1 when that peer has `backup verify`
+#   ABSSCTL_PYTHON         a Python with PyYAML, for what YAML 1.1 readers make of our YAML
+set -euo pipefail
+cd "$(dirname -- "${BASH_SOURCE[0]}")/.."
+
+peer_version=0.1.3a1 # the newest one published
+venv=$PWD/target/peer-venv
+skipped=()
+
+have() { command -v "$1" >/dev/null 2>&1; }
+as_root() { [ "$(id -u)" -eq 0 ]; }
+skip() { skipped+=("$1"); }
+
+# command, Debian package, and the tests that need it
+needed() {
+    cat <<'LIST'
+cc         build-essential   everything (SQLite and zstd are compiled)
+pkg-config pkg-config        everything (build scripts)
+tar        tar               archives: what we write is unpacked by GNU tar
+zstd       zstd              archives: what we write is unpacked by zstd
+strace     strace            read-only planning, order of fsync and rename
+python3    python3           the peer, YAML 1.1 readers
+venv       python3-venv      the peer, YAML 1.1 readers
+unshare    util-linux        mount points, full disks, read-only file systems
+flock      util-linux        locks against another program
+setfacl    acl               access control lists survive a restore
+setfattr   attr              extended attributes survive a restore
+time       time              peak memory
+curl       curl              health of a started server
+ssh-keygen openssh-client    signatures of plans
+LIST
+}
+
+present() {
+    case $1 in
+        # The command exists without the package that makes it work.
+        venv) python3 -c 'import ensurepip, venv' >/dev/null 2>&1 ;;
+        # The shell's keyword is not the program.
+        time) [ -x /usr/bin/time ] ;;
+        *) have "$1" ;;
+    esac
+}
+
+install_programs() {
+    local missing=() packages=() command package uses
+    while read -r command package uses; do
+        present "$command" || { missing+=("$command"); packages+=("$package"); }
+    done < <(needed)
+    [ ${#missing[@]} -gt 0 ] || return 0
+    mapfile -t packages < <(printf '%s\n' "${packages[@]}" | sort -u)
+    local line="apt-get install -y --no-install-recommends ${packages[*]}"
+    if as_root && have apt-get; then
+        echo "tests/run.sh: installing ${packages[*]}" >&2
+        export DEBIAN_FRONTEND=noninteractive
+        { apt-get update -qq && $line -qq; } </dev/null >&2 || echo "tests/run.sh: $line failed" >&2
+    else
+        printf 'tests/run.sh: some programs are missing; to have them, type:\n    sudo %s\n' "$line" >&2
+    fi
+    while read -r command package uses; do
+        present "$command" || skip "$command (Debian package $package) is missing: $uses"
+    done < <(needed)
+}
+
+# The peer needs Python 3.11 or newer; Debian 12 has 3.11.
+install_peer() {
+    if ! python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || ! present venv; then
+        skip "no Python 3.11 with venv: the peer reads our files, YAML 1.1 readers"
+        return
+    fi
+    # A venv is bound to its place and to its Python: one that does not start is made again.
+    if ! "$venv/bin/python" -c 'import yaml' >/dev/null 2>&1 || [ ! -x "$venv/bin/abssctl" ]; then
+        mkdir -p target
+        if ! { python3 -m venv --clear "$venv" &&
+            "$venv/bin/pip" install --quiet --disable-pip-version-check "abssctl==$peer_version" PyYAML; } </dev/null >&2; then
+            skip "the Python package abssctl $peer_version could not be installed: the peer reads our files, YAML 1.1 readers"
+            return
+        fi
+    fi
+    export ABSSCTL_PYTHON=$venv/bin/python
+    : "${ABSSCTL_PEER:=$venv/bin/abssctl}"
+    export ABSSCTL_PEER
+}
+
+# Not a skip for lack of a program: no published peer has the command, so these tests fall back
+# on what the peer itself calls, sha256 and GNU tar.
+probe_peer() {
+    unset ABSSCTL_PEER_VERIFIES
+    [ -n "${ABSSCTL_PEER:-}" ] || return 0
+    if env -i PATH="$PATH" HOME="${HOME:-/}" "$ABSSCTL_PEER" backup verify --help </dev/null >/dev/null 2>&1; then
+        export ABSSCTL_PEER_VERIFIES=1
+    fi
+}
+
+if ! have cargo; then
+    echo "tests/run.sh: no cargo. Install Rust $(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml) or newer" \
+        "(Debian 12's own is older): https://rustup.rs" >&2
+    exit 3
+fi
+install_programs
+install_peer
+probe_peer
+
+if [ ${#skipped[@]} -gt 0 ] && as_root && [ -z "${TESTS_ALLOW_SKIPS:-}" ]; then
+    printf 'tests/run.sh: %s\n' "${skipped[@]}" >&2
+    echo "tests/run.sh: as root nothing is skipped; set TESTS_ALLOW_SKIPS=1 to run the rest" >&2
+    exit 3
+fi
+[ "${CI:-}" != true ] || export CARGO_INCREMENTAL=0
+
+status=0
+cargo test --locked "$@" </dev/null || status=$?
+
+if [ ${#skipped[@]} -gt 0 ]; then
+    echo "tests/run.sh: skipped for lack of a program:"
+    printf '  - %s\n' "${skipped[@]}"
+else
+    echo "tests/run.sh: nothing was skipped for lack of a program."
+fi
+if [ -n "${ABSSCTL_PEER:-}" ] && [ -z "${ABSSCTL_PEER_VERIFIES:-}" ]; then
+    version=$(env -i PATH="$PATH" HOME="${HOME:-/}" "$ABSSCTL_PEER" --version 2>/dev/null) || version="unknown version"
+    echo "tests/run.sh: the published peer ($version) has no 'backup verify'; no test ran that command." \
+        "What it would call, sha256sum and GNU tar, the tests call themselves."
+fi
+exit "$status"
