@@ -3,6 +3,7 @@
 //! twice, a panic in each. The world before and after is compared byte for byte.
 
 #![expect(clippy::disallowed_methods, clippy::panic, reason = "tests damage files and fail on purpose")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -65,8 +66,13 @@ impl World {
     }
 
     fn apply(&self, plan: &Plan, hook: Option<&Hook<'_>>) -> Result<Report, ApplyError> {
-        let options =
-            Options { replay: false, lock_timeout: Duration::from_secs(5), command: "plan apply", hook };
+        let options = Options {
+            replay: false,
+            lock_timeout: Duration::from_secs(5),
+            command: "plan apply",
+            exit_code: &|_| 4,
+            hook,
+        };
         apply(&self.cx, plan, b"plan bytes", &options, &|_| {})
     }
 

@@ -57,6 +57,7 @@ pub fn run(session: &Session, cx: &Context, plan: &Plan, bytes: &[u8], job: &Job
         replay: job.replay,
         lock_timeout: session.lock_timeout(cx),
         command: job.command,
+        exit_code: &|error| exit::step(error, session.interrupted()),
         hook: None,
     };
     let progress = Progress::new(&session.output, job.mode);

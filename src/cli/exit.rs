@@ -4,6 +4,8 @@ use super::error::CliError;
 use crate::archive::ArchiveError;
 use crate::backup::BackupError;
 use crate::engine::apply::ApplyError;
+use crate::host::lock::LockError;
+use crate::host::sqlite::SqliteError;
 use crate::planner::PlanError;
 use crate::run::journal::JournalError;
 use crate::state::backup_index::IndexError;
@@ -45,7 +47,7 @@ pub fn code(error: &CliError, interrupted: u8) -> u8 {
         | CliError::Usage { .. }
         | CliError::Canonical(_)
         | CliError::Emit(_) => INVALID,
-        CliError::Plan(error) => plan(error),
+        CliError::Plan(error) => plan(error, interrupted),
         CliError::Apply(error) => apply(error, interrupted),
         CliError::Backup(error) => backup(error, interrupted),
         CliError::Index(error) => index(error),
@@ -54,7 +56,8 @@ pub fn code(error: &CliError, interrupted: u8) -> u8 {
         CliError::Preflight(error) => preflight(error),
         CliError::WouldNotApply(problems) => problems_code(problems),
         CliError::Journal(error) => journal(error),
-        CliError::Lock(_) | CliError::Log(_) | CliError::Fs(_) | CliError::Output(_) => ENVIRONMENT,
+        CliError::Lock(error) => lock(error, interrupted),
+        CliError::Log(_) | CliError::Fs(_) | CliError::Output(_) => ENVIRONMENT,
     }
 }
 
@@ -68,13 +71,17 @@ pub fn problems_code(problems: &[Problem]) -> u8 {
     }
 }
 
-fn plan(error: &PlanError) -> u8 {
+fn lock(error: &LockError, interrupted: u8) -> u8 {
+    if matches!(error, LockError::Cancelled { .. }) { interrupted } else { ENVIRONMENT }
+}
+
+fn plan(error: &PlanError, interrupted: u8) -> u8 {
     match error {
         PlanError::Index(error) => index(error),
         PlanError::Survey(error) => survey(error),
         PlanError::Store(error) => store(error),
         PlanError::Look(LookError::Store(error)) => store(error),
-        PlanError::Look(LookError::Archive(error)) => archive(error),
+        PlanError::Look(LookError::Archive(error)) => archive(error, interrupted),
         PlanError::Fs(_) => ENVIRONMENT,
         PlanError::Checksum { .. }
         | PlanError::OtherInstance { .. }
@@ -94,8 +101,8 @@ fn plan(error: &PlanError) -> u8 {
 fn apply(error: &ApplyError, interrupted: u8) -> u8 {
     match error {
         ApplyError::Refused { problems } => problems_code(problems),
-        ApplyError::RolledBack { source, .. } | ApplyError::CannotResume { source, .. } => {
-            step(source, interrupted)
+        ApplyError::RolledBack { cause, .. } | ApplyError::CannotResume { cause, .. } => {
+            step(cause, interrupted)
         }
         ApplyError::Halted { .. } => HALTED,
         ApplyError::Journal(error) => journal(error),
@@ -104,18 +111,16 @@ fn apply(error: &ApplyError, interrupted: u8) -> u8 {
     }
 }
 
-fn step(error: &StepError, interrupted: u8) -> u8 {
+/// The exit code of a run that this error undid.
+pub fn step(error: &StepError, interrupted: u8) -> u8 {
     match error {
         StepError::Check(problems) => problems_code(problems),
         StepError::Preflight(error) => preflight(error),
         StepError::Survey(error) => survey(error),
-        StepError::Lock(_)
-        | StepError::InUse { .. }
-        | StepError::Journal(_)
-        | StepError::Unavailable { .. } => ENVIRONMENT,
+        StepError::Lock(error) => lock(error, interrupted),
+        StepError::InUse { .. } | StepError::Journal(_) | StepError::Unavailable { .. } => ENVIRONMENT,
         StepError::Store(error) => store(error),
-        StepError::Fs(error) if error.is_out_of_space() => ENVIRONMENT,
-        StepError::Archive(error) if error.is_out_of_space() => ENVIRONMENT,
+        error if is_out_of_space(error) => ENVIRONMENT,
         StepError::Cancelled => interrupted,
         StepError::Fs(_)
         | StepError::Archive(_)
@@ -135,10 +140,26 @@ fn step(error: &StepError, interrupted: u8) -> u8 {
     }
 }
 
+/// A full disk is what the machine lacks, whichever step met it first.
+fn is_out_of_space(error: &StepError) -> bool {
+    let file = matches!(error,
+        StepError::Fs(error)
+        | StepError::Index(IndexError::Fs(error))
+        | StepError::Registry(RegistryError::Fs(error))
+        | StepError::Backup(
+            BackupError::Fs(error)
+            | BackupError::Store(StoreError::Fs(error))
+            | BackupError::Index(IndexError::Fs(error)),
+        ) if error.is_out_of_space());
+    let archive = matches!(error,
+        StepError::Archive(error) | StepError::Backup(BackupError::Archive(error)) if error.is_out_of_space());
+    file || archive || matches!(error, StepError::Sqlite(error) if error.is_out_of_space())
+}
+
 fn backup(error: &BackupError, interrupted: u8) -> u8 {
     match error {
         BackupError::Fs(_) => ENVIRONMENT,
-        BackupError::Archive(error) => archive(error),
+        BackupError::Archive(error) => archive(error, interrupted),
         BackupError::Store(error) => store(error),
         BackupError::Index(error) => index(error),
         BackupError::Registry(error) => registry(error),
@@ -205,7 +226,18 @@ fn store(error: &StoreError) -> u8 {
     }
 }
 
-fn archive(error: &ArchiveError) -> u8 {
-    let environment = matches!(error, ArchiveError::Fs(_) | ArchiveError::Read(_) | ArchiveError::Write(_));
-    if environment { ENVIRONMENT } else { INVALID }
+fn archive(error: &ArchiveError, interrupted: u8) -> u8 {
+    if matches!(error, ArchiveError::Cancelled(_)) {
+        return interrupted;
+    }
+    // What is not an archive's own fault: the disk, or a live tree that does not keep still.
+    let environment = matches!(
+        error,
+        ArchiveError::Fs(_)
+            | ArchiveError::Read(_)
+            | ArchiveError::Write(_)
+            | ArchiveError::Sqlite(SqliteError::Io(_) | SqliteError::Busy { .. })
+            | ArchiveError::FileChanged { .. }
+    );
+    if environment || error.is_out_of_space() { ENVIRONMENT } else { INVALID }
 }

@@ -17,6 +17,8 @@ pub struct Output {
     pub color: bool,
     /// Whether standard error takes colour.
     pub color_err: bool,
+    /// Whether to say what each step is about to do.
+    pub verbose: bool,
     /// Columns of the terminal.
     pub width: usize,
 }
@@ -33,6 +35,7 @@ impl Output {
         let columns = std::env::var("COLUMNS").ok().and_then(|text| text.parse::<usize>().ok());
         Self {
             json: global.json,
+            verbose: global.verbose > 0,
             color: wants(io::stdout().is_terminal()),
             color_err: wants(io::stderr().is_terminal()),
             width: columns.or_else(terminal_width).unwrap_or(100).clamp(40, 120),
@@ -126,6 +129,10 @@ fn error_object(error: &CliError, exit_code: u8) -> Value {
     } else if let CliError::Apply(ApplyError::RolledBack { report, .. } | ApplyError::Halted { report, .. }) =
         error
     {
+        // The step's own code is what programs decide by: a full disk is tried again, a damaged archive not.
+        if let CliError::Apply(ApplyError::RolledBack { cause, .. }) = error {
+            object["cause"] = json!({ "code": cause.code(), "message": cause.to_string() });
+        }
         let mut result = json!(report);
         result["exitCode"] = json!(exit_code);
         object["result"] = result;

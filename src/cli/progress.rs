@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::output::Output;
 use crate::engine::event::Event;
+use crate::plan::render::visible;
 use crate::steps::context::lock;
 
 /// How a run is shown.
@@ -56,6 +57,9 @@ impl<'a> Progress<'a> {
             Event::RunStarted { run, resumed, .. } => {
                 let word = if *resumed { "going on with run" } else { "run" };
                 self.say(&format!("{word} {run}"));
+            }
+            Event::StepStarted { step, summary, .. } if self.output.verbose => {
+                self.say(&format!("  · {step:<11} {}", visible(summary)));
             }
             Event::StepStarted { .. } => {}
             Event::StepProgress { step, bytes, total } => self.progress(step.as_str(), *bytes, *total),

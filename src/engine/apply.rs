@@ -20,6 +20,9 @@ use crate::steps::context::{Hook, Shared, lock};
 use crate::steps::{StepContext, StepError};
 use crate::survey::preflight::{self, Ask, PreflightError, Problem};
 
+/// The exit code of a run that a person must look at.
+const HALTED: u8 = 7;
+
 /// How a plan is applied.
 #[derive(Clone)]
 pub struct Options<'a> {
@@ -29,6 +32,8 @@ pub struct Options<'a> {
     pub lock_timeout: Duration,
     /// The command, as the operations log names it.
     pub command: &'static str,
+    /// The program's exit code for a run that this error undid: the log's line says the same as the shell.
+    pub exit_code: &'a (dyn Fn(&StepError) -> u8 + Sync),
     /// Called around each step; only tests do something there.
     pub hook: Option<&'a Hook<'a>>,
 }
@@ -53,16 +58,15 @@ pub enum ApplyError {
         problems: Vec<Problem>,
     },
     /// A step failed, and everything was undone.
-    #[error("{} failed, and everything is as it was: {source}", step_name(.step.as_ref()))]
-    #[diagnostic(code(abssctl::apply::rolled_back), help("{}", help_of(.source)))]
+    #[error("{} failed, and everything is as it was: {cause}", step_name(.step.as_ref()))]
+    #[diagnostic(code(abssctl::apply::rolled_back), help("{}", help_of(.cause)))]
     RolledBack {
         /// What was done.
         report: Box<Report>,
         /// The step.
         step: Option<StepId>,
-        /// Why.
-        #[source]
-        source: Box<StepError>,
+        /// Why; the message says it too.
+        cause: Box<StepError>,
     },
     /// A person must look.
     #[error("{what}")]
@@ -84,14 +88,13 @@ pub enum ApplyError {
     #[diagnostic(transparent)]
     Preflight(#[from] PreflightError),
     /// The locks of an interrupted run could not be taken, or its place on disk is unknown.
-    #[error("run {run} was interrupted and cannot go on: {source}")]
-    #[diagnostic(code(abssctl::apply::cannot_resume), help("{}", help_of(.source)))]
+    #[error("run {run} was interrupted and cannot go on: {cause}")]
+    #[diagnostic(code(abssctl::apply::cannot_resume), help("{}", help_of(.cause)))]
     CannotResume {
         /// The run.
         run: RunId,
-        /// Why.
-        #[source]
-        source: Box<StepError>,
+        /// Why; the message says it too.
+        cause: Box<StepError>,
     },
     /// No digest.
     #[error(transparent)]
@@ -186,7 +189,7 @@ impl Job<'_> {
         self.tell_start(&run, true);
         let journal = Mutex::new(journal);
         self.with_steps(&run, &journal, |steps| {
-            let cannot = |source| ApplyError::CannotResume { run: run.clone(), source: Box::new(source) };
+            let cannot = |source| ApplyError::CannotResume { run: run.clone(), cause: Box::new(source) };
             recover::relock(steps).map_err(cannot)?;
             let direction = recover::direction(steps, &journal).map_err(cannot)?;
             lock(&journal).append(state::Event::RunResumed(direction))?;
@@ -275,7 +278,7 @@ impl Job<'_> {
         Err(ApplyError::RolledBack {
             report: Box::new(report),
             step: failure.step,
-            source: Box::new(failure.error),
+            cause: Box::new(failure.error),
         })
     }
 
@@ -289,6 +292,7 @@ impl Job<'_> {
         match unwind::unwind(steps, journal, self.sink) {
             Ok(()) => {
                 let mut report = self.report(journal, Outcome::RolledBack);
+                report.exit_code = (self.options.exit_code)(&failure.error);
                 report.warnings.extend(self.log(journal, &report, Some(&failure.error.to_string())));
                 self.end(journal, state::Outcome::RolledBack)?;
                 Ok((report, failure))
@@ -305,7 +309,8 @@ impl Job<'_> {
     }
 
     fn halt(&self, journal: &Mutex<Journal>, what: &str, next: &str) -> ApplyError {
-        let report = self.report(journal, Outcome::Halted);
+        let mut report = self.report(journal, Outcome::Halted);
+        report.exit_code = HALTED;
         let run = lock(journal).run().clone();
         // The error is told in any case; a log that cannot be written must not hide it.
         drop(self.log(journal, &report, Some(what)));

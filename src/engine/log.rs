@@ -69,5 +69,5 @@ pub fn write(
     result.warnings.clone_from(&report.warnings);
     result.changed = u64::from(applied);
     result.backups = report.pre_backup.iter().map(ToString::to_string).collect();
-    operation.finish(&cx.root, &cx.config, if applied { 0 } else { 4 }, &result)
+    operation.finish(&cx.root, &cx.config, report.exit_code, &result)
 }

@@ -94,6 +94,16 @@ impl Found {
         if planned.backup.index_entry != now.backup.index_entry {
             self.add(Weight::Identity, "backup-entry", "the backup's entry in the index has changed".into());
         }
+        // The steps follow from it (a pre-backup where there is content): with another presence they are wrong.
+        if planned.target.presence != now.target.presence {
+            let word = |presence| match presence {
+                Presence::Absent => "absent",
+                Presence::Empty => "empty",
+                Presence::Content => "a directory with content",
+            };
+            let (was, is) = (word(planned.target.presence), word(now.target.presence));
+            self.add(Weight::Identity, "target", format!("the target was {was}, now it is {is}"));
+        }
     }
 
     fn service(&mut self, planned: &Observed, now: &Observed) {
@@ -116,13 +126,6 @@ impl Found {
 
     fn target(&mut self, planned: &ObservedTarget, now: &ObservedTarget) {
         if planned.presence != now.presence {
-            let word = |presence| match presence {
-                Presence::Absent => "absent",
-                Presence::Empty => "empty",
-                Presence::Content => "a directory with content",
-            };
-            let (was, is) = (word(planned.presence), word(now.presence));
-            self.add(Weight::Structure, "target", format!("the target was {was}, now it is {is}"));
             return;
         }
         if planned.structure != now.structure {

@@ -322,6 +322,9 @@ impl Looked<'_> {
                 format!("budget '{name}'{count} is not in the backup and is gone after the restore"),
             );
         }
+        for gap in self.gaps().into_iter().flatten().filter(whole::Gap::breaks) {
+            warn("backup-incomplete", format!("{}: apply will refuse this backup", gap.describe()));
+        }
         if let Some(why) = &self.survey.observed.target.budgets_unreadable {
             warn("live-unreadable", format!("what would be lost could not be counted: {why}"));
         }

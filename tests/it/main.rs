@@ -1,0 +1,11 @@
+//! The promises of the program, tried on the program: the real binary, a real instance, real files in a
+//! temporary root. One module a promise. What a machine cannot do (no root, no strace) is skipped aloud.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on ends here")]
+#![expect(let_underscore_drop, reason = "what was proven is not needed any more")]
+#![expect(clippy::let_underscore_must_use, reason = "what was proven is not needed any more")]
+#![expect(clippy::disallowed_methods, reason = "tests make and break files as other programs do")]
+
+mod hostile;
+mod restore;
+mod support;

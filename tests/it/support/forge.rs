@@ -1,0 +1,54 @@
+//! A plan for an archive that no planner would have taken: what stands between hostile bytes and the live
+//! directory when plan and index were forged together with the archive.
+
+use std::path::PathBuf;
+
+use abssctl::host::fs::Root;
+use abssctl::plan::graph;
+use abssctl::plan::model::Plan;
+use abssctl::state::backup_index::{BackupIndex, entry_digest};
+use abssctl::state::config::{Config, ConfigFlags};
+
+use super::TestRoot;
+use super::archive::{MADE, Member, make, members};
+
+/// Reads a plan file that the program wrote as JSON.
+pub(crate) fn load(path: &std::path::Path) -> Plan {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// Writes a plan with the steps that its spec and observations ask for.
+pub(crate) fn write(root: &TestRoot, mut plan: Plan) -> PathBuf {
+    plan.steps = graph::default_steps(&plan.metadata, &plan.spec, &plan.observed).unwrap();
+    let path = root.work("forged.json");
+    std::fs::write(&path, serde_json::to_vec_pretty(&plan).unwrap()).unwrap();
+    path
+}
+
+/// Plans for a harmless archive, then puts other bytes in its place and makes the plan agree with them.
+pub(crate) fn plan_for(root: &TestRoot, replace: impl FnOnce(&TestRoot)) -> PathBuf {
+    make(root, &members(root));
+    let mut plan = load(&root.plan(&[MADE]));
+    replace(root);
+    let index = load_index(root);
+    let entry = index.find(&MADE.parse().unwrap()).unwrap();
+    plan.spec.source.size_bytes = entry.size_bytes;
+    plan.spec.source.sha256 = entry.sha256;
+    plan.observed.backup.index_entry = entry_digest(entry);
+    // Room for a few members more, so that not the limits are what refuses them.
+    plan.observed.backup.entries += 10;
+    plan.observed.backup.unpacked_bytes += 1 << 20;
+    plan.observed.space.staging_bytes = plan.observed.backup.unpacked_bytes;
+    write(root, plan)
+}
+
+/// The same for other members.
+pub(crate) fn plan_for_members(root: &TestRoot, hostile: &[Member]) -> PathBuf {
+    plan_for(root, |root| make(root, hostile))
+}
+
+fn load_index(root: &TestRoot) -> BackupIndex {
+    let host = Root::open(&root.path("/")).unwrap();
+    let config = Config::load(&host, &ConfigFlags::default(), &std::collections::BTreeMap::new()).unwrap();
+    BackupIndex::load(&host, &config).unwrap()
+}

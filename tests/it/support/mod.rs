@@ -1,0 +1,14 @@
+//! What every test needs: a root with a real instance, the binary in a clean environment, a picture of a
+//! whole tree, archives with one intended defect.
+
+pub(crate) mod archive;
+pub(crate) mod forge;
+pub(crate) mod ran;
+pub(crate) mod root;
+pub(crate) mod strace;
+pub(crate) mod sums;
+pub(crate) mod tools;
+pub(crate) mod tree;
+
+pub(crate) use ran::Ran;
+pub(crate) use root::TestRoot;
