@@ -65,8 +65,13 @@ impl World {
     }
 
     fn apply(&self, plan: &Plan, hook: Option<&Hook<'_>>) -> Result<Report, ApplyError> {
-        let options =
-            Options { replay: false, lock_timeout: Duration::from_secs(5), command: "plan apply", hook };
+        let options = Options {
+            replay: false,
+            lock_timeout: Duration::from_secs(5),
+            command: "plan apply",
+            exit_code: &|_| 4,
+            hook,
+        };
         apply(&self.cx, plan, b"plan bytes", &options, &|_| {})
     }
 

@@ -7,5 +7,6 @@
 #![expect(clippy::disallowed_methods, reason = "tests make and break files as other programs do")]
 
 mod hostile;
+mod locks;
 mod restore;
 mod support;
