@@ -3,6 +3,7 @@
 //! twice, a panic in each. The world before and after is compared byte for byte.
 
 #![expect(clippy::disallowed_methods, clippy::panic, reason = "tests damage files and fail on purpose")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -10,6 +10,7 @@ pub mod decode;
 mod encode;
 pub mod error;
 pub mod extract;
+pub mod hashed;
 mod header;
 pub mod manifest;
 mod name;
@@ -21,8 +22,9 @@ pub mod writer;
 pub use decode::{Algorithm, Decoder, decoder};
 pub use error::ArchiveError;
 pub use extract::{ExtractOptions, Extracted, ExtractedEntry, Owners, extract};
+pub use hashed::HashingReader;
 pub use manifest::{Entry, EntryKind, Manifest, Scope};
-pub use reader::{Limits, Member, Totals, read_manifest, scan};
+pub use reader::{Limits, MAX_ENTRIES, Member, Totals, read_manifest, scan};
 pub use writer::{Extra, Payload, Written, write};
 
 #[cfg(test)]

@@ -17,6 +17,9 @@ use crate::ids::BackupId;
 /// A manifest larger than this is not read.
 const MAX_MANIFEST: u64 = 64 * 1024 * 1024;
 
+/// No instance has more files: the limit where nothing else says one.
+pub const MAX_ENTRIES: u64 = 4_000_000;
+
 /// How much an archive may unpack to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {

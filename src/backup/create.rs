@@ -2,11 +2,10 @@
 
 use cap_std::fs::Dir;
 use jiff::Timestamp;
-use sha2::Digest as _;
 
 use super::assets;
 use super::error::BackupError;
-use crate::archive::{self, Algorithm, ArchiveError, Limits, Payload, Scope};
+use crate::archive::{self, Algorithm, ArchiveError, HashingReader, Limits, Payload, Scope};
 use crate::context::Context;
 use crate::host::clock;
 use crate::host::fs::{self, IoContext as _};
@@ -240,7 +239,7 @@ pub fn discard(cx: &Context, instance: &InstanceName, id: &BackupId) -> Result<(
 pub fn prove(cx: &Context, created: &Created) -> Result<(), BackupError> {
     let not_proven = |why: String| BackupError::NotProven { id: created.id.clone(), why };
     let archive = store::open(&cx.root, &cx.config, &created.archive)?;
-    let mut hashed = Hashed { file: archive.file, hasher: sha2::Sha256::new() };
+    let mut hashed = HashingReader::new(archive.file);
     // The manifest is a member beside those that it lists.
     let limits = Limits { bytes: u64::MAX, entries: created.entries + 1 };
     let scanned = archive::decoder(created.algorithm, &mut hashed)
@@ -250,9 +249,7 @@ pub fn prove(cx: &Context, created: &Created) -> Result<(), BackupError> {
         Err(ArchiveError::Cancelled(_)) => return Err(BackupError::Cancelled),
         Err(error) => return Err(not_proven(error.to_string())),
     };
-    let path = cx.root.host_path(&created.archive);
-    std::io::copy(&mut hashed, &mut std::io::sink()).context("read", path)?;
-    let found = Sha256::from_bytes(hashed.hasher.finalize().into());
+    let found = hashed.finish().context("read", cx.root.host_path(&created.archive))?;
     if found != created.checksum {
         return Err(not_proven(format!("its SHA-256 is {found}, written was {}", created.checksum)));
     }
@@ -264,19 +261,6 @@ pub fn prove(cx: &Context, created: &Created) -> Result<(), BackupError> {
         )));
     }
     Ok(())
-}
-
-struct Hashed {
-    file: std::fs::File,
-    hasher: sha2::Sha256,
-}
-
-impl std::io::Read for Hashed {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let count = self.file.read(buffer)?;
-        self.hasher.update(&buffer[..count]);
-        Ok(count)
-    }
 }
 
 fn scratch_name(id: &BackupId) -> String {

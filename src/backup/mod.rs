@@ -8,6 +8,7 @@
 pub mod assets;
 pub mod create;
 pub mod error;
+pub mod verify;
 
 pub use create::{Compression, Created, Request, create, discard, new_id, prove, validate};
 pub use error::BackupError;

@@ -4,7 +4,6 @@ use serde_json::json;
 
 use super::args::ApplyArgs;
 use super::error::CliError;
-use super::output::human_bytes;
 use super::progress::{Mode, Progress};
 use super::session::Session;
 use super::{exit, plan as plan_cli, prompt};
@@ -108,8 +107,10 @@ fn dry_run(session: &Session, cx: &Context, plan: &Plan, replay: bool) -> Result
     }
     let steps: Vec<_> =
         plan.steps.iter().map(|step| json!({ "id": step.id, "summary": step.summary })).collect();
-    let mut text =
-        format!("would apply now ({} to unpack):\n", human_bytes(plan.observed.backup.unpacked_bytes));
+    let mut text = format!(
+        "would apply now ({} to unpack):\n",
+        crate::plan::render::human_bytes(plan.observed.backup.unpacked_bytes)
+    );
     for step in &plan.steps {
         text.push_str("  ");
         text.push_str(&format!("{:<11} {}\n", step.id, crate::plan::render::visible(&step.summary)));

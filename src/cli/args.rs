@@ -44,7 +44,7 @@ pub struct Global {
     /// When to use colour
     #[arg(long, global = true, value_enum, default_value_t = ColorChoice::Auto, value_name = "WHEN")]
     pub color: ColorChoice,
-    /// Say more on standard error
+    /// Also say which step begins, and what it is about to do
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
 }
@@ -112,7 +112,7 @@ pub struct WishArgs {
     /// Restore files of the instance directory alone (the default)
     #[arg(long, conflicts_with = "with_assets")]
     pub data_only: bool,
-    /// Restore the unit and the vhost too
+    /// Restore the unit and the vhost too (refused as long as this program controls no services)
     #[arg(long)]
     pub with_assets: bool,
     /// Make no backup of what is there now; the displaced directory is the only way back then
@@ -131,7 +131,7 @@ pub struct WishArgs {
     /// What happens to the logins in the backup
     #[arg(long, value_enum, value_name = "HOW")]
     pub sessions: Option<SessionsHow>,
-    /// Start the service afterwards in any case
+    /// Start the service afterwards in any case (refused as long as this program controls no services)
     #[arg(long, conflicts_with = "no_restart")]
     pub restart: bool,
     /// Leave the service stopped
@@ -378,6 +378,8 @@ pub enum BackupCommand {
     List(BackupListArgs),
     /// Show one backup and its restores
     Show(BackupShowArgs),
+    /// Prove that archives are whole and what the index says, and record the result
+    Verify(BackupVerifyArgs),
     /// Restore a backup: plan, confirm and apply in one go
     Restore(BackupRestoreArgs),
 }
@@ -432,6 +434,17 @@ pub struct BackupShowArgs {
     /// The backup
     #[arg(value_name = "BACKUP_ID")]
     pub backup: BackupId,
+}
+
+/// `abssctl backup verify`
+#[derive(Debug, Clone, Args)]
+pub struct BackupVerifyArgs {
+    /// The backup
+    #[arg(value_name = "BACKUP_ID", required_unless_present = "all", conflicts_with = "all")]
+    pub backup: Option<BackupId>,
+    /// Every backup but removed ones
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// `abssctl backup restore`

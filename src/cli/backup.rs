@@ -2,16 +2,18 @@
 
 use serde_json::{Map, Value, json};
 
-use super::args::{BackupCreateArgs, BackupListArgs, BackupShowArgs, CompressionHow};
+use super::args::{BackupCreateArgs, BackupListArgs, BackupShowArgs, BackupVerifyArgs, CompressionHow};
 use super::error::CliError;
 use super::exit;
-use super::output::{human_bytes, table};
+use super::output::table;
 use super::session::Session;
 use crate::archive::Algorithm;
+use crate::backup::verify::{self, Finding};
 use crate::backup::{self, Compression, Created, Request};
-use crate::host::lock::{LockName, acquire};
+use crate::context::Context;
+use crate::host::lock::LockName;
 use crate::plan::model::Time;
-use crate::plan::render::visible;
+use crate::plan::render::{human_bytes, visible};
 use crate::state::backup_index::{BackupEntry, BackupIndex};
 use crate::state::operations_log::{Operation, OperationResult, Status};
 
@@ -38,10 +40,7 @@ pub fn create(session: &Session, args: &BackupCreateArgs) -> Result<u8, CliError
     backup::validate(&cx, &request)?;
     let mut operation = operation(&cx, args);
     let names = [LockName::Global, LockName::Instance(args.instance.clone())];
-    let waiting = |wait: &crate::host::lock::LockWait| session.output.note(&wait.to_string());
-    let cancelled = || cx.cancel.is_requested();
-    let guard =
-        acquire(&cx.root, &cx.config.runtime_dir, &names, session.lock_timeout(&cx), &cancelled, &waiting)?;
+    let guard = session.locks(&cx, &names)?;
     operation.lock_wait(guard.waited());
     let made = backup::create(&cx, &request, &|_| {});
     let result = match &made {
@@ -72,7 +71,7 @@ pub fn create(session: &Session, args: &BackupCreateArgs) -> Result<u8, CliError
     Ok(exit::DONE)
 }
 
-fn operation(cx: &crate::context::Context, args: &BackupCreateArgs) -> Operation {
+fn operation(cx: &Context, args: &BackupCreateArgs) -> Operation {
     let values = json!({
         "instance": args.instance,
         "data_only": args.data_only,
@@ -170,6 +169,43 @@ pub fn show(session: &Session, args: &BackupShowArgs) -> Result<u8, CliError> {
     text.push_str(&restores_text(&entry.raw));
     session.output.either(&json!({ "backup": entry.raw }), &text)?;
     Ok(exit::DONE)
+}
+
+/// `abssctl backup verify`
+pub fn verify(session: &Session, args: &BackupVerifyArgs) -> Result<u8, CliError> {
+    let cx = session.context()?;
+    let wanted = |entry: &&BackupEntry| match &args.backup {
+        Some(id) => entry.id == *id,
+        None => entry.status != "removed",
+    };
+    if let Some(id) = &args.backup {
+        BackupIndex::load(&cx.root, &cx.config)?.find(id)?;
+    }
+    let _guard = session.locks(&cx, &[LockName::Global])?;
+    // Read again under the lock: another process may have added to it.
+    let mut index = BackupIndex::load(&cx.root, &cx.config)?;
+    let entries: Vec<BackupEntry> = index.entries().iter().filter(wanted).cloned().collect();
+    let mut text = String::new();
+    let mut results = Vec::new();
+    let mut bad = 0;
+    for entry in &entries {
+        let found = verify::verify(&cx, &mut index, entry)?;
+        let mark = if found.finding == Finding::Sound { "✓" } else { "✗" };
+        bad += usize::from(found.finding != Finding::Sound);
+        text.push_str(&format!(
+            "{mark} {}  {}  {}\n",
+            entry.id,
+            found.finding.status(),
+            visible(&found.message)
+        ));
+        results.push(json!({
+            "id": entry.id, "status": found.finding.status(), "message": found.message,
+            "previous_status": found.previous_status, "entry": found.entry,
+        }));
+    }
+    text.push_str(&format!("{} verified, {bad} not sound\n", entries.len()));
+    session.output.either(&json!({ "results": results }), &text)?;
+    Ok(if bad == 0 { exit::DONE } else { exit::ENVIRONMENT })
 }
 
 /// The restores of a backup, as a table.

@@ -101,8 +101,8 @@ fn plan(error: &PlanError, interrupted: u8) -> u8 {
 fn apply(error: &ApplyError, interrupted: u8) -> u8 {
     match error {
         ApplyError::Refused { problems } => problems_code(problems),
-        ApplyError::RolledBack { source, .. } | ApplyError::CannotResume { source, .. } => {
-            step(source, interrupted)
+        ApplyError::RolledBack { cause, .. } | ApplyError::CannotResume { cause, .. } => {
+            step(cause, interrupted)
         }
         ApplyError::Halted { .. } => HALTED,
         ApplyError::Journal(error) => journal(error),

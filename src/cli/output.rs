@@ -17,6 +17,8 @@ pub struct Output {
     pub color: bool,
     /// Whether standard error takes colour.
     pub color_err: bool,
+    /// Whether to say what each step is about to do.
+    pub verbose: bool,
     /// Columns of the terminal.
     pub width: usize,
 }
@@ -33,6 +35,7 @@ impl Output {
         let columns = std::env::var("COLUMNS").ok().and_then(|text| text.parse::<usize>().ok());
         Self {
             json: global.json,
+            verbose: global.verbose > 0,
             color: wants(io::stdout().is_terminal()),
             color_err: wants(io::stderr().is_terminal()),
             width: columns.or_else(terminal_width).unwrap_or(100).clamp(40, 120),
@@ -127,8 +130,8 @@ fn error_object(error: &CliError, exit_code: u8) -> Value {
         error
     {
         // The step's own code is what programs decide by: a full disk is tried again, a damaged archive not.
-        if let CliError::Apply(ApplyError::RolledBack { source, .. }) = error {
-            object["cause"] = json!({ "code": source.code(), "message": source.to_string() });
+        if let CliError::Apply(ApplyError::RolledBack { cause, .. }) = error {
+            object["cause"] = json!({ "code": cause.code(), "message": cause.to_string() });
         }
         let mut result = json!(report);
         result["exitCode"] = json!(exit_code);
@@ -158,17 +161,4 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
         text.push_str(&line(row.iter().map(String::as_str).collect()));
     }
     text
-}
-
-/// Bytes in a form for people: `43.1 kB`.
-pub fn human_bytes(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
-    let mut unit = 0;
-    let (mut whole, mut tenth) = (bytes, 0);
-    while whole >= 1000 && unit < UNITS.len() - 1 {
-        tenth = (whole % 1000) / 100;
-        whole /= 1000;
-        unit += 1;
-    }
-    if unit == 0 { format!("{whole} B") } else { format!("{whole}.{tenth} {}", UNITS[unit]) }
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::output::{Output, human_bytes};
+use super::output::Output;
 use crate::engine::event::Event;
+use crate::plan::render::visible;
 use crate::steps::context::lock;
 
 /// How a run is shown.
@@ -57,6 +58,9 @@ impl<'a> Progress<'a> {
                 let word = if *resumed { "going on with run" } else { "run" };
                 self.say(&format!("{word} {run}"));
             }
+            Event::StepStarted { step, summary, .. } if self.output.verbose => {
+                self.say(&format!("  · {step:<11} {}", visible(summary)));
+            }
             Event::StepStarted { .. } => {}
             Event::StepProgress { step, bytes, total } => self.progress(step.as_str(), *bytes, *total),
             Event::Waiting { message } => self.say(message),
@@ -93,7 +97,8 @@ impl<'a> Progress<'a> {
             bar.enable_steady_tick(Duration::from_millis(120));
             bar
         });
-        let of = total.map_or_else(String::new, |total| format!(" of {}", human_bytes(total)));
-        bar.set_message(format!("{step:<11} {}{of}", human_bytes(bytes)));
+        let of = total
+            .map_or_else(String::new, |total| format!(" of {}", crate::plan::render::human_bytes(total)));
+        bar.set_message(format!("{step:<11} {}{of}", crate::plan::render::human_bytes(bytes)));
     }
 }

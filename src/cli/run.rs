@@ -11,7 +11,7 @@ use super::output::table;
 use super::prompt;
 use super::session::Session;
 use crate::context::Context;
-use crate::host::lock::{LockName, LockWait, acquire};
+use crate::host::lock::LockName;
 use crate::ids::AbsPath;
 use crate::plan::model::Time;
 use crate::run::fact::Fact;
@@ -85,11 +85,7 @@ pub fn show(session: &Session, args: &RunShowArgs) -> Result<u8, CliError> {
 pub fn prune(session: &Session, args: &RunPruneArgs) -> Result<u8, CliError> {
     let cx = session.context()?;
     prompt::confirm(session, "Remove displaced directories whose time is over?")?;
-    let waiting = |wait: &LockWait| session.output.note(&wait.to_string());
-    let cancelled = || cx.cancel.is_requested();
-    let timeout = session.lock_timeout(&cx);
-    let _guard =
-        acquire(&cx.root, &cx.config.runtime_dir, &[LockName::Global], timeout, &cancelled, &waiting)?;
+    let _guard = session.locks(&cx, &[LockName::Global])?;
     let pruned = cleanup::prune(&cx, args.older_than)?;
     let mut text = String::new();
     for (run, path) in &pruned.removed {

@@ -17,6 +17,7 @@ use super::{apply, backup, config, exit, instance, plan, restore, run, schema};
 use crate::context::Context;
 use crate::host::cancel::Cancel;
 use crate::host::fs::{IoContext as _, Root, read_limited};
+use crate::host::lock::{LockGuard, LockName, LockWait, acquire};
 use crate::host::machine;
 use crate::ids::AbsPath;
 use crate::state::config::{Config, ConfigFlags};
@@ -80,6 +81,7 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, CliError> {
         Command::Backup(BackupCommand::Create(args)) => backup::create(session, &args),
         Command::Backup(BackupCommand::List(args)) => backup::list(session, &args),
         Command::Backup(BackupCommand::Show(args)) => backup::show(session, &args),
+        Command::Backup(BackupCommand::Verify(args)) => backup::verify(session, &args),
         Command::Backup(BackupCommand::Restore(args)) => restore::restore(session, &args),
         Command::Instance(InstanceCommand::List) => instance::list(session),
         Command::Instance(InstanceCommand::Show(args)) => instance::show(session, &args),
@@ -104,6 +106,13 @@ impl Session {
         let lookup = |name: &str| std::env::var(name).ok();
         let actor = machine::actor(&lookup);
         Ok(Context { root, config, actor, cancel: self.cancel.clone() })
+    }
+
+    /// Takes locks, saying for whom it waits.
+    pub fn locks(&self, cx: &Context, names: &[LockName]) -> Result<LockGuard, CliError> {
+        let waiting = |wait: &LockWait| self.output.note(&wait.to_string());
+        let cancelled = || cx.cancel.is_requested();
+        Ok(acquire(&cx.root, &cx.config.runtime_dir, names, self.lock_timeout(cx), &cancelled, &waiting)?)
     }
 
     /// How long to wait for locks.

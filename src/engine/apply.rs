@@ -58,16 +58,15 @@ pub enum ApplyError {
         problems: Vec<Problem>,
     },
     /// A step failed, and everything was undone.
-    #[error("{} failed, and everything is as it was: {source}", step_name(.step.as_ref()))]
-    #[diagnostic(code(abssctl::apply::rolled_back), help("{}", help_of(.source)))]
+    #[error("{} failed, and everything is as it was: {cause}", step_name(.step.as_ref()))]
+    #[diagnostic(code(abssctl::apply::rolled_back), help("{}", help_of(.cause)))]
     RolledBack {
         /// What was done.
         report: Box<Report>,
         /// The step.
         step: Option<StepId>,
-        /// Why.
-        #[source]
-        source: Box<StepError>,
+        /// Why; the message says it too.
+        cause: Box<StepError>,
     },
     /// A person must look.
     #[error("{what}")]
@@ -89,14 +88,13 @@ pub enum ApplyError {
     #[diagnostic(transparent)]
     Preflight(#[from] PreflightError),
     /// The locks of an interrupted run could not be taken, or its place on disk is unknown.
-    #[error("run {run} was interrupted and cannot go on: {source}")]
-    #[diagnostic(code(abssctl::apply::cannot_resume), help("{}", help_of(.source)))]
+    #[error("run {run} was interrupted and cannot go on: {cause}")]
+    #[diagnostic(code(abssctl::apply::cannot_resume), help("{}", help_of(.cause)))]
     CannotResume {
         /// The run.
         run: RunId,
-        /// Why.
-        #[source]
-        source: Box<StepError>,
+        /// Why; the message says it too.
+        cause: Box<StepError>,
     },
     /// No digest.
     #[error(transparent)]
@@ -191,7 +189,7 @@ impl Job<'_> {
         self.tell_start(&run, true);
         let journal = Mutex::new(journal);
         self.with_steps(&run, &journal, |steps| {
-            let cannot = |source| ApplyError::CannotResume { run: run.clone(), source: Box::new(source) };
+            let cannot = |source| ApplyError::CannotResume { run: run.clone(), cause: Box::new(source) };
             recover::relock(steps).map_err(cannot)?;
             let direction = recover::direction(steps, &journal).map_err(cannot)?;
             lock(&journal).append(state::Event::RunResumed(direction))?;
@@ -280,7 +278,7 @@ impl Job<'_> {
         Err(ApplyError::RolledBack {
             report: Box::new(report),
             step: failure.step,
-            source: Box::new(failure.error),
+            cause: Box::new(failure.error),
         })
     }
 

@@ -33,6 +33,8 @@ pub enum Event {
         step: StepId,
         /// Its kind.
         kind: StepKind,
+        /// What it does, as the plan says.
+        summary: String,
     },
     /// A step has read or written so many bytes.
     #[serde(rename_all = "camelCase")]

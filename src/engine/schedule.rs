@@ -172,7 +172,7 @@ fn one(
     let kind = step.kind();
     let runner = runner(kind).ok_or(StepError::Unavailable { kind })?;
     lock(journal).append(state::Event::StepStarted(StepStarted { step: step.id.clone(), kind }))?;
-    sink(&Event::StepStarted { at: now(), step: step.id.clone(), kind });
+    sink(&Event::StepStarted { at: now(), step: step.id.clone(), kind, summary: step.summary.clone() });
     match guarded(cx, step, runner) {
         Ok(Done { detail, warnings }) => {
             let event =

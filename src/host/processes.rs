@@ -15,6 +15,9 @@ const MAX_INODES: usize = 50_000;
 /// Characters of a command line that are shown.
 const COMMAND_LENGTH: usize = 80;
 
+/// What is said where not every process could be looked at.
+pub const INCOMPLETE: &str = "not every process may be looked at here; stop the server to be sure";
+
 /// One file that a process has open, mapped, or as its working or root directory.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct OpenFile {

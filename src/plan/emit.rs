@@ -54,7 +54,7 @@ pub fn to_yaml(plan: &Plan) -> Result<String, EmitError> {
 const HEAD: &str = "\
 # A plan of abssctl. Nothing has been changed yet.
 # Read it:     abssctl plan show FILE
-# Sign it:     abssctl plan approve FILE
+# Check it:    abssctl plan check FILE
 # Execute it:  abssctl apply FILE
 ";
 

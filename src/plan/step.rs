@@ -481,7 +481,7 @@ impl Action {
                 if with.groups.is_empty() {
                     String::new()
                 } else {
-                    format!(", {} new sync groups", with.groups.len())
+                    format!(", new sync groups: {}", with.groups.len())
                 }
             ),
             Action::Stop(with) => format!("stop {} within {}", with.unit, with.timeout),

@@ -275,11 +275,7 @@ impl Looked<'_> {
             None if users.complete => {
                 check("target-in-use", Verdict::Will, "no process has files open in the target".into());
             }
-            None => check(
-                "target-in-use",
-                Verdict::NotChecked,
-                "other users' processes are visible to root alone".into(),
-            ),
+            None => check("target-in-use", Verdict::NotChecked, processes::INCOMPLETE.into()),
         }
         if !machine::is_root() {
             check("ownership", Verdict::NotChecked, "only root can give files to other users".into());
@@ -325,6 +321,9 @@ impl Looked<'_> {
                 "budget-gone",
                 format!("budget '{name}'{count} is not in the backup and is gone after the restore"),
             );
+        }
+        for gap in self.gaps().into_iter().flatten().filter(whole::Gap::breaks) {
+            warn("backup-incomplete", format!("{}: apply will refuse this backup", gap.describe()));
         }
         if let Some(why) = &self.survey.observed.target.budgets_unreadable {
             warn("live-unreadable", format!("what would be lost could not be counted: {why}"));

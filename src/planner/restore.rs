@@ -45,6 +45,8 @@ pub fn refresh(cx: &Context, old: &Plan, expires: Option<&DurationText>) -> Resu
     wish::usable(entry)?;
     let contents = look_into(cx, entry)?;
     let spec = Spec { source: wish::source(entry)?, ..old.spec.clone() };
+    let (instance, _) = observe::instance(cx, &spec.instance)?;
+    wish::check_target(cx, &spec, &instance.paths.root)?;
     let metadata =
         metadata(cx, old.metadata.reason.clone(), expires.unwrap_or(&cx.config.restore.plan_expires));
     assemble(cx, metadata, spec, entry, &contents)
@@ -112,6 +114,7 @@ fn assemble(
         budgets: groups.collect(),
     };
     let survey = observe::observe(cx, &spec, backup)?;
+    wish::check_possible(&spec, &survey)?;
     let preview = preview::preview(cx, &metadata, &spec, &survey, contents)?;
     let steps = graph::default_steps(&metadata, &spec, &survey.observed)?;
     let plan = Plan {

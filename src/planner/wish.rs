@@ -18,7 +18,8 @@ use crate::state::backup_index::{BackupEntry, BackupIndex};
 use crate::state::restore_config::{
     ClientsDefault, DriftDefault, OnFailureDefault, PreBackupDefault, SessionsDefault,
 };
-use crate::survey::{observe, preflight};
+use crate::survey::observe::{self, Survey};
+use crate::survey::preflight;
 
 /// Which backup.
 #[derive(Debug, Clone)]
@@ -135,28 +136,13 @@ pub fn spec(cx: &Context, wish: &Wish, entry: &BackupEntry, manifest: bool) -> R
             .map_err(|error| PlanError::Path { what: "--dest", why: error.to_string() })?,
     };
     let live = wish.dest.is_none();
-    if let Some(why) = preflight::forbidden_target(cx, &directory, &own, live) {
-        return Err(PlanError::Target { path: directory, why });
-    }
-    if wish.with_assets {
-        return Err(PlanError::Wish {
-            what: "unit and vhost cannot be restored: no service manager is controlled here".into(),
-            help: "leave out --with-assets; the plan shows how they differ".into(),
-        });
-    }
-    if wish.restart == RestartPolicy::Always {
-        return Err(PlanError::Wish {
-            what: "the service cannot be started: no service manager is controlled here".into(),
-            help: "leave out --restart, and start the server yourself afterwards".into(),
-        });
-    }
     let defaults = &cx.config.restore;
-    Ok(Spec {
+    let spec = Spec {
         instance: entry.instance.clone(),
         source: source(entry)?,
         ownership: ownership(cx, &directory, manifest)?,
         target: Target { directory, live },
-        assets: AssetScope::Data,
+        assets: if wish.with_assets { AssetScope::Full } else { AssetScope::Data },
         pre_backup: PreBackup {
             mode: wish.pre_backup.unwrap_or(match defaults.pre_backup {
                 PreBackupDefault::Quiesced => PreBackupMode::Quiesced,
@@ -186,7 +172,49 @@ pub fn spec(cx: &Context, wish: &Wish, entry: &BackupEntry, manifest: bool) -> R
         }),
         replay: wish.replay.unwrap_or(ReplayPolicy::Once),
         retain: wish.retain.clone().unwrap_or_else(|| defaults.retain.clone()),
-    })
+    };
+    check_target(cx, &spec, &own)?;
+    Ok(spec)
+}
+
+/// Refuses a target that no plan may replace, before anybody looks into it.
+pub fn check_target(cx: &Context, spec: &Spec, own: &AbsPath) -> Result<(), PlanError> {
+    let Target { directory, live } = &spec.target;
+    if *live && directory != own {
+        return Err(PlanError::Wish {
+            what: format!(
+                "spec.target says live, but instance {} lives in {own}, not in {directory}",
+                spec.instance
+            ),
+            help: format!("write directory: {own}, or live: false for a restore beside it"),
+        });
+    }
+    match preflight::forbidden_target(cx, directory, own, *live) {
+        Some(why) => Err(PlanError::Target { path: directory.clone(), why }),
+        None => Ok(()),
+    }
+}
+
+/// Refuses what this program cannot do, and a target that is no instance.
+pub fn check_possible(spec: &Spec, survey: &Survey) -> Result<(), PlanError> {
+    if spec.assets == AssetScope::Full {
+        return Err(PlanError::Wish {
+            what: "unit and vhost cannot be restored: no service manager is controlled here".into(),
+            help: "leave out --with-assets (spec.assets: data); the plan shows how they differ".into(),
+        });
+    }
+    if spec.service.restart == RestartPolicy::Always {
+        return Err(PlanError::Wish {
+            what: "the service cannot be started: no service manager is controlled here".into(),
+            help:
+                "leave out --restart (spec.service.restart: auto), and start the server yourself afterwards"
+                    .into(),
+        });
+    }
+    match preflight::foreign_content(spec, survey) {
+        Some(why) => Err(PlanError::Target { path: spec.target.directory.clone(), why }),
+        None => Ok(()),
+    }
 }
 
 /// Archives with a manifest hold the true owners. The peer's say root for everything, which would lock

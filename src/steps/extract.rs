@@ -7,16 +7,16 @@ use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use sha2::Digest as _;
-
 use super::context::{Done, Probe, StepContext, StepRunner, lock};
 use super::error::StepError;
 use super::staging;
-use crate::archive::{self, Algorithm, ArchiveError, ExtractOptions, Extracted, Limits, Owners};
+use crate::archive::{
+    self, Algorithm, ArchiveError, ExtractOptions, Extracted, HashingReader, Limits, Owners,
+};
 use crate::host::cancel::Cancel;
 use crate::host::fs::{self, IoContext as _};
 use crate::host::sqlite;
-use crate::ids::{BackupId, Sha256};
+use crate::ids::BackupId;
 use crate::plan::spec::{Ownership, OwnershipSource};
 use crate::plan::step::Step;
 use crate::run::fact::Fact;
@@ -53,10 +53,11 @@ impl StepRunner for Extract {
         let extracted = if let Some(source) = source {
             unpack(source, algorithm, id, &dir, &options, &cx.stop, &progress)
         } else {
-            let mut hashed = Hashed::open(cx)?;
+            let archive = store::open(&cx.host.root, &cx.host.config, &cx.plan.spec.source.path)?;
+            let mut hashed = HashingReader::new(archive.file);
             let extracted = unpack(&mut hashed, algorithm, id, &dir, &options, &cx.stop, &progress);
             // A wrong digest explains a damaged archive better than the decoder's words.
-            hashed.prove(cx)?;
+            prove(cx, hashed)?;
             extracted
         };
         let extracted = match extracted {
@@ -148,35 +149,12 @@ fn settle_databases(dir: &cap_std::fs::Dir, extracted: &Extracted) -> Result<usi
     Ok(settled)
 }
 
-/// The archive read by `extract` alone: hashes what it hands out.
-struct Hashed {
-    file: std::fs::File,
-    hasher: sha2::Sha256,
-}
-
-impl Hashed {
-    fn open(cx: &StepContext<'_>) -> Result<Self, StepError> {
-        let archive = store::open(&cx.host.root, &cx.host.config, &cx.plan.spec.source.path)?;
-        Ok(Self { file: archive.file, hasher: sha2::Sha256::new() })
+/// Reads what the decoder left and compares the digest of it all.
+fn prove(cx: &StepContext<'_>, hashed: HashingReader<std::fs::File>) -> Result<(), StepError> {
+    let source = &cx.plan.spec.source;
+    let found = hashed.finish().context("read", cx.host.root.host_path(&source.path))?;
+    if found == source.sha256 {
+        return Ok(());
     }
-
-    /// Reads what the decoder left and compares the digest of it all.
-    fn prove(mut self, cx: &StepContext<'_>) -> Result<(), StepError> {
-        let source = &cx.plan.spec.source;
-        std::io::copy(&mut self, &mut std::io::sink())
-            .context("read", cx.host.root.host_path(&source.path))?;
-        let found = Sha256::from_bytes(self.hasher.finalize().into());
-        if found == source.sha256 {
-            return Ok(());
-        }
-        Err(StepError::Checksum { path: source.path.clone(), found, planned: source.sha256 })
-    }
-}
-
-impl Read for Hashed {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let count = self.file.read(buffer)?;
-        self.hasher.update(&buffer[..count]);
-        Ok(count)
-    }
+    Err(StepError::Checksum { path: source.path.clone(), found, planned: source.sha256 })
 }

@@ -3,7 +3,7 @@
 //! up to 16 MiB are opened in memory; what is larger is not counted. Reads only.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use sha2::Digest as _;
@@ -11,7 +11,7 @@ use sha2::Digest as _;
 use crate::actual::account::{self, Account};
 use crate::actual::{layout, messages};
 use crate::archive::manifest::MANIFEST_PATH;
-use crate::archive::{self, Algorithm, ArchiveError, EntryKind, Limits, Manifest, Member};
+use crate::archive::{self, Algorithm, ArchiveError, EntryKind, HashingReader, Limits, Manifest, Member};
 use crate::context::Context;
 use crate::host::cancel::Cancel;
 use crate::host::sqlite;
@@ -21,8 +21,6 @@ use crate::store::{self, StoreError};
 
 const MAX_DATABASE: u64 = 16 << 20;
 const MAX_TEXT: u64 = 1 << 20;
-/// No instance has more files.
-const MAX_ENTRIES: u64 = 4_000_000;
 /// The instance directory inside an archive.
 const DATA: &str = "data";
 
@@ -75,8 +73,9 @@ pub struct ArchiveSurvey {
 /// Reads an archive as far as needed. `data` is the server's data directory below the instance directory.
 pub fn look(cx: &Context, source: &Source, data: &Path) -> Result<ArchiveSurvey, LookError> {
     let file = store::open(&cx.root, &cx.config, &source.path)?.file;
-    let limits = Limits { bytes: cx.config.restore.expansion_limit(source.size_bytes), entries: MAX_ENTRIES };
-    let mut hashed = Hashed { file, hasher: sha2::Sha256::new() };
+    let limits =
+        Limits { bytes: cx.config.restore.expansion_limit(source.size_bytes), entries: archive::MAX_ENTRIES };
+    let mut hashed = HashingReader::new(file);
     let mut look = Look {
         found: ArchiveSurvey::default(),
         id: source.backup_id.clone(),
@@ -95,8 +94,7 @@ pub fn look(cx: &Context, source: &Source, data: &Path) -> Result<ArchiveSurvey,
         Ok(totals) => {
             (look.found.entries, look.found.bytes) = (totals.entries, totals.bytes);
             // A decoder may leave bytes that belong to no member.
-            io::copy(&mut hashed, &mut io::sink()).map_err(ArchiveError::Read)?;
-            look.found.sha256 = Some(Sha256::from_bytes(hashed.hasher.finalize().into()));
+            look.found.sha256 = Some(hashed.finish().map_err(ArchiveError::Read)?);
         }
     }
     if look.found.bytes > limits.bytes {
@@ -264,16 +262,3 @@ fn read_last_change(bytes: Vec<u8>) -> Result<Option<String>, Unreadable> {
 
 /// A database that SQLite does not take: `inspect` says why when the plan is applied.
 struct Unreadable;
-
-struct Hashed {
-    file: std::fs::File,
-    hasher: sha2::Sha256,
-}
-
-impl Read for Hashed {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read(buffer)?;
-        self.hasher.update(&buffer[..count]);
-        Ok(count)
-    }
-}

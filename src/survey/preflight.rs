@@ -1,13 +1,16 @@
 //! Would this plan apply now? Every precondition, all problems at once. `plan check` prints the answer,
 //! `apply` asks before it writes anything, and the `check` step asks again under the locks. Reads only.
 
+use std::path::Path;
+
+use crate::actual::layout;
 use crate::context::Context;
 use crate::host::{clock, machine, processes};
 use crate::ids::{AbsPath, PlanDigest, RunId};
 use crate::plan::drift::{self, Drift};
 use crate::plan::model::Plan;
 use crate::plan::observed::Presence;
-use crate::plan::spec::{CompressionName, OwnershipSource, PreBackupMode, ReplayPolicy};
+use crate::plan::spec::{CompressionName, OwnershipSource, PreBackupMode, ReplayPolicy, Spec};
 use crate::plan::step::StepKind;
 use crate::run::journal::{self, JournalError};
 use crate::run::list;
@@ -53,6 +56,8 @@ pub struct Preflight {
     pub drift: Drift,
     /// The run that applied this plan before, where there was one.
     pub applied_by: Option<RunId>,
+    /// Whether an interrupted run of this very plan is there to go on with.
+    pub resumes: bool,
 }
 
 /// The look itself failed.
@@ -168,6 +173,15 @@ impl Preflight {
             if journal::is_in_progress(&cx.root, &cx.config, id)? {
                 let message = format!("run {id} is restoring instance {instance} right now");
                 self.problem(Class::Environment, "run-in-progress", message, "wait until it is done");
+            } else if run.state.started.as_ref().is_some_and(|started| started.plan_digest == ask.digest) {
+                self.resumes = true;
+                let message = format!("run {id} of this plan was interrupted and is not finished");
+                self.problem(
+                    Class::Environment,
+                    "run-interrupted",
+                    message,
+                    "go on with it, or let it be undone: abssctl apply FILE",
+                );
             } else {
                 let message = format!("run {id} of instance {instance} was interrupted and is not finished");
                 let plan_file =
@@ -283,21 +297,14 @@ impl Preflight {
                 "choose another directory with --dest",
             );
         }
-        if !plan.spec.target.live && survey.target.observed.presence == Presence::Content {
-            let data = std::path::Path::new(&survey.observed.instance.data_directory);
-            let account = data.join(crate::actual::layout::ACCOUNT);
-            if !survey.target.entries.iter().any(|entry| entry.path == account) {
-                let message = format!(
-                    "{target} has content that is no Actual instance ({} is missing)",
-                    account.display()
-                );
-                self.problem(
-                    Class::Refused,
-                    "target-not-instance",
-                    message,
-                    "choose an empty or new directory with --dest",
-                );
-            }
+        if let Some(why) = foreign_content(&plan.spec, survey) {
+            let message = format!("{target} cannot be a target: {why}");
+            self.problem(
+                Class::Refused,
+                "target-not-instance",
+                message,
+                "choose an empty or new directory with --dest",
+            );
         }
     }
 
@@ -310,7 +317,9 @@ impl Preflight {
         let again = self.applied_by.is_some() && plan.spec.replay == ReplayPolicy::Allowed;
         self.drift = if again { drift::compare_identity(plan, &now) } else { drift::compare(plan, &now) };
         // An applied plan has changed the target itself; that it was applied is the message.
-        let applied_once = self.applied_by.is_some() && plan.spec.replay == ReplayPolicy::Once;
+        // Nor does a run that stopped in the middle make its own plan stale.
+        let applied_once =
+            self.resumes || self.applied_by.is_some() && plan.spec.replay == ReplayPolicy::Once;
         if plan.observed.machine.is_none() {
             self.not_checked.push("machine: the plan names none".to_owned());
         }
@@ -350,8 +359,7 @@ impl Preflight {
                     "stop the server of this instance, then apply again",
                 );
             } else if !users.complete {
-                self.not_checked
-                    .push("open files: other users' processes are visible to root alone".to_owned());
+                self.not_checked.push(format!("open files: {}", processes::INCOMPLETE));
             }
         }
         if survey.read_only {
@@ -427,6 +435,16 @@ fn writable_parent(cx: &Context, target: &AbsPath) -> std::io::Result<()> {
         rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK,
         rustix::fs::AtFlags::EACCESS,
     )?)
+}
+
+/// Why what is in a target that is not live must not be replaced: it is no Actual instance.
+pub fn foreign_content(spec: &Spec, survey: &Survey) -> Option<String> {
+    if spec.target.live || survey.target.observed.presence != Presence::Content {
+        return None;
+    }
+    let account = Path::new(&survey.observed.instance.data_directory).join(layout::ACCOUNT);
+    let known = survey.target.entries.iter().any(|entry| entry.path == account);
+    (!known).then(|| format!("it has content that is no Actual instance ({} is missing)", account.display()))
 }
 
 /// Why a directory must not be replaced; `None` where it may be.

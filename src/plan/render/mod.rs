@@ -6,4 +6,5 @@ mod layout;
 pub mod text;
 mod visible;
 
+pub use self::layout::bytes as human_bytes;
 pub use self::visible::{is_hidden, visible};
