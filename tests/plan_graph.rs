@@ -216,7 +216,11 @@ enum Edit {
     AddForwardEdge(Index, Index),
     DropEdge(Index, Index),
     Rewire(Index, Index, Index),
+    /// Lets a step no longer wait for one of its needs; all else keeps its order.
+    Loosen(Index, Index),
     SwapKinds(Index, Index),
+    /// Lets a step and one of its needs change places.
+    Invert(Index, Index),
     Reorder(Index, Index),
     Rename(Index),
     Parameter(Index),
@@ -234,7 +238,9 @@ fn any_edit() -> impl Strategy<Value = Edit> {
         4 => (at(), at()).prop_map(|(a, b)| Edit::AddForwardEdge(a, b)),
         3 => (at(), at()).prop_map(|(a, b)| Edit::DropEdge(a, b)),
         3 => (at(), at(), at()).prop_map(|(a, b, c)| Edit::Rewire(a, b, c)),
+        4 => (at(), at()).prop_map(|(a, b)| Edit::Loosen(a, b)),
         1 => (at(), at()).prop_map(|(a, b)| Edit::SwapKinds(a, b)),
+        3 => (at(), at()).prop_map(|(a, b)| Edit::Invert(a, b)),
         3 => (at(), at()).prop_map(|(a, b)| Edit::Reorder(a, b)),
         2 => at().prop_map(Edit::Rename),
         1 => at().prop_map(Edit::Parameter),
@@ -301,12 +307,18 @@ fn apply(plan: &mut Value, edit: &Edit) {
                 }
             });
         }
+        Edit::Loosen(at, place) => loosen(steps, at.index(count), *place),
         Edit::SwapKinds(a, b) => {
-            let (a, b) = (a.index(count), b.index(count));
-            for field in ["kind", "effect", "summary", "with"] {
-                let (one, other) = (steps[a][field].clone(), steps[b][field].clone());
-                steps[a][field] = other;
-                steps[b][field] = one;
+            swap_kinds(steps, a.index(count), b.index(count));
+        }
+        Edit::Invert(at, place) => {
+            let at = at.index(count);
+            let needs = steps[at]["needs"].as_array().cloned().unwrap_or_default();
+            if !needs.is_empty() {
+                let need = &needs[place.index(needs.len())];
+                if let Some(other) = steps.iter().position(|step| step["id"] == *need) {
+                    swap_kinds(steps, at, other);
+                }
             }
         }
         Edit::Reorder(a, b) => steps.swap(a.index(count), b.index(count)),
@@ -340,6 +352,42 @@ fn apply(plan: &mut Value, edit: &Edit) {
     }
 }
 
+/// Exchanges what two steps do; ids and needs stay.
+fn swap_kinds(steps: &mut [Value], a: usize, b: usize) {
+    for field in ["kind", "effect", "summary", "with"] {
+        let (one, other) = (steps[a][field].clone(), steps[b][field].clone());
+        steps[a][field] = other;
+        steps[b][field] = one;
+    }
+}
+
+/// Puts the needs of a need in its place, and the need itself among the needs of whatever waits for the
+/// step.
+fn loosen(steps: &mut [Value], at: usize, place: Index) {
+    let mut needs = steps[at]["needs"].as_array().cloned().unwrap_or_default();
+    if needs.is_empty() {
+        return;
+    }
+    let need = needs.remove(place.index(needs.len()));
+    let before = steps.iter().find(|step| step["id"] == need).map(|step| step["needs"].clone());
+    let add = |list: &mut Vec<Value>, more: Value| {
+        if !list.contains(&more) {
+            list.push(more);
+        }
+    };
+    for more in before.as_ref().and_then(Value::as_array).into_iter().flatten() {
+        add(&mut needs, more.clone());
+    }
+    steps[at]["needs"] = json!(needs);
+    let id = steps[at]["id"].clone();
+    for step in steps.iter_mut().filter(|step| step["id"] != need) {
+        let list = step["needs"].as_array_mut().filter(|list| list.contains(&id));
+        if let Some(list) = list {
+            add(list, need.clone());
+        }
+    }
+}
+
 /// A good plan for one of many wishes, where that wish has steps.
 fn base(which: usize, settings: &[Edit]) -> Value {
     let plan = [sample(), sample_with_service(), sample_with_service(), sample_dest()][which % 4].clone();
@@ -355,7 +403,7 @@ fn base(which: usize, settings: &[Edit]) -> Value {
 }
 
 fn any_plan() -> impl Strategy<Value = Value> {
-    let edits = proptest::collection::vec(any_edit(), 0..5);
+    let edits = proptest::collection::vec(any_edit(), 0..6);
     (0_usize..4, proptest::collection::vec(any_edit(), 0..12), edits).prop_map(|(which, settings, edits)| {
         let mut plan = base(which, &settings);
         for edit in &edits {

@@ -170,6 +170,19 @@ proptest! {
     }
 
     #[test]
+    fn no_soup_of_signs_makes_the_loader_panic(
+        signs in proptest::collection::vec(select(&[
+            "a", "b:", ": ", "- ", "? ", "\n", "\n  ", "\n    ", "[", "]", "{", "}", ",", "\"", "'", "|", ">-", "#", "&a ",
+            "*a", "!t ", "<<: ", "---\n", "...\n", "%YAML 1.1\n", "\t", " ", "\\", "\r\n", "é", "@", "`", "0", "~",
+        ][..]), 0..40),
+        head in any::<bool>(),
+    ) {
+        let head = if head { "apiVersion: abssctl/v1\nkind: RestorePlan\n" } else { "" };
+        let soup = head.to_owned() + &signs.concat();
+        prop_assert!(load("plan", soup.as_bytes()).is_err());
+    }
+
+    #[test]
     fn no_bytes_make_the_loader_fail_otherwise_than_by_an_error(
         plan in any_plan(),
         json in any::<bool>(),

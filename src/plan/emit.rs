@@ -203,12 +203,7 @@ fn is_literal_safe(text: &str) -> bool {
         && !body.starts_with([' ', '\n'])
         && !body.ends_with('\n')
         && body.split('\n').all(|line| !line.ends_with(' '))
-        && body.chars().all(|c| c == '\n' || !(is_hidden(c) || is_odd_blank(c)))
-}
-
-/// Blanks beyond ASCII: readers differ in where they fold and trim.
-fn is_odd_blank(c: char) -> bool {
-    c.is_whitespace() && !matches!(c, ' ' | '\n')
+        && body.chars().all(|c| c == '\n' || !is_hidden(c))
 }
 
 /// A text of one line, as plain as is safe.
@@ -244,7 +239,7 @@ fn escape(text: &str, out: &mut String) {
             '\n' => out.push_str("\\n"),
             '\t' => out.push_str("\\t"),
             '\r' => out.push_str("\\r"),
-            c if is_hidden(c) || is_odd_blank(c) => {
+            c if is_hidden(c) => {
                 let code = u32::from(c);
                 out.extend([if code <= 0xffff {
                     format!("\\u{code:04x}")

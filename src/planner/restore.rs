@@ -46,7 +46,7 @@ pub fn refresh(cx: &Context, old: &Plan, expires: Option<&DurationText>) -> Resu
     let contents = look_into(cx, entry)?;
     let spec = Spec { source: wish::source(entry)?, ..old.spec.clone() };
     let (instance, _) = observe::instance(cx, &spec.instance)?;
-    wish::check_target(cx, &spec, &instance.paths.root)?;
+    wish::check_target(cx, &spec.target, &spec.instance, &instance.paths.root)?;
     let metadata =
         metadata(cx, old.metadata.reason.clone(), expires.unwrap_or(&cx.config.restore.plan_expires));
     assemble(cx, metadata, spec, entry, &contents)

@@ -136,12 +136,14 @@ pub fn spec(cx: &Context, wish: &Wish, entry: &BackupEntry, manifest: bool) -> R
             .map_err(|error| PlanError::Path { what: "--dest", why: error.to_string() })?,
     };
     let live = wish.dest.is_none();
+    let target = Target { directory, live };
+    check_target(cx, &target, &entry.instance, &own)?;
     let defaults = &cx.config.restore;
-    let spec = Spec {
+    Ok(Spec {
         instance: entry.instance.clone(),
         source: source(entry)?,
-        ownership: ownership(cx, &directory, manifest)?,
-        target: Target { directory, live },
+        ownership: ownership(cx, &target.directory, manifest)?,
+        target,
         assets: if wish.with_assets { AssetScope::Full } else { AssetScope::Data },
         pre_backup: PreBackup {
             mode: wish.pre_backup.unwrap_or(match defaults.pre_backup {
@@ -172,19 +174,21 @@ pub fn spec(cx: &Context, wish: &Wish, entry: &BackupEntry, manifest: bool) -> R
         }),
         replay: wish.replay.unwrap_or(ReplayPolicy::Once),
         retain: wish.retain.clone().unwrap_or_else(|| defaults.retain.clone()),
-    };
-    check_target(cx, &spec, &own)?;
-    Ok(spec)
+    })
 }
 
 /// Refuses a target that no plan may replace, before anybody looks into it.
-pub fn check_target(cx: &Context, spec: &Spec, own: &AbsPath) -> Result<(), PlanError> {
-    let Target { directory, live } = &spec.target;
+pub fn check_target(
+    cx: &Context,
+    target: &Target,
+    instance: &InstanceName,
+    own: &AbsPath,
+) -> Result<(), PlanError> {
+    let Target { directory, live } = target;
     if *live && directory != own {
         return Err(PlanError::Wish {
             what: format!(
-                "spec.target says live, but instance {} lives in {own}, not in {directory}",
-                spec.instance
+                "spec.target says live, but instance {instance} lives in {own}, not in {directory}"
             ),
             help: format!("write directory: {own}, or live: false for a restore beside it"),
         });

@@ -127,7 +127,7 @@ fn expected(error: &ValidationError<'_>) -> &'static str {
         "Sha256" => "a SHA-256 digest: 64 digits and letters a to f",
         "PlanDigest" => "the digest of a plan: 'sha256:' and 64 digits and letters a to f",
         "Time" => "a time in UTC like \"2026-11-24T02:26:32Z\"",
-        "DurationText" => "a duration: a number and s, m, h, d or w, like \"90s\" or \"30d\"",
+        "Duration" | "DurationText" => "a duration: a number and s, m, h, d or w, like \"90s\" or \"30d\"",
         _ => "of the form that is wanted here",
     }
 }
