@@ -114,6 +114,7 @@ pub fn create(cx: &Context, request: &Request, progress: &dyn Fn(u64)) -> Result
     let extra = assets::extras(cx, &registry, entry, request.data_only)?;
     let mut publish =
         Publish::begin(&cx.root, &cx.config, &request.instance, &request.id, &algorithm.to_string())?;
+    remove_leftovers(publish.dir(), &request.id);
     let scratch = Scratch::create(publish.dir(), &request.id)?;
     let created_at = clock::now();
     let payload = Payload {
@@ -146,6 +147,21 @@ pub fn create(cx: &Context, request: &Request, progress: &dyn Fn(u64)) -> Result
     };
     index(cx, request, &created, created_at)?;
     Ok(created)
+}
+
+/// Removes what backups of this instance left that were killed in the middle: the caller holds the
+/// instance's lock, so none of them is at work. What cannot be removed is in nobody's way.
+fn remove_leftovers(dir: &Dir, own: &BackupId) {
+    let Ok(entries) = dir.entries() else { return };
+    for name in entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()) {
+        let id = name
+            .strip_prefix('.')
+            .and_then(|rest| rest.strip_suffix(".partial").or_else(|| rest.strip_suffix(".scratch")));
+        let abandoned = id.and_then(|id| id.parse::<BackupId>().ok()).is_some_and(|id| id != *own);
+        if abandoned {
+            drop(fs::remove_tree(dir, &name));
+        }
+    }
 }
 
 /// Refuses a request that cannot work, before anything is written.

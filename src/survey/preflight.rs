@@ -10,7 +10,7 @@ use crate::ids::{AbsPath, PlanDigest, RunId};
 use crate::plan::drift::{self, Drift};
 use crate::plan::model::Plan;
 use crate::plan::observed::Presence;
-use crate::plan::spec::{CompressionName, OwnershipSource, PreBackupMode, ReplayPolicy, Spec};
+use crate::plan::spec::{CompressionName, OwnershipSource, PreBackupMode, ReplayPolicy, SourceScope, Spec};
 use crate::plan::step::StepKind;
 use crate::run::journal::{self, JournalError};
 use crate::run::list;
@@ -241,6 +241,7 @@ impl Preflight {
             && entry.size_bytes == source.size_bytes
             && entry.sha256 == source.sha256
             && entry.algorithm == algorithm
+            && entry.data_only == (source.scope == SourceScope::Data)
             && entry.instance == plan.spec.instance
             && entry.created_at == source.created_at.timestamp();
         if !same {

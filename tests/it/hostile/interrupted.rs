@@ -13,9 +13,6 @@ use crate::support::strace;
 use crate::support::sums;
 use crate::support::tools::{skip_unless, tool, wait_for};
 
-const SLOW_SYNC: &[&str] =
-    &["-o", "/dev/null", "-e", "trace=syncfs", "-e", "inject=syncfs:delay_enter=500000"];
-
 fn skip(test: &str) -> bool {
     skip_unless(test, strace::works(), "strace is missing, or ptrace is not permitted")
 }
@@ -34,9 +31,11 @@ fn own_pid(root: &TestRoot) -> String {
     })
 }
 
-/// A run that is in the middle of unpacking, and stays there for a while.
-fn unpacking(root: &TestRoot, plan: &Path) -> Running {
-    let running = Running::start(&mut strace::wrap(&root.command(&apply_args(plan)), SLOW_SYNC));
+/// A run that is in the middle of unpacking, and stays there for so many milliseconds.
+fn unpacking(root: &TestRoot, plan: &Path, pause: u32) -> Running {
+    let inject = format!("inject=syncfs:delay_enter={pause}000");
+    let options = ["-o", "/dev/null", "-e", "trace=syncfs", "-e", &inject];
+    let running = Running::start(&mut strace::wrap(&root.command(&apply_args(plan)), &options));
     wait_for("unpacking", || {
         let run = std::fs::read_dir(root.path("srv/.abssctl/staging")).ok()?.flatten().next()?.path();
         run.join("data/data/server-files").exists().then_some(())
@@ -57,7 +56,7 @@ fn stopped_by(signal: &str, exit: i32) {
     let root = TestRoot::new();
     let plan = root.plan(&[ZSTD]);
     let before = root.tree_but_records();
-    let running = unpacking(&root, &plan);
+    let running = unpacking(&root, &plan, 500);
     let _ = tool("kill", &[&format!("-{signal}"), &own_pid(&root)]);
     let ran = running.end();
     let error = ran.error(exit, "abssctl::apply::rolled_back", &["everything is as it was"]);
@@ -94,7 +93,7 @@ fn a_second_interrupt_ends_at_once_and_the_next_apply_goes_on() {
     let root = TestRoot::new();
     let plan = root.plan(&[ZSTD]);
     let before = root.live();
-    let running = unpacking(&root, &plan);
+    let running = unpacking(&root, &plan, 5000);
     let pid = own_pid(&root);
     let _ = tool("kill", &["-INT", &pid]);
     // Two signals that come together count as one: the second follows once the first was taken.
@@ -282,7 +281,7 @@ fn two_applies_at_the_same_time() {
     }
     let root = TestRoot::new();
     let plan = root.plan(&[ZSTD]);
-    let running = unpacking(&root, &plan);
+    let running = unpacking(&root, &plan, 500);
     let refused = root.apply(&plan);
     let object = refused.json();
     assert_eq!(refused.code, 3, "{object:#}");
