@@ -24,7 +24,10 @@ fn collect(dir: &Path, found: &mut Vec<PathBuf>) {
         // Decisions speak of what is to come too.
         if path.is_dir() && !path.ends_with("adr") {
             collect(&path, found);
-        } else if path.extension().is_some_and(|end| ["rs", "md", "sh", "snap"].iter().any(|known| end == *known)) {
+        } else if path
+            .extension()
+            .is_some_and(|end| ["rs", "md", "sh", "snap"].iter().any(|known| end == *known))
+        {
             found.push(path);
         }
     }
