@@ -10,5 +10,6 @@ mod backup;
 mod drift;
 mod hostile;
 mod locks;
+mod plan_files;
 mod restore;
 mod support;
