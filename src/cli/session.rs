@@ -73,8 +73,9 @@ pub fn main() -> ExitCode {
 /// A command line that was not understood as the object that every other error is with `--json`.
 fn usage_object(error: &clap::Error) {
     let rendered = error.render().to_string();
-    let first = rendered.lines().next().unwrap_or_default();
-    let message = first.strip_prefix("error: ").unwrap_or(first);
+    let lines = rendered.lines().take_while(|line| !line.is_empty()).map(str::trim);
+    let first = lines.collect::<Vec<_>>().join(" ");
+    let message = first.strip_prefix("error: ").unwrap_or(&first);
     let help = "see what there is: abssctl --help, or abssctl COMMAND --help";
     let object = serde_json::json!({
         "code": "abssctl::cli::usage", "message": message, "help": help, "exit_code": exit::INVALID,
