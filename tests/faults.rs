@@ -2,7 +2,7 @@
 //! kind cannot be left out: each step run twice, a failure injected before and after each, each undo run
 //! twice, a panic in each. The world before and after is compared byte for byte.
 
-#![expect(clippy::disallowed_methods, clippy::panic, reason = "tests damage files and fail on purpose")]
+#![expect(clippy::disallowed_methods, reason = "tests damage files and fail on purpose")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 use std::collections::BTreeMap;

@@ -74,7 +74,7 @@ fn fills_up(leave: u64, args: &[&str]) {
     // `check` has seen the space when it is done; the sync before the first file gives the time to take it.
     let mut running = Running::start(&mut crate::support::strace::wrap(
         &root.command(&["apply", plan.to_str().unwrap(), "--yes", "--json"]),
-        &["-o", "/dev/null", "-e", "trace=mkdirat", "-e", "inject=mkdirat:delay_exit=60000"],
+        &["-o", "/dev/null", "-e", "trace=mkdirat", "-e", "inject=mkdirat:delay_exit=120000"],
     ));
     let _seen = wait_for("unpacking", || {
         std::fs::read_dir(root.path("srv/.abssctl/staging"))
