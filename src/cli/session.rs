@@ -1,6 +1,6 @@
 //! One invocation: what was typed, the machine, where output goes.
 
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -44,6 +44,9 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Help and version come this way too; clap knows where they go and how they exit.
             drop(error.print());
+            if error.use_stderr() && std::env::args_os().any(|word| word == "--json") {
+                usage_object(&error);
+            }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit::INVALID));
         }
     };
@@ -65,6 +68,20 @@ pub fn main() -> ExitCode {
             ExitCode::from(code)
         }
     }
+}
+
+/// A command line that was not understood as the object that every other error is with `--json`.
+fn usage_object(error: &clap::Error) {
+    let rendered = error.render().to_string();
+    let lines = rendered.lines().take_while(|line| !line.is_empty()).map(str::trim);
+    let first = lines.collect::<Vec<_>>().join(" ");
+    let message = first.strip_prefix("error: ").unwrap_or(&first);
+    let help = "see what there is: abssctl --help, or abssctl COMMAND --help";
+    let object = serde_json::json!({
+        "code": "abssctl::cli::usage", "message": message, "help": help, "exit_code": exit::INVALID,
+    });
+    // Nobody is left to be told when standard output is gone.
+    drop(writeln!(io::stdout().lock(), "{object:#}"));
 }
 
 fn dispatch(session: &Session, command: Command) -> Result<u8, CliError> {
