@@ -57,6 +57,7 @@ pub fn code(error: &CliError, interrupted: u8) -> u8 {
         CliError::WouldNotApply(problems) => problems_code(problems),
         CliError::Journal(error) => journal(error),
         CliError::Lock(error) => lock(error, interrupted),
+        CliError::Interrupted => interrupted,
         CliError::Log(_) | CliError::Fs(_) | CliError::Output(_) => ENVIRONMENT,
     }
 }
@@ -138,6 +139,7 @@ pub fn step(error: &StepError, interrupted: u8) -> u8 {
         | StepError::Log(_)
         | StepError::Defect { .. }
         | StepError::Injected
+        | StepError::Interrupted
         | StepError::Aborted => ROLLED_BACK,
         // Where it could be undone all the same; a halt has a code of its own.
         StepError::UnknownState { .. } => ROLLED_BACK,

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use super::apply::ApplyError;
 use crate::context::Context;
-use crate::ids::{PlanDigest, RunId};
+use crate::ids::PlanDigest;
 use crate::plan::model::Plan;
 use crate::plan::step::StepKind;
 use crate::run::journal::Journal;
@@ -45,9 +45,4 @@ pub fn relock(cx: &StepContext<'_>) -> Result<(), StepError> {
     let step = cx.plan.steps.iter().find(|step| step.kind() == StepKind::Lock);
     let (Some(step), Some(runner)) = (step, runner(StepKind::Lock)) else { return Ok(()) };
     runner.run(cx, step).map(|_| ())
-}
-
-/// What the person is told of an interrupted run that was undone.
-pub fn undone(run: &RunId) -> String {
-    format!("run {run} was interrupted before it changed the target; it was undone and the plan began anew")
 }

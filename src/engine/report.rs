@@ -73,6 +73,8 @@ pub struct Report {
     pub backup: BackupId,
     /// The directory that was replaced.
     pub target: AbsPath,
+    /// Whether it is the one that the instance's server runs from.
+    pub live: bool,
     /// The backup of what was there before.
     pub pre_backup: Option<BackupId>,
     /// What happens to clients with newer changes.
@@ -137,6 +139,7 @@ pub fn report(
         instance: plan.spec.instance.clone(),
         backup: plan.spec.source.backup_id.clone(),
         target: plan.spec.target.directory.clone(),
+        live: plan.spec.target.live,
         pre_backup: state.pre_backup().filter(|_| made).cloned(),
         clients: plan.spec.clients,
         displaced: state.displaced().filter(|_| done(StepKind::Swap)).cloned(),
