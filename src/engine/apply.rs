@@ -15,6 +15,7 @@ use crate::plan::model::Plan;
 use crate::plan::spec::OnFailure;
 use crate::plan::step::StepKind;
 use crate::run::journal::{Journal, JournalError};
+use crate::run::list;
 use crate::run::state::{self, Direction, RunEnded, RunStarted, StepState};
 use crate::steps::context::{Hook, Shared, lock};
 use crate::steps::{StepContext, StepError};
@@ -141,7 +142,7 @@ pub fn apply(
     let ask = Ask { digest, replay: options.replay, own_run: None };
     let found = preflight::preflight(cx, plan, ask)?;
     if let Some(run) = found.applied_by.filter(|_| !options.replay) {
-        let state = crate::run::journal::read(&cx.root, &cx.config, &run)?;
+        let state = list::one(cx, run.clone())?.state;
         return Ok(report(plan, digest, Some(&run), &state, Outcome::AlreadyApplied));
     }
     if !found.problems.is_empty() {

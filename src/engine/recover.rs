@@ -10,7 +10,7 @@ use crate::plan::model::Plan;
 use crate::plan::step::StepKind;
 use crate::run::journal::Journal;
 use crate::run::list;
-use crate::run::state::{Direction, Phase, StepState};
+use crate::run::state::{Direction, Phase};
 use crate::steps::context::lock;
 use crate::steps::{Probe, StepContext, StepError, runner};
 
@@ -24,17 +24,13 @@ pub fn find(cx: &Context, plan: &Plan, digest: PlanDigest) -> Result<Option<Jour
 
 /// Says which way an interrupted run goes.
 pub fn direction(cx: &StepContext<'_>, journal: &Mutex<Journal>) -> Result<Direction, StepError> {
-    if lock(journal).state().phase == Phase::Back {
+    if matches!(lock(journal).state().phase, Phase::Back | Phase::Halted(Direction::Back)) {
         return Ok(Direction::Back);
     }
     let Some(swap) = cx.plan.steps.iter().find(|step| step.kind() == StepKind::Swap) else {
         return Ok(Direction::Back);
     };
-    let unwinding =
-        lock(journal).state().steps.iter().any(|record| {
-            matches!(record.state, StepState::Undoing | StepState::Undone | StepState::UndoFailed)
-        });
-    if unwinding || lock(journal).state().step(&swap.id).is_none() {
+    if lock(journal).state().step(&swap.id).is_none() {
         return Ok(Direction::Back);
     }
     let Some(runner) = runner(swap.kind()) else { return Ok(Direction::Back) };

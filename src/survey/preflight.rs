@@ -22,10 +22,10 @@ use super::observe::{self, Survey, SurveyError};
 /// What kind of problem it is; decides the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
-    /// The request or the plan is refused.
-    Refused,
     /// The environment lacks something.
     Environment,
+    /// The request or the plan is refused.
+    Refused,
     /// The plan is stale or expired: plan again.
     Stale,
 }
