@@ -73,7 +73,11 @@ pub fn problems_code(problems: &[Problem]) -> u8 {
 }
 
 fn lock(error: &LockError, interrupted: u8) -> u8 {
-    if matches!(error, LockError::Cancelled { .. }) { interrupted } else { ENVIRONMENT }
+    match error {
+        LockError::Cancelled { .. } => interrupted,
+        LockError::ReservedName { .. } => INVALID,
+        LockError::Timeout { .. } | LockError::NotAFile { .. } | LockError::Fs(_) => ENVIRONMENT,
+    }
 }
 
 fn plan(error: &PlanError, interrupted: u8) -> u8 {

@@ -111,12 +111,14 @@ pub enum PlanError {
     },
     /// The target must not be replaced.
     #[error("{path} cannot be a target: {why}")]
-    #[diagnostic(code(abssctl::planner::target), help("choose another directory with --dest"))]
+    #[diagnostic(code(abssctl::planner::target), help("{help}"))]
     Target {
         /// The target.
         path: AbsPath,
         /// Why.
         why: String,
+        /// What to do.
+        help: String,
     },
     /// Something that this wish cannot have.
     #[error("{what}")]

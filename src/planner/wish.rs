@@ -18,6 +18,7 @@ use crate::state::backup_index::{BackupEntry, BackupIndex};
 use crate::state::restore_config::{
     ClientsDefault, DriftDefault, OnFailureDefault, PreBackupDefault, SessionsDefault,
 };
+use crate::survey::forbidden::{self, Forbidden};
 use crate::survey::observe::{self, Survey};
 use crate::survey::preflight;
 
@@ -193,8 +194,8 @@ pub fn check_target(
             help: format!("write directory: {own}, or live: false for a restore beside it"),
         });
     }
-    match preflight::forbidden_target(cx, directory, own, *live) {
-        Some(why) => Err(PlanError::Target { path: directory.clone(), why }),
+    match forbidden::target(cx, instance, target)? {
+        Some(Forbidden { why, help }) => Err(PlanError::Target { path: directory.clone(), why, help }),
         None => Ok(()),
     }
 }
@@ -216,7 +217,10 @@ pub fn check_possible(spec: &Spec, survey: &Survey) -> Result<(), PlanError> {
         });
     }
     match preflight::foreign_content(spec, survey) {
-        Some(why) => Err(PlanError::Target { path: spec.target.directory.clone(), why }),
+        Some(why) => {
+            let (path, help) = (spec.target.directory.clone(), preflight::OTHER_TARGET.to_owned());
+            Err(PlanError::Target { path, why, help })
+        }
         None => Ok(()),
     }
 }

@@ -8,6 +8,7 @@
 
 mod backup;
 mod cli;
+mod destinations;
 mod drift;
 mod hostile;
 mod locks;

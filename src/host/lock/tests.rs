@@ -168,3 +168,13 @@ fn a_journal_is_locked_as_long_as_it_is_open() {
     drop(first);
     assert!(try_lock_file(&second).unwrap());
 }
+
+#[test]
+fn an_instance_with_the_name_of_the_global_lock_is_refused_at_once() {
+    let (_keep, root, dir) = scratch();
+    let names = [LockName::Global, instance("abssctl")];
+    let error = take(&root, &dir, &names, Duration::from_secs(60)).unwrap_err();
+    assert!(matches!(&error, LockError::ReservedName { .. }), "{error}");
+    assert!(error.to_string().contains("cannot be called 'abssctl'"), "{error}");
+    assert!(!root.host_path(&dir).exists(), "nothing was made");
+}
