@@ -58,6 +58,7 @@ pub fn code(error: &CliError, interrupted: u8) -> u8 {
         CliError::Journal(error) => journal(error),
         CliError::Lock(error) => lock(error, interrupted),
         CliError::Interrupted => interrupted,
+        CliError::NoIndex(_) => ENVIRONMENT,
         CliError::Log(_) | CliError::Fs(_) | CliError::Output(_) => ENVIRONMENT,
     }
 }

@@ -12,6 +12,7 @@ pub mod output;
 pub mod plan;
 pub mod progress;
 pub mod prompt;
+pub mod prune;
 pub mod restore;
 pub mod run;
 pub mod schema;

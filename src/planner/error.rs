@@ -74,7 +74,10 @@ pub enum PlanError {
     },
     /// The index says that the backup cannot be used.
     #[error("backup {backup} is {status} according to the index")]
-    #[diagnostic(code(abssctl::planner::unusable), help("choose another backup: abssctl backup list"))]
+    #[diagnostic(
+        code(abssctl::planner::unusable),
+        help("look again with abssctl backup verify {backup}, or choose another: abssctl backup list")
+    )]
     Unusable {
         /// The backup.
         backup: BackupId,

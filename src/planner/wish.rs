@@ -15,6 +15,7 @@ use crate::plan::spec::{
     Target,
 };
 use crate::state::backup_index::{BackupEntry, BackupIndex};
+use crate::state::instances::{Registry, RegistryError};
 use crate::state::restore_config::{
     ClientsDefault, DriftDefault, OnFailureDefault, PreBackupDefault, SessionsDefault,
 };
@@ -81,16 +82,20 @@ pub fn parse_time(text: &str) -> Result<Timestamp, PlanError> {
 }
 
 /// Finds the backup that was asked for.
-pub fn select<'i>(index: &'i BackupIndex, wish: &Wish) -> Result<&'i BackupEntry, PlanError> {
+pub fn select<'i>(cx: &Context, index: &'i BackupIndex, wish: &Wish) -> Result<&'i BackupEntry, PlanError> {
     let entry = match &wish.selector {
         Selector::Id(id) => index.find(id)?,
-        Selector::Latest(instance) => index
-            .latest(instance)
-            .ok_or_else(|| PlanError::NoBackup { instance: instance.clone(), when: String::new() })?,
-        Selector::At(instance, time) => index.at(instance, *time).ok_or_else(|| PlanError::NoBackup {
-            instance: instance.clone(),
-            when: format!(" at or before {}", Time::from(*time)),
-        })?,
+        Selector::Latest(instance) => match index.latest(instance) {
+            Some(entry) => entry,
+            None => return Err(no_backup(cx, index, instance, String::new())),
+        },
+        Selector::At(instance, time) => match index.at(instance, *time) {
+            Some(entry) => entry,
+            None => {
+                let when = format!(" at or before {}", Time::from(*time));
+                return Err(no_backup(cx, index, instance, when));
+            }
+        },
     };
     if let Some(asked) = wish.instance.as_ref().filter(|asked| **asked != entry.instance) {
         let (backup, owner) = (entry.id.clone(), entry.instance.clone());
@@ -98,6 +103,22 @@ pub fn select<'i>(index: &'i BackupIndex, wish: &Wish) -> Result<&'i BackupEntry
     }
     usable(entry)?;
     Ok(entry)
+}
+
+/// Why an instance has no backup: its name may be wrong.
+fn no_backup(cx: &Context, index: &BackupIndex, instance: &InstanceName, when: String) -> PlanError {
+    match check_known(cx, index, instance) {
+        Ok(()) => PlanError::NoBackup { instance: instance.clone(), when },
+        Err(error) => PlanError::Survey(error.into()),
+    }
+}
+
+/// Refuses a name that neither the registry nor any backup has.
+pub fn check_known(cx: &Context, index: &BackupIndex, instance: &InstanceName) -> Result<(), RegistryError> {
+    if index.entries().iter().any(|entry| entry.instance == *instance) {
+        return Ok(());
+    }
+    Registry::load(&cx.root, &cx.config)?.get(instance).map(|_| ())
 }
 
 /// Refuses a backup that the index calls missing, corrupt or removed.

@@ -263,13 +263,11 @@ impl Preflight {
             );
         }
         if let Some(why) = entry.unusable() {
-            let message = format!("the index says that backup {} is {why}", source.backup_id);
-            self.problem(
-                Class::Environment,
-                "backup-unusable",
-                message,
-                "choose another backup: abssctl backup list",
-            );
+            let id = &source.backup_id;
+            let message = format!("the index says that backup {id} is {why}");
+            let help =
+                format!("look again with abssctl backup verify {id}, or choose another: abssctl backup list");
+            self.problem(Class::Environment, "backup-unusable", message, help);
         }
         match store::inspect(&cx.root, &cx.config, &source.path, source.size_bytes, source.sha256) {
             Ok(()) => {}
