@@ -143,11 +143,6 @@ impl LockGuard {
     pub fn waited(&self) -> Duration {
         self.waited
     }
-
-    /// What is held, in the order of acquiring.
-    pub fn names(&self) -> impl Iterator<Item = &LockName> {
-        self.held.iter().map(|(name, _)| name)
-    }
 }
 
 impl Drop for LockGuard {

@@ -326,14 +326,17 @@ impl Looked<'_> {
                 ClientPolicy::Reset => warn(
                     "clients-reset",
                     format!(
-                        "clients: reset — {newer} newer changes are replaced; every client is told to download the restored budget"
+                        "clients: reset — {newer} newer {} replaced; every client is told to download the restored budget",
+                        if newer == 1 { "change is" } else { "changes are" }
                     ),
                 ),
             }
         }
         for budget in budgets.iter().filter(|budget| budget.presence == BudgetPresence::LiveOnly) {
             let name = budget.name.as_deref().unwrap_or(&budget.id);
-            let count = budget.changes_newer.map_or_else(String::new, |count| format!(" ({count} changes)"));
+            let count = budget.changes_newer.map_or_else(String::new, |count| {
+                format!(" ({count} {})", if count == 1 { "change" } else { "changes" })
+            });
             warn(
                 "budget-gone",
                 format!("budget '{name}'{count} is not in the backup and is gone after the restore"),

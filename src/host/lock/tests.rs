@@ -108,7 +108,8 @@ fn locks_are_taken_global_first_and_then_by_name() {
     let (_keep, root, dir) = scratch();
     let names = [instance("b"), LockName::Global, instance("a"), instance("b")];
     let guard = take(&root, &dir, &names, SHORT).unwrap();
-    assert_eq!(guard.names().cloned().collect::<Vec<_>>(), [LockName::Global, instance("a"), instance("b")]);
+    let held: Vec<LockName> = guard.held.iter().map(|(name, _)| name.clone()).collect();
+    assert_eq!(held, [LockName::Global, instance("a"), instance("b")]);
 }
 
 #[test]
