@@ -271,7 +271,7 @@ pub struct PlanShowArgs {
     /// The plan file; '-' is standard input
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// How to show it
+    /// How to show it; with --json the plan and what is known of it come as one object instead
     #[arg(long, value_enum, default_value_t = ShowFormat::Text, value_name = "FORMAT")]
     pub format: ShowFormat,
 }
@@ -281,6 +281,14 @@ pub struct PlanShowArgs {
 pub enum ShowFormat {
     /// For the terminal
     Text,
+    /// A comment for a pull request, at most 65,535 bytes
+    Markdown,
+    /// One page that stands alone: for reading, mailing and printing
+    Html,
+    /// The steps as a mermaid flowchart
+    Mermaid,
+    /// The steps for Graphviz
+    Dot,
     /// The document as JSON
     Json,
     /// The document as YAML

@@ -2,9 +2,17 @@
 //! [`visible`]. Pure.
 
 mod branches;
+pub mod dot;
+pub mod html;
 mod layout;
+pub mod markdown;
+mod markup;
+pub mod mermaid;
+mod picture;
+mod svg;
 pub mod text;
 mod visible;
+mod words;
 
 pub use self::layout::bytes as human_bytes;
 pub use self::visible::{is_hidden, visible};
