@@ -101,6 +101,8 @@ pub enum PlanCommand {
     Check(PlanCheckArgs),
     /// Write the plan again for the wish in it (its spec) and the machine as it is now
     Refresh(PlanRefreshArgs),
+    /// Compare two plans by meaning: what the wish changed, what the world changed, what follows
+    Diff(PlanDiffArgs),
 }
 
 /// What to restore, and how: shared by `plan restore` and `backup restore`.
@@ -331,6 +333,20 @@ pub struct PlanRefreshArgs {
     /// How long the new plan may be applied
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub expires: Option<DurationText>,
+}
+
+/// `abssctl plan diff`
+#[derive(Debug, Clone, Args)]
+pub struct PlanDiffArgs {
+    /// The first plan file; '-' is standard input
+    #[arg(value_name = "A")]
+    pub before: PathBuf,
+    /// The second plan file; '-' is standard input
+    #[arg(value_name = "B")]
+    pub after: PathBuf,
+    /// Exit with 20 when the plans differ in meaning
+    #[arg(long)]
+    pub detailed_exitcode: bool,
 }
 
 /// `abssctl apply`

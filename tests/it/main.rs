@@ -11,4 +11,5 @@ mod drift;
 mod hostile;
 mod locks;
 mod restore;
+mod review;
 mod support;

@@ -2,6 +2,7 @@
 //! [`visible`]. Pure.
 
 mod branches;
+pub mod diff;
 pub mod dot;
 pub mod html;
 mod layout;
