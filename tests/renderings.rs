@@ -18,6 +18,7 @@ use abssctl::plan::spec::{DriftPolicy, PreBackupMode};
 use abssctl::plan::testing::{sample, sample_with_service, with_steps};
 use proptest::prelude::*;
 use proptest::sample::select;
+use serde_json::json;
 
 /// Texts that mean something to a renderer, a browser or a forge.
 const TRICKS: &[&str] = &[
@@ -224,6 +225,33 @@ proptest! {
         }
         prop_assert!(!known.contains("script") && !known.contains("img") && !known.contains("a"));
     }
+}
+
+#[test]
+fn what_is_too_long_is_cut_and_the_end_is_there() {
+    let mut plan = sample();
+    let one = plan.preview.budgets[0].clone();
+    for number in 0..5000 {
+        let mut budget = one.clone();
+        budget.name = Some(format!("Budget {number} {}", "`|\u{202e}".repeat(100)));
+        plan.preview.budgets.push(budget);
+    }
+    let long = "`".repeat(1000);
+    for _ in 0..200 {
+        let warning = json!({ "code": "x", "message": long });
+        plan.preview.warnings.push(serde_json::from_value(warning).unwrap());
+        let check = json!({ "id": "x", "verdict": "will-not", "why": long });
+        plan.preview.checks.push(serde_json::from_value(check).unwrap());
+        let diff = json!({ "path": long, "restored": true, "diff": "+`|\n".repeat(5000) });
+        plan.preview.diffs.push(serde_json::from_value(diff).unwrap());
+    }
+    plan.metadata.reason = Some(long.clone());
+    plan.metadata.created_by.name = "|".repeat(200);
+    plan.preview.files.removed.examples = vec!["`".repeat(4096); 10];
+    let shown = markdown(&plan, None);
+    assert!(shown.len() <= MAX_BYTES, "{}", shown.len());
+    assert!(shown.contains("more budgets; the plan has them.") && shown.contains("digest `sha256:"));
+    assert!(shown.find("Holiday") < shown.find("Household"), "what is gone comes first");
 }
 
 /// Names of the elements of a page.

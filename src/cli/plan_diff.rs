@@ -38,6 +38,11 @@ pub fn plan_diff(session: &Session, args: &PlanDiffArgs) -> Result<u8, CliError>
     });
     let names = [&args.before, &args.after].map(|path| path.display().to_string());
     let options = DiffOptions { width: session.output.width, color: session.output.color, names };
-    session.output.either(&value, &diff_text(&found, &options))?;
+    if session.output.json {
+        session.output.value(&value)?;
+    } else {
+        // Harmless already, and coloured.
+        session.output.result(diff_text(&found, &options).as_bytes())?;
+    }
     Ok(code)
 }

@@ -97,7 +97,7 @@ fn a_file_that_is_gone_or_has_another_owner_or_mode_makes_the_plan_stale() {
     let plan = root.plan(&[ZSTD]);
     let migrate = root.path("srv/budget/data/.migrate");
     let mode = |mode| {
-        std::fs::set_permissions(&migrate, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap()
+        std::fs::set_permissions(&migrate, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
     };
     mode(0o600);
     stale(&root, &plan, &["file-changed"], "data/.migrate");
@@ -283,7 +283,12 @@ fn leaves(value: &Value, pointer: &str, found: &mut Vec<String>) {
                 leaves(value, &format!("{pointer}/{index}"), found);
             }
         }
-        _ => found.push(pointer.to_owned()),
+        Value::Null
+        | Value::Bool(_)
+        | Value::Number(_)
+        | Value::String(_)
+        | Value::Array(_)
+        | Value::Object(_) => found.push(pointer.to_owned()),
     }
 }
 

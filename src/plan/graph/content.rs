@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::super::model::{MAX_INTEGER, Plan};
 use super::super::observed::{Presence, ServiceManagerKind};
-use super::super::spec::{AssetScope, SourceScope};
+use super::super::spec::{AssetScope, RestartPolicy, SourceScope};
 use super::super::step::{Action, StepKind, belongs, derive};
 use super::rule::{Rule, Violation};
 
@@ -110,8 +110,9 @@ fn assets(plan: &Plan) -> Option<Violation> {
 
 fn service(plan: &Plan) -> Option<Violation> {
     let service = &plan.observed.service;
-    let used =
-        [StepKind::Stop, StepKind::Start].iter().any(|kind| belongs(*kind, &plan.spec, &plan.observed));
+    let wanted = plan.spec.service.restart == RestartPolicy::Always && plan.spec.target.live;
+    let used = wanted
+        || [StepKind::Stop, StepKind::Start].iter().any(|kind| belongs(*kind, &plan.spec, &plan.observed));
     let missing = if !used {
         return None;
     } else if service.manager == ServiceManagerKind::None {

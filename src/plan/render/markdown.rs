@@ -7,7 +7,7 @@ use super::super::canonical;
 use super::super::model::Plan;
 use super::super::preview::{BudgetPresence, BudgetPreview, FileGroup};
 use super::layout::bytes;
-use super::markup::{Lines, code, cut, prose, short};
+use super::markup::{Lines, code, code_in_html, cut, folded, prose, short};
 use super::mermaid::mermaid;
 use super::visible::visible;
 use super::words::{self, Said, Tone};
@@ -295,28 +295,8 @@ fn end(plan: &Plan) -> String {
     )
 }
 
-/// A part that is folded until somebody opens it. `summary` is HTML of ours.
-fn folded(summary: &str, inside: &str) -> String {
-    format!("\n<details>\n<summary>{summary}</summary>\n\n{inside}\n</details>\n")
-}
-
-/// Visible text inside an HTML tag of ours.
-fn code_in_html(text: &str) -> String {
-    let mut safe = String::from("<code>");
-    for c in text.chars() {
-        if c.is_ascii_alphanumeric() || matches!(c, ' ' | '.' | '/' | '-') || !c.is_ascii() {
-            safe.push(c);
-        } else {
-            safe += &format!("&#{};", u32::from(c));
-        }
-    }
-    safe + "</code>"
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::super::super::spec::{DriftPolicy, PreBackupMode};
     use super::super::super::testing::{sample, sample_dest, sample_with_service, with_steps};
     use super::*;
@@ -346,33 +326,6 @@ mod tests {
         let at = |time: &str| markdown(&sample(), Some(time.parse().unwrap()));
         assert_eq!(at("2026-11-24T09:00:00Z"), at("2026-11-25T07:59:59Z"));
         assert!(at("2026-11-25T08:00:00Z").contains("**EXPIRED"));
-    }
-
-    #[test]
-    fn what_is_too_long_is_cut_and_the_end_is_there() {
-        let mut plan = sample();
-        let one = plan.preview.budgets[0].clone();
-        for number in 0..5000 {
-            let mut budget = one.clone();
-            budget.name = Some(format!("Budget {number} {}", "`|\u{202e}".repeat(100)));
-            plan.preview.budgets.push(budget);
-        }
-        let long = "`".repeat(1000);
-        for _ in 0..200 {
-            let warning = json!({ "code": "x", "message": long });
-            plan.preview.warnings.push(serde_json::from_value(warning).unwrap());
-            let check = json!({ "id": "x", "verdict": "will-not", "why": long });
-            plan.preview.checks.push(serde_json::from_value(check).unwrap());
-            let diff = json!({ "path": long, "restored": true, "diff": "+`|\n".repeat(5000) });
-            plan.preview.diffs.push(serde_json::from_value(diff).unwrap());
-        }
-        plan.metadata.reason = Some(long.clone());
-        plan.metadata.created_by.name = "|".repeat(200);
-        plan.preview.files.removed.examples = vec!["`".repeat(4096); 10];
-        let shown = markdown(&plan, None);
-        assert!(shown.len() <= MAX_BYTES, "{}", shown.len());
-        assert!(shown.contains("more budgets; the plan has them.") && shown.contains("digest `sha256:"));
-        assert!(shown.find("Holiday") < shown.find("Household"), "what is gone comes first");
     }
 
     #[test]

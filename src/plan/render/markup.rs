@@ -86,6 +86,24 @@ pub(super) fn cut(text: &str, max: usize) -> String {
     format!("{}…", &text[..end])
 }
 
+/// A part that is folded until somebody opens it. `summary` is HTML of ours.
+pub(super) fn folded(summary: &str, inside: &str) -> String {
+    format!("\n<details>\n<summary>{summary}</summary>\n\n{inside}\n</details>\n")
+}
+
+/// Visible text inside an HTML tag of ours.
+pub(super) fn code_in_html(text: &str) -> String {
+    let mut safe = String::from("<code>");
+    for c in text.chars() {
+        if c.is_ascii_alphanumeric() || matches!(c, ' ' | '.' | '/' | '-') || !c.is_ascii() {
+            safe.push(c);
+        } else {
+            safe += &format!("&#{};", u32::from(c));
+        }
+    }
+    safe + "</code>"
+}
+
 /// Lines up to a limit of bytes; what does not fit is counted.
 #[derive(Debug)]
 pub(super) struct Lines {

@@ -10,7 +10,7 @@ use super::super::spec::{
     AssetScope, ClientPolicy, DriftPolicy, OnFailure, PreBackupMode, ReplayPolicy, RestartPolicy,
     SessionPolicy, SourceScope,
 };
-use super::super::step::{Effect, Step};
+use super::super::step::{Effect, Step, StepKind};
 use super::layout::bytes;
 
 /// Names that a sentence lists before it counts the rest.
@@ -286,8 +286,7 @@ pub(super) fn settings(plan: &Plan) -> Vec<(&'static str, Said)> {
         plan.observed.file_system.r#type,
         bytes(space.backup_bytes)
     );
-    let health = format!("up to {}, asked every {}", spec.health.timeout, spec.health.interval);
-    vec![
+    let mut settings = vec![
         ("pre-backup", pre_backup),
         ("clients", clients(spec.clients)),
         ("sessions", sessions(spec.sessions)),
@@ -297,9 +296,13 @@ pub(super) fn settings(plan: &Plan) -> Vec<(&'static str, Said)> {
         ("drift", drift(spec.drift)),
         ("replay", replay(spec.replay)),
         ("retain", Said::plain(format!("the displaced directory for {}", spec.retain))),
-        ("health", Said::plain(health)),
         ("space", Said::plain(needs)),
-    ]
+    ];
+    if plan.steps.iter().any(|step| step.kind() == StepKind::Health) {
+        let health = format!("up to {}, asked every {}", spec.health.timeout, spec.health.interval);
+        settings.push(("health", Said::plain(health)));
+    }
+    settings
 }
 
 fn clients(policy: ClientPolicy) -> Said {
@@ -324,7 +327,9 @@ fn service(plan: &Plan) -> Said {
         RestartPolicy::Never => "never started",
     };
     let seen = match (observed.manager, &observed.unit) {
-        (ServiceManagerKind::None, _) => "no service manager".to_owned(),
+        (ServiceManagerKind::None, _) => {
+            return Said::plain("not controlled: stop the server before apply, start it afterwards");
+        }
         (ServiceManagerKind::Systemd, unit) => format!(
             "{} {}",
             unit.as_deref().unwrap_or("no unit"),
