@@ -332,6 +332,9 @@ fn others(value: &Value) -> Vec<Value> {
             values.extend(
                 family.flat_map(|family| family.iter().map(|word| json!(word))).filter(|new| new != value),
             );
+            if text.ends_with(['s', 'd']) && text.starts_with(|c: char| c.is_ascii_digit()) {
+                values.push(json!("7h"));
+            }
             if text.starts_with('/') {
                 values.extend([json!("/etc"), json!("/srv/other"), json!("/srv/budget/../../etc")]);
             }
@@ -344,16 +347,12 @@ fn others(value: &Value) -> Vec<Value> {
 
 /// Fields of the spec that a person may edit without a refresh, since no step says the same: what they
 /// mean is then what the run does.
-const FREE: [&str; 9] = [
+const FREE: [&str; 5] = [
     "/spec/health/timeout",
     "/spec/health/interval",
     "/spec/onFailure",
     "/spec/replay",
-    "/spec/retain",
-    "/spec/drift",
     "/spec/service/restart",
-    "/spec/preBackup/message",
-    "/spec/assets",
 ];
 
 /// Edits every leaf below `part`, one at a time, to each other value; gives how many were tried.
@@ -379,6 +378,8 @@ fn edit_each(part: &str) -> usize {
                 // The order of steps may be another one that obeys the rules; that is the order they run in.
                 // And a step that no other needs may have any name.
                 let free = FREE.contains(&pointer.as_str()) || pointer.contains("/needs/");
+                // Nothing here could start the service, so that a plan must not say it does.
+                let free = free && other != "always";
                 if !free && pointer != "/steps/9/id" {
                     accepted.push(format!("{pointer} = {other}"));
                 }

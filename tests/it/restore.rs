@@ -474,6 +474,56 @@ fn sessions_stay_unless_they_are_revoked() {
 }
 
 #[test]
+fn a_run_is_listed_and_shown_with_what_it_keeps() {
+    let root = TestRoot::new();
+    assert_eq!(root.runs(), Vec::<Value>::new());
+    let plan = root.plan(&[ZSTD]);
+    let result = root.apply(&plan).ok().json();
+    let run = result["run"].as_str().unwrap();
+    let shown = root.json(&["run", "show", run]).ok().json();
+    for (key, expected) in [
+        ("run", &result["run"]),
+        ("plan", &result["plan"]),
+        ("planDigest", &result["planDigest"]),
+        ("backup", &result["backup"]),
+        ("preBackup", &result["preBackup"]),
+        ("displaced", &result["displaced"]),
+        ("outcome", &Value::from("applied")),
+        ("staging", &Value::Null),
+    ] {
+        assert_eq!(&shown[key], expected, "{key}");
+    }
+    assert_eq!(shown["steps"].as_array().unwrap().len(), result["steps"].as_array().unwrap().len());
+    let kept = std::fs::read(shown["planFile"].as_str().unwrap()).unwrap();
+    assert_eq!(kept, std::fs::read(&plan).unwrap(), "the run keeps the plan's exact bytes");
+    let text = root.run(&["run", "list"]).ok().stdout;
+    assert!(text.contains(run) && text.contains("applied"), "{text}");
+}
+
+#[test]
+fn a_refreshed_plan_is_a_new_document_for_the_same_wish() {
+    let root = TestRoot::new();
+    let plan = root.plan(&[ZSTD, "--sessions", "revoke", "--reason", "ticket 7"]);
+    let read = || serde_json::from_slice::<Value>(&std::fs::read(&plan).unwrap()).unwrap();
+    let before = read();
+    root.write("srv/budget/data/note.txt", "new");
+    let mut edited = before.clone();
+    edited["spec"]["clients"] = "reset".into();
+    std::fs::write(&plan, serde_json::to_vec(&edited).unwrap()).unwrap();
+    let refused = root.json(&["plan", "validate", plan.to_str().unwrap()]);
+    let _ = refused.error(2, "abssctl::plan::invalid", &[]);
+    let tree = root.tree();
+    let _ = root.run(&["plan", "refresh", plan.to_str().unwrap()]).ok();
+    tree.assert_same(&root.tree(), "a refresh");
+    let after = read();
+    assert_ne!(after["metadata"]["id"], before["metadata"]["id"]);
+    assert_eq!(after["spec"], edited["spec"], "the wish stays as it was edited");
+    assert_ne!(after["observed"]["target"]["structure"], before["observed"]["target"]["structure"]);
+    let result = root.apply(&plan).ok().json();
+    assert_eq!(result["clients"], "reset");
+}
+
+#[test]
 fn the_log_is_one_line_a_command() {
     let root = TestRoot::new();
     let before = root.log().len();

@@ -110,10 +110,11 @@ fn assets(plan: &Plan) -> Option<Violation> {
 
 fn service(plan: &Plan) -> Option<Violation> {
     let service = &plan.observed.service;
-    let wanted = plan.spec.service.restart == RestartPolicy::Always && plan.spec.target.live;
-    let used = wanted
-        || [StepKind::Stop, StepKind::Start].iter().any(|kind| belongs(*kind, &plan.spec, &plan.observed));
-    let missing = if !used {
+    let used =
+        [StepKind::Stop, StepKind::Start].iter().any(|kind| belongs(*kind, &plan.spec, &plan.observed));
+    // A wish that no step fulfils would be passed over in silence.
+    let wished = plan.spec.service.restart == RestartPolicy::Always && plan.spec.target.live;
+    let missing = if !used && !wished {
         return None;
     } else if service.manager == ServiceManagerKind::None {
         "no service manager was observed"
@@ -294,6 +295,9 @@ mod tests {
         let mut plan = sample();
         plan.observed.service.running = true;
         plan.observed.service.unit = Some("abssctl-budget.service".into());
+        assert_eq!(broken(&with_steps(plan)), [(Rule::ServiceManager, "/observed/service".into())]);
+        let mut plan = sample();
+        plan.spec.service.restart = RestartPolicy::Always;
         assert_eq!(broken(&with_steps(plan)), [(Rule::ServiceManager, "/observed/service".into())]);
     }
 
