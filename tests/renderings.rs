@@ -1,5 +1,6 @@
 //! Every rendering of a plan shows hostile text as text: by properties over random plans, and by the
-//! programs that draw what we write (Chromium, Graphviz). Screenshots stay in `target/tmp/renderings`.
+//! programs that draw what we write (Chromium, Graphviz). Pages and
+//! screenshots stay in `target/tmp/renderings`, to be looked at.
 
 #![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot go on ends here")]
 
@@ -390,6 +391,7 @@ fn a_browser_shows_the_page() {
     for (name, plan) in [("plan", sample()), ("service", sample_with_service()), ("hostile", hostile())] {
         let page = folder.join(format!("{name}.html"));
         std::fs::write(&page, html(&plan, now)).unwrap();
+        std::fs::write(page.with_extension("md"), markdown(&plan, now)).unwrap();
         let (dom, log) = browser(&program, &page, &["--dump-dom"]);
         assert_eq!(console(&log), Vec::<&str>::new(), "{name}");
         assert_eq!(dom.matches("<section").count(), html(&plan, now).matches("<section").count());

@@ -24,7 +24,7 @@ pub fn mermaid(plan: &Plan) -> String {
         text += &format!("  s{from} --> s{to}\n");
     }
     for (number, (at, note)) in picture.notes.iter().enumerate() {
-        text += &format!("  n{number}[/\"{}\"/]:::{}\n", label(&note.text), class(note.tone));
+        text += &format!("  n{number}[\"{}\"]:::{}\n", label(&note.text), class(note.tone));
         text += &format!("  n{number} -.- s{at}\n");
     }
     text + CLASSES
@@ -62,8 +62,8 @@ mod tests {
         plan.spec.pre_backup.mode = PreBackupMode::None;
         plan.spec.pre_backup.message = None;
         let drawn = mermaid(&with_steps(plan));
-        assert!(drawn.contains("n0[/\"drift#58; ignore."), "{drawn}");
-        assert!(drawn.contains("n1[/\"No pre-backup."), "{drawn}");
+        assert!(drawn.contains("n0[\"drift#58; ignore."), "{drawn}");
+        assert!(drawn.contains("n1[\"No pre-backup."), "{drawn}");
         assert_eq!(drawn.matches(":::danger").count(), 3, "two notes and the swap: {drawn}");
     }
 
