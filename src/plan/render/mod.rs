@@ -1,5 +1,5 @@
 //! Views of a plan for people. All text of a plan is hostile: every view passes it through
-//! [`visible`]. Pure.
+//! [`visible()`]. Pure.
 
 mod base64;
 mod branches;
