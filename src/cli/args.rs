@@ -101,6 +101,8 @@ pub enum PlanCommand {
     Check(PlanCheckArgs),
     /// Write the plan again for the wish in it (its spec) and the machine as it is now
     Refresh(PlanRefreshArgs),
+    /// Compare two plans by meaning: what the wish changed, what the world changed, what follows
+    Diff(PlanDiffArgs),
 }
 
 /// What to restore, and how: shared by `plan restore` and `backup restore`.
@@ -280,7 +282,7 @@ pub struct PlanShowArgs {
     /// The plan file; '-' is standard input
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// How to show it
+    /// How to show it; with --json the plan and what is known of it come as one object instead
     #[arg(long, value_enum, default_value_t = ShowFormat::Text, value_name = "FORMAT")]
     pub format: ShowFormat,
 }
@@ -290,6 +292,14 @@ pub struct PlanShowArgs {
 pub enum ShowFormat {
     /// For the terminal
     Text,
+    /// A comment for a pull request, at most 65,535 bytes
+    Markdown,
+    /// One page that stands alone: for reading, mailing and printing
+    Html,
+    /// The steps as a mermaid flowchart
+    Mermaid,
+    /// The steps for Graphviz
+    Dot,
     /// The document as JSON
     Json,
     /// The document as YAML
@@ -332,6 +342,20 @@ pub struct PlanRefreshArgs {
     /// How long the new plan may be applied
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = parse_duration)]
     pub expires: Option<DurationText>,
+}
+
+/// `abssctl plan diff`
+#[derive(Debug, Clone, Args)]
+pub struct PlanDiffArgs {
+    /// The first plan file; '-' is standard input
+    #[arg(value_name = "A")]
+    pub before: PathBuf,
+    /// The second plan file; '-' is standard input
+    #[arg(value_name = "B")]
+    pub after: PathBuf,
+    /// Exit with 20 when the plans differ in meaning
+    #[arg(long)]
+    pub detailed_exitcode: bool,
 }
 
 /// `abssctl apply`

@@ -10,6 +10,7 @@ pub mod exit;
 pub mod instance;
 pub mod output;
 pub mod plan;
+pub mod plan_diff;
 pub mod progress;
 pub mod prompt;
 pub mod prune;

@@ -14,7 +14,7 @@ use super::args::{
 use super::error::CliError;
 use super::output::Output;
 use super::signals::{self, Caught};
-use super::{apply, backup, config, exit, instance, plan, prune, restore, run, schema};
+use super::{apply, backup, config, exit, instance, plan, plan_diff, prune, restore, run, schema};
 use crate::context::Context;
 use crate::host::cancel::Cancel;
 use crate::host::fs::{IoContext as _, Root, read_limited};
@@ -101,6 +101,7 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, CliError> {
         Command::Plan(PlanCommand::Validate(args)) => plan::validate(session, &args),
         Command::Plan(PlanCommand::Check(args)) => plan::check(session, &args),
         Command::Plan(PlanCommand::Refresh(args)) => plan::refresh(session, &args),
+        Command::Plan(PlanCommand::Diff(args)) => plan_diff::plan_diff(session, &args),
         Command::Apply(args) => apply::apply(session, &args),
         Command::Run(RunCommand::List) => run::list(session),
         Command::Run(RunCommand::Show(args)) => run::show(session, &args),

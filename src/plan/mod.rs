@@ -4,9 +4,10 @@
 //! wish, [`observed`] what the planner saw, [`preview`] what would change, [`step`] the steps and the
 //! one function that derives them, [`graph`] the rules that make any order safe, [`canonical`] the
 //! bytes that are digested and signed, [`source`] the text with its positions, [`load`] the strict
-//! reader, [`emit`] the writer, [`render`] the views for people.
+//! reader, [`emit`] the writer, [`render`] the views for people, [`diff`] two plans compared.
 
 pub mod canonical;
+pub mod diff;
 pub mod drift;
 pub mod emit;
 pub mod graph;

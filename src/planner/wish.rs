@@ -83,19 +83,13 @@ pub fn parse_time(text: &str) -> Result<Timestamp, PlanError> {
 
 /// Finds the backup that was asked for.
 pub fn select<'i>(cx: &Context, index: &'i BackupIndex, wish: &Wish) -> Result<&'i BackupEntry, PlanError> {
+    let none = |instance: &InstanceName, when: String| no_backup(cx, index, instance, when);
     let entry = match &wish.selector {
         Selector::Id(id) => index.find(id)?,
-        Selector::Latest(instance) => match index.latest(instance) {
-            Some(entry) => entry,
-            None => return Err(no_backup(cx, index, instance, String::new())),
-        },
-        Selector::At(instance, time) => match index.at(instance, *time) {
-            Some(entry) => entry,
-            None => {
-                let when = format!(" at or before {}", Time::from(*time));
-                return Err(no_backup(cx, index, instance, when));
-            }
-        },
+        Selector::Latest(instance) => index.latest(instance).ok_or_else(|| none(instance, String::new()))?,
+        Selector::At(instance, time) => index
+            .at(instance, *time)
+            .ok_or_else(|| none(instance, format!(" at or before {}", Time::from(*time))))?,
     };
     if let Some(asked) = wish.instance.as_ref().filter(|asked| **asked != entry.instance) {
         let (backup, owner) = (entry.id.clone(), entry.instance.clone());

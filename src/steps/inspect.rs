@@ -115,8 +115,7 @@ fn check_whole(dir: &Dir, data: &Path, extracted: &Extracted) -> Result<Done, St
     }
     let warnings = gaps.iter().filter(|gap| !gap.breaks()).map(whole::Gap::describe).collect();
     let live = read.budgets.iter().filter(|budget| !budget.deleted).count();
-    let budgets = if live == 1 { "budget" } else { "budgets" };
-    Ok(Done { detail: format!("{live} {budgets} whole"), warnings })
+    Ok(Done { detail: format!("{live} budgets whole"), warnings })
 }
 
 fn check_group(dir: &Dir, path: &Path) -> Result<(), StepError> {

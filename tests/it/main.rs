@@ -17,4 +17,5 @@ mod plan_files;
 mod prompts;
 mod readonly;
 mod restore;
+mod review;
 mod support;
