@@ -3,5 +3,6 @@
 
 mod archives;
 mod backups;
+mod databases;
 mod interrupted;
 mod machine;
