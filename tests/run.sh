@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs every test, on a fresh Debian 12 with Rust as well as on a developer's machine.
 #
-#   tests/run.sh [arguments for cargo test]      e.g.  tests/run.sh --test atomicity
+#   tests/run.sh [arguments for cargo test]      e.g.  tests/run.sh --test it -- restore
 #
 # What it changes: as root it installs missing programs with apt-get; the peer (the older Python tool
 # whose files we share) goes into target/peer-venv. Nothing else outside target/ is touched, and running

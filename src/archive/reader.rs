@@ -213,23 +213,6 @@ impl<R: Read> Read for Members<'_, R> {
     }
 }
 
-/// Reads the manifest of an archive from its beginning; `None` where it has none (the peer's archives).
-/// `tar` is the decompressed archive, see [`super::decoder`].
-pub fn read_manifest(
-    tar: impl Read,
-    id: &BackupId,
-    limits: &Limits,
-) -> Result<Option<Manifest>, ArchiveError> {
-    let never = Cancel::default();
-    let mut members = Members::new(tar, id, limits);
-    while let Some(member) = members.next(&never)? {
-        if member.kind == EntryKind::File {
-            return Ok(members.manifest);
-        }
-    }
-    Ok(None)
-}
-
 /// Checks a whole archive and shows each member with its body to `visitor`, which need not read it.
 /// Nothing is written; the input is read to its end. `tar` is the decompressed archive.
 ///

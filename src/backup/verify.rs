@@ -93,7 +93,8 @@ fn look(cx: &Context, entry: &BackupEntry) -> Result<(Finding, String, Option<Sh
     }
     let found = hashed.finish().map_err(ArchiveError::Read)?;
     if found != entry.sha256 {
-        return Ok((Finding::Corrupt, "Checksum mismatch.".to_owned(), Some(found)));
+        let message = format!("Checksum mismatch: the file has {found}, the index says {}.", entry.sha256);
+        return Ok((Finding::Corrupt, message, Some(found)));
     }
     if let Err(error) = store::inspect(&cx.root, &cx.config, &entry.path, entry.size_bytes, entry.sha256) {
         return Ok((Finding::Corrupt, error.to_string(), Some(found)));

@@ -52,7 +52,8 @@ pub fn apply(session: &Session, args: &ApplyArgs) -> Result<u8, CliError> {
 pub fn say_what_is_lost(session: &Session, plan: &Plan, newer: &[String]) {
     let files = &plan.preview.files;
     let (added, changed, removed) = (files.added.count, files.changed.count, files.removed.count);
-    session.output.note(&format!("{added} files are added, {changed} changed, {removed} removed"));
+    let verb = if added == 1 { "file is" } else { "files are" };
+    session.output.note(&format!("{added} {verb} added, {changed} changed, {removed} removed"));
     for message in plan.preview.warnings.iter().map(|warning| &warning.message).chain(newer) {
         session.output.note(&format!("! {message}"));
     }

@@ -36,7 +36,7 @@ pub struct Global {
     #[arg(long, global = true)]
     pub json: bool,
     /// Answer yes to every question
-    #[arg(long, global = true, env = "ABSSCTL_ASSUME_YES", value_parser = clap::builder::FalseyValueParser::new(), hide_env_values = true)]
+    #[arg(long, global = true, env = "ABSSCTL_ASSUME_YES", value_parser = parse_yes, hide_env_values = true)]
     pub yes: bool,
     /// Wait so many seconds for locks
     #[arg(long, global = true, value_name = "SECONDS")]
@@ -143,7 +143,7 @@ pub struct WishArgs {
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
     /// How long the plan may be applied
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = parse_duration)]
     pub expires: Option<DurationText>,
     /// What to do when a step after the swap fails
     #[arg(long, value_enum, value_name = "WHAT")]
@@ -155,8 +155,17 @@ pub struct WishArgs {
     #[arg(long, value_enum, value_name = "HOW")]
     pub replay: Option<ReplayHow>,
     /// How long the displaced directory is kept
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = parse_duration)]
     pub retain: Option<DurationText>,
+}
+
+/// A word that is neither yes nor no is an error: a typing mistake must not answer questions.
+fn parse_yes(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" => Ok(true),
+        "" | "0" | "false" | "no" => Ok(false),
+        _ => Err("ABSSCTL_ASSUME_YES is 1, true or yes; or 0, false, no or empty".to_owned()),
+    }
 }
 
 fn parse_age(text: &str) -> Result<u64, String> {
@@ -233,7 +242,7 @@ choices! {
 #[derive(Debug, Clone, Args)]
 pub struct PlanRestoreArgs {
     /// The backup to restore
-    #[arg(value_name = "BACKUP_ID", required_unless_present_any = ["latest", "at"], conflicts_with_all = ["latest", "at"])]
+    #[arg(value_name = "BACKUP_ID", conflicts_with_all = ["latest", "at"])]
     pub backup: Option<BackupId>,
     /// The instance: with --latest or --at, or to make sure that the backup is its own
     #[arg(long, value_name = "NAME")]
@@ -331,7 +340,7 @@ pub struct PlanRefreshArgs {
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub format: Option<PlanFormat>,
     /// How long the new plan may be applied
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = parse_duration)]
     pub expires: Option<DurationText>,
 }
 
@@ -381,8 +390,11 @@ pub enum RunCommand {
 #[derive(Debug, Clone, Args)]
 pub struct RunPruneArgs {
     /// Remove those of runs that ended longer ago than this, whatever their plan says; 0s: all
-    #[arg(long, value_name = "DURATION", value_parser = parse_age)]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = parse_age)]
     pub older_than: Option<u64>,
+    /// Only list what would be removed
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `abssctl run show`

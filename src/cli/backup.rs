@@ -1,4 +1,8 @@
-//! `abssctl backup create`, `list` and `show`.
+//! `abssctl backup create`, `list`, `show` and `verify`; `backup restore` has a file of its own. `create`
+//! writes an archive, its sidecar and an index entry, `verify` its result into the index; both append
+//! to the operations log where the peer does. What a crash leaves is said where the writing is done.
+
+use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
 
@@ -14,6 +18,7 @@ use crate::context::Context;
 use crate::host::lock::LockName;
 use crate::plan::model::Time;
 use crate::plan::render::{human_bytes, visible};
+use crate::planner::wish;
 use crate::state::backup_index::{BackupEntry, BackupIndex};
 use crate::state::operations_log::{Operation, OperationResult, Status};
 
@@ -116,6 +121,10 @@ fn created_text(created: &Created) -> String {
 pub fn list(session: &Session, args: &BackupListArgs) -> Result<u8, CliError> {
     let cx = session.context()?;
     let index = BackupIndex::load(&cx.root, &cx.config)?;
+    if let Some(instance) = &args.instance {
+        wish::check_known(&cx, &index, instance)?;
+    }
+    let missing = missing_index(&cx)?;
     let mut entries: Vec<&BackupEntry> = index.entries().iter().collect();
     entries.retain(|entry| args.instance.as_ref().is_none_or(|instance| *instance == entry.instance));
     entries.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
@@ -131,7 +140,10 @@ pub fn list(session: &Session, args: &BackupListArgs) -> Result<u8, CliError> {
         ]
     };
     let rows: Vec<Vec<String>> = entries.iter().map(row).collect();
-    let text = if rows.is_empty() {
+    let text = if let Some(path) = &missing {
+        session.output.note(&format!("! there is no index of backups: {} does not exist", path.display()));
+        "no backups\n".to_owned()
+    } else if rows.is_empty() {
         "no backups; make one: abssctl backup create INSTANCE\n".to_owned()
     } else {
         table(&["ID", "INSTANCE", "CREATED", "SIZE", "SCOPE", "STATUS", "MESSAGE"], &rows)
@@ -139,6 +151,12 @@ pub fn list(session: &Session, args: &BackupListArgs) -> Result<u8, CliError> {
     let raw: Vec<&Value> = entries.iter().map(|entry| &entry.raw).collect();
     session.output.either(&json!({ "backups": raw }), &text)?;
     Ok(exit::DONE)
+}
+
+/// Where the index would be, if it is not there: most often a sign of a wrong root or configuration.
+fn missing_index(cx: &Context) -> Result<Option<PathBuf>, CliError> {
+    let path = &cx.config.backups.index;
+    Ok(cx.root.open_file(path)?.is_none().then(|| cx.root.host_path(path)))
 }
 
 /// `abssctl backup show`
@@ -179,6 +197,9 @@ pub fn verify(session: &Session, args: &BackupVerifyArgs) -> Result<u8, CliError
         Some(id) => entry.id == *id,
         None => entry.status != "removed",
     };
+    if let Some(path) = missing_index(&cx)? {
+        return Err(CliError::NoIndex(path));
+    }
     if let Some(id) = &args.backup {
         BackupIndex::load(&cx.root, &cx.config)?.find(id)?;
     }
@@ -204,7 +225,7 @@ pub fn verify(session: &Session, args: &BackupVerifyArgs) -> Result<u8, CliError
             "previous_status": found.previous_status, "entry": found.entry,
         }));
     }
-    text.push_str(&format!("{} verified, {bad} not sound\n", entries.len()));
+    text.push_str(&format!("{} checked, {bad} not sound\n", entries.len()));
     session.output.either(&json!({ "results": results }), &text)?;
     Ok(if bad == 0 { exit::DONE } else { exit::ENVIRONMENT })
 }

@@ -92,6 +92,13 @@ pub enum CliError {
         help("write one: abssctl plan restore BACKUP_ID -o plan.yaml")
     )]
     NoPlanFile(PathBuf),
+    /// Nothing can be verified.
+    #[error("there is no index of backups: {} does not exist", .0.display())]
+    #[diagnostic(
+        code(abssctl::cli::no_index),
+        help("is this the right machine and --root? 'abssctl config show' tells which index is read")
+    )]
+    NoIndex(PathBuf),
     /// A run that is not there.
     #[error("there is no run {0}")]
     #[diagnostic(code(abssctl::cli::no_run), help("list what there is: abssctl run list"))]

@@ -58,6 +58,7 @@ pub fn code(error: &CliError, interrupted: u8) -> u8 {
         CliError::Journal(error) => journal(error),
         CliError::Lock(error) => lock(error, interrupted),
         CliError::Interrupted => interrupted,
+        CliError::NoIndex(_) => ENVIRONMENT,
         CliError::Log(_) | CliError::Fs(_) | CliError::Output(_) => ENVIRONMENT,
     }
 }
@@ -73,7 +74,11 @@ pub fn problems_code(problems: &[Problem]) -> u8 {
 }
 
 fn lock(error: &LockError, interrupted: u8) -> u8 {
-    if matches!(error, LockError::Cancelled { .. }) { interrupted } else { ENVIRONMENT }
+    match error {
+        LockError::Cancelled { .. } => interrupted,
+        LockError::ReservedName { .. } => INVALID,
+        LockError::Timeout { .. } | LockError::NotAFile { .. } | LockError::Fs(_) => ENVIRONMENT,
+    }
 }
 
 fn plan(error: &PlanError, interrupted: u8) -> u8 {

@@ -13,6 +13,7 @@ pub mod plan;
 pub mod plan_diff;
 pub mod progress;
 pub mod prompt;
+pub mod prune;
 pub mod restore;
 pub mod run;
 pub mod schema;

@@ -23,18 +23,21 @@ use crate::survey::preflight::{self, Ask, Class, Preflight, Problem};
 
 /// `abssctl plan restore`
 pub fn restore(session: &Session, args: &PlanRestoreArgs) -> Result<u8, CliError> {
-    let cx = session.context()?;
     let selector = match (&args.backup, &args.instance, &args.at) {
         (Some(id), _, _) => Selector::Id(id.clone()),
         (None, Some(instance), Some(time)) => Selector::At(instance.clone(), wish::parse_time(time)?),
-        (None, Some(instance), None) => Selector::Latest(instance.clone()),
-        (None, None, _) => {
+        (None, Some(instance), None) if args.latest => Selector::Latest(instance.clone()),
+        (None, _, _) => {
+            let name = args.instance.as_ref().map_or("NAME", |instance| instance.as_str());
             return Err(CliError::Usage {
                 what: "no backup was named".into(),
-                help: "abssctl plan restore BACKUP_ID, or --instance NAME --latest".into(),
+                help: format!(
+                    "abssctl plan restore BACKUP_ID, or --instance {name} --latest, or --instance {name} --at TIME; the ids are in: abssctl backup list"
+                ),
             });
         }
     };
+    let cx = session.context()?;
     let plan = planner::plan(&cx, &to_wish(selector, args.instance.clone(), &args.wish))?;
     write_new(session, &plan, &args.output, args.format)?;
     let code = if args.detailed_exitcode && changes_something(&plan) { exit::CHANGES } else { exit::DONE };
@@ -275,14 +278,29 @@ pub fn refresh(session: &Session, args: &PlanRefreshArgs) -> Result<u8, CliError
     let cx = session.context()?;
     let plan = planner::refresh(&cx, &old, args.expires.as_ref())?;
     if !old.approvals.is_empty() {
-        let count = old.approvals.len();
-        session.output.note(&format!("{count} approvals were given for the old text and are dropped"));
+        let approvals = match old.approvals.len() {
+            1 => "1 approval was given for the old text and is dropped".to_owned(),
+            count => format!("{count} approvals were given for the old text and are dropped"),
+        };
+        session.output.note(&approvals);
     }
     let is_json = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
     let format = args.format.unwrap_or(if is_json { PlanFormat::Json } else { PlanFormat::Yaml });
+    if has_comments_of_a_person(&bytes, &plan)? {
+        session.output.note("comments that were written into the plan by hand are dropped");
+    }
     let output = args.output.as_deref().unwrap_or(&args.file);
     write_new(session, &plan, output, Some(format))?;
     Ok(exit::DONE)
+}
+
+/// Whether a YAML plan has a line of comment that this program would not write.
+fn has_comments_of_a_person(bytes: &[u8], plan: &Plan) -> Result<bool, CliError> {
+    let ours = emit::to_yaml(plan)?;
+    let comment = |line: &str| line.trim_start().starts_with('#');
+    let ours: Vec<&str> = ours.lines().map(str::trim).filter(|line| comment(line)).collect();
+    let text = String::from_utf8_lossy(bytes);
+    Ok(text.lines().map(str::trim).any(|line| comment(line) && !ours.contains(&line)))
 }
 
 /// A plan's bytes as they are kept with its run, for plans that were never a file.

@@ -25,8 +25,6 @@ pub enum Mode {
     Lines,
     /// JSON lines on standard output.
     Events,
-    /// Nothing.
-    Silent,
 }
 
 impl<'a> Progress<'a> {
@@ -38,7 +36,6 @@ impl<'a> Progress<'a> {
     /// Takes an event.
     pub fn event(&self, event: &Event) {
         match self.mode {
-            Mode::Silent => {}
             Mode::Events => self.json(event),
             Mode::Lines => self.line(event),
         }

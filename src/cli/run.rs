@@ -1,24 +1,19 @@
-//! `abssctl run …`
+//! `abssctl run list` and `show`.
 
 use serde_json::{Value, json};
 
-use std::fmt::Write as _;
-
-use super::args::{RunPruneArgs, RunShowArgs};
+use super::args::RunShowArgs;
 use super::error::CliError;
 use super::exit;
 use super::output::table;
-use super::prompt;
 use super::session::Session;
 use crate::context::Context;
-use crate::host::lock::LockName;
 use crate::ids::AbsPath;
 use crate::plan::model::Time;
 use crate::run::fact::Fact;
 use crate::run::journal;
 use crate::run::list::{self, Run};
 use crate::run::state::{Outcome, Phase, StepState};
-use crate::steps::cleanup;
 
 /// `abssctl run list`
 pub fn list(session: &Session) -> Result<u8, CliError> {
@@ -30,13 +25,15 @@ pub fn list(session: &Session) -> Result<u8, CliError> {
     for run in &runs {
         let object = object(&cx, run)?;
         let text = |key: &str| object[key].as_str().unwrap_or("-").to_owned();
-        rows.push(["run", "instance", "backup", "startedAt", "outcome", "displaced"].map(text).to_vec());
+        rows.push(
+            ["run", "instance", "backup", "target", "startedAt", "outcome", "displaced"].map(text).to_vec(),
+        );
         objects.push(object);
     }
     let text = if rows.is_empty() {
         "no plan was applied here yet\n".to_owned()
     } else {
-        table(&["RUN", "INSTANCE", "BACKUP", "STARTED", "OUTCOME", "DISPLACED"], &rows)
+        table(&["RUN", "INSTANCE", "BACKUP", "TARGET", "STARTED", "OUTCOME", "DISPLACED"], &rows)
     };
     session.output.either(&json!({ "runs": objects }), &text)?;
     Ok(exit::DONE)
@@ -80,26 +77,6 @@ pub fn show(session: &Session, args: &RunShowArgs) -> Result<u8, CliError> {
     object["steps"] = json!(steps);
     session.output.either(&object, &text)?;
     Ok(exit::DONE)
-}
-
-/// `abssctl run prune`
-pub fn prune(session: &Session, args: &RunPruneArgs) -> Result<u8, CliError> {
-    let cx = session.context()?;
-    prompt::confirm(session, "Remove displaced directories whose time is over?")?;
-    let _guard = session.locks(&cx, &[LockName::Global])?;
-    let pruned = cleanup::prune(&cx, args.older_than)?;
-    let mut text = String::new();
-    for (run, path) in &pruned.removed {
-        writeln!(text, "removed {path} of run {run}").map_err(std::io::Error::other)?;
-    }
-    if pruned.removed.is_empty() {
-        text.push_str("nothing to remove\n");
-    }
-    pruned.warnings.iter().for_each(|warning| session.output.note(&format!("! {warning}")));
-    let removed: Vec<Value> =
-        pruned.removed.iter().map(|(run, path)| json!({ "run": run, "displaced": path })).collect();
-    session.output.either(&json!({ "removed": removed, "warnings": pruned.warnings }), &text)?;
-    Ok(if pruned.warnings.is_empty() { exit::DONE } else { exit::ENVIRONMENT })
 }
 
 fn state_name(state: StepState) -> &'static str {

@@ -14,7 +14,7 @@ use super::args::{
 use super::error::CliError;
 use super::output::Output;
 use super::signals::{self, Caught};
-use super::{apply, backup, config, exit, instance, plan, plan_diff, restore, run, schema};
+use super::{apply, backup, config, exit, instance, plan, plan_diff, prune, restore, run, schema};
 use crate::context::Context;
 use crate::host::cancel::Cancel;
 use crate::host::fs::{IoContext as _, Root, read_limited};
@@ -105,7 +105,7 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, CliError> {
         Command::Apply(args) => apply::apply(session, &args),
         Command::Run(RunCommand::List) => run::list(session),
         Command::Run(RunCommand::Show(args)) => run::show(session, &args),
-        Command::Run(RunCommand::Prune(args)) => run::prune(session, &args),
+        Command::Run(RunCommand::Prune(args)) => prune::prune(session, &args),
         Command::Backup(BackupCommand::Create(args)) => backup::create(session, &args),
         Command::Backup(BackupCommand::List(args)) => backup::list(session, &args),
         Command::Backup(BackupCommand::Show(args)) => backup::show(session, &args),

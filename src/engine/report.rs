@@ -21,8 +21,6 @@ pub enum Outcome {
     RolledBack,
     /// A person must look.
     Halted,
-    /// Nothing was begun.
-    Refused,
 }
 
 impl Outcome {
@@ -33,7 +31,6 @@ impl Outcome {
             Outcome::AlreadyApplied => "already_applied",
             Outcome::RolledBack => "rolled_back",
             Outcome::Halted => "halted",
-            Outcome::Refused => "refused",
         }
     }
 }

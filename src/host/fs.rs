@@ -107,7 +107,8 @@ impl Root {
         Ok((self.dir(&parent)?, name))
     }
 
-    /// Creates a directory and those above it where they are missing; each new name is synced.
+    /// Creates a directory and those above it where they are missing; each new name is synced. One that
+    /// somebody else makes meanwhile is as good.
     pub fn ensure_dir(&self, inside: &AbsPath, mode: u32) -> Result<Dir, FsError> {
         if let Some(dir) = self.dir_optional(inside)? {
             return Ok(dir);
@@ -116,8 +117,12 @@ impl Root {
             self.ensure_dir(&parent, mode)?;
         }
         let (parent, name) = self.parent_of(inside)?;
-        create_dir(&parent, name, mode).context("create directory", self.host_path(inside))?;
-        self.dir(inside)
+        match create_dir(&parent, name, mode) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(error).context("create directory", self.host_path(inside))
+            }
+            Ok(()) | Err(_) => self.dir(inside),
+        }
     }
 
     /// Opens a regular file for reading; `None` where nothing of that name exists. Anything but a
@@ -426,11 +431,48 @@ pub fn entry(dir: &Dir, name: &str) -> io::Result<Entry> {
     })
 }
 
-/// Reads a file below a directory handle, at most `limit` bytes; `None` where it does not exist.
+/// Opens a regular file below a directory handle for reading. Anything else is refused: a link in the
+/// last part is not followed, and a FIFO does not block.
+pub fn open_regular(dir: &Dir, name: impl AsRef<Path>) -> io::Result<std::fs::File> {
+    let mut options = OpenOptions::new();
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    options.read(true).custom_flags(flags.bits().cast_signed());
+    let file = dir.open_with(name, &options)?.into_std();
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"))
+    }
+}
+
+/// Reads a regular file below a directory handle, at most `limit` bytes; `None` where it does not exist.
 pub fn read_optional(dir: &Dir, name: impl AsRef<Path>, limit: u64) -> io::Result<Option<Vec<u8>>> {
-    match dir.open(name) {
+    match open_regular(dir, name) {
         Ok(file) => read_limited(file, limit).map(Some),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_regular_files_are_read() {
+        let temporary = tempfile::tempdir().unwrap();
+        let base = temporary.path();
+        let dir = Dir::open_ambient_dir(base, ambient_authority()).unwrap();
+        std::fs::create_dir(base.join("below")).unwrap();
+        create_file(&dir, "below/file", 0o600).unwrap().write_all(b"text").unwrap();
+        std::os::unix::fs::symlink("file", base.join("below/link")).unwrap();
+        let fifo = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(&dir, "below/fifo", fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        assert_eq!(read_optional(&dir, "below/file", 10).unwrap().as_deref(), Some(&b"text"[..]));
+        assert_eq!(read_optional(&dir, "below/none", 10).unwrap(), None);
+        for name in ["below/link", "below/fifo", "below"] {
+            read_optional(&dir, name, 10).unwrap_err();
+        }
+        read_optional(&dir, "below/file", 3).unwrap_err();
     }
 }

@@ -110,6 +110,18 @@ pub enum LockError {
         /// The name in question.
         path: PathBuf,
     },
+    /// An instance has the name of the global lock.
+    #[error("an instance cannot be called '{name}': its lock would be the global one, {}", .path.display())]
+    #[diagnostic(
+        code(abssctl::lock::reserved_name),
+        help("give the instance another name in instances.yml; nothing was changed")
+    )]
+    ReservedName {
+        /// The instance.
+        name: InstanceName,
+        /// The lock's file.
+        path: PathBuf,
+    },
     /// The file cannot be created or opened.
     #[error(transparent)]
     #[diagnostic(
@@ -130,11 +142,6 @@ impl LockGuard {
     /// How long it took to get all of them.
     pub fn waited(&self) -> Duration {
         self.waited
-    }
-
-    /// What is held, in the order of acquiring.
-    pub fn names(&self) -> impl Iterator<Item = &LockName> {
-        self.held.iter().map(|(name, _)| name)
     }
 }
 
@@ -160,6 +167,15 @@ pub fn acquire(
     cancel: &dyn Fn() -> bool,
     waiting: &dyn Fn(&LockWait),
 ) -> Result<LockGuard, LockError> {
+    let global = LockName::Global.file_name();
+    for name in names {
+        if let LockName::Instance(instance) = name
+            && name.file_name() == global
+        {
+            let path = root.host_path(runtime_dir).join(global);
+            return Err(LockError::ReservedName { name: instance.clone(), path });
+        }
+    }
     let dir = root.ensure_dir(runtime_dir, 0o755)?;
     let mut names = names.to_vec();
     names.sort();

@@ -6,5 +6,6 @@ pub mod clock;
 pub mod fs;
 pub mod lock;
 pub mod machine;
+pub mod place;
 pub mod processes;
 pub mod sqlite;

@@ -3,6 +3,7 @@
 
 use super::model::Plan;
 use super::observed::{Observed, ObservedBudget, ObservedTarget, Presence};
+use super::preview::Preview;
 use super::spec::DriftPolicy;
 
 /// One way in which the world differs from the plan.
@@ -41,7 +42,7 @@ pub fn compare(plan: &Plan, now: &Observed) -> Drift {
     let mut found = Found::default();
     found.identity(&plan.observed, now);
     found.service(&plan.observed, now);
-    found.target(&plan.observed.target, &now.target);
+    found.target(plan, &now.target);
     let newer_changes = newer_changes(&plan.observed.target.budgets, &now.target.budgets);
     let limit = match plan.spec.drift {
         DriftPolicy::Exact => Weight::Content,
@@ -124,13 +125,14 @@ impl Found {
         }
     }
 
-    fn target(&mut self, planned: &ObservedTarget, now: &ObservedTarget) {
+    fn target(&mut self, plan: &Plan, now: &ObservedTarget) {
+        let planned = &plan.observed.target;
         if planned.presence != now.presence {
             return;
         }
         if planned.structure != now.structure {
             let before = self.0.len();
-            self.budgets(planned, now);
+            self.budgets(&plan.preview, planned, now);
             self.files(planned, now);
             if self.0.len() == before {
                 let message = "files of the target that a server does not change are different".into();
@@ -149,25 +151,26 @@ impl Found {
         }
     }
 
-    fn budgets(&mut self, planned: &ObservedTarget, now: &ObservedTarget) {
+    fn budgets(&mut self, preview: &Preview, planned: &ObservedTarget, now: &ObservedTarget) {
         if planned.budgets_unreadable.is_some() != now.budgets_unreadable.is_some() {
             let message =
                 "the server's list of budgets could be read at one time and not at the other".into();
             self.add(Weight::Structure, "budgets-readable", message);
             return;
         }
+        let named = |id: &str| named(preview, id);
         for was in &planned.budgets {
             match now.budgets.iter().find(|budget| budget.id == was.id) {
-                None => self.add(Weight::Structure, "budget-gone", format!("budget {} is gone", was.id)),
+                None => self.add(Weight::Structure, "budget-gone", format!("{} is gone", named(&was.id))),
                 Some(is) if is.group_id != was.group_id => {
-                    let message = format!("budget {} has another sync group: its sync was reset", was.id);
+                    let message = format!("{} has another sync group: its sync was reset", named(&was.id));
                     self.add(Weight::Structure, "budget-group", message);
                 }
                 Some(is) if is.deleted != was.deleted => {
                     self.add(
                         Weight::Structure,
                         "budget-deleted",
-                        format!("budget {} was deleted or undeleted", was.id),
+                        format!("{} was deleted or undeleted", named(&was.id)),
                     );
                 }
                 Some(_) => {}
@@ -175,7 +178,7 @@ impl Found {
         }
         for is in &now.budgets {
             if !planned.budgets.iter().any(|budget| budget.id == is.id) {
-                self.add(Weight::Structure, "budget-new", format!("budget {} is new", is.id));
+                self.add(Weight::Structure, "budget-new", format!("{} is new", named(&is.id)));
             }
         }
     }
@@ -196,6 +199,13 @@ impl Found {
             }
         }
     }
+}
+
+/// A budget by the name that the reviewers saw, where the plan has one.
+fn named(preview: &Preview, id: &str) -> String {
+    let name =
+        preview.budgets.iter().find(|budget| budget.id == id).and_then(|budget| budget.name.as_deref());
+    name.map_or_else(|| format!("budget {id}"), |name| format!("budget '{name}' ({id})"))
 }
 
 fn newer_changes(planned: &[ObservedBudget], now: &[ObservedBudget]) -> u64 {

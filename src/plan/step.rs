@@ -2,7 +2,7 @@
 //! what a step of a kind does for a given wish. A loaded plan must say the same (no second truth).
 //!
 //! Adding a kind: one row in the table below, its parameters, its arm in [`derive()`] and in
-//! [`Action::summary`], its rules in `graph.rs`, and one file in `src/steps/`. Pure.
+//! [`Action::summary`], its rules in `graph/`, and one file in `src/steps/`. Pure.
 
 use std::fmt;
 

@@ -74,7 +74,10 @@ pub enum PlanError {
     },
     /// The index says that the backup cannot be used.
     #[error("backup {backup} is {status} according to the index")]
-    #[diagnostic(code(abssctl::planner::unusable), help("choose another backup: abssctl backup list"))]
+    #[diagnostic(
+        code(abssctl::planner::unusable),
+        help("look again with abssctl backup verify {backup}, or choose another: abssctl backup list")
+    )]
     Unusable {
         /// The backup.
         backup: BackupId,
@@ -111,12 +114,14 @@ pub enum PlanError {
     },
     /// The target must not be replaced.
     #[error("{path} cannot be a target: {why}")]
-    #[diagnostic(code(abssctl::planner::target), help("choose another directory with --dest"))]
+    #[diagnostic(code(abssctl::planner::target), help("{help}"))]
     Target {
         /// The target.
         path: AbsPath,
         /// Why.
         why: String,
+        /// What to do.
+        help: String,
     },
     /// Something that this wish cannot have.
     #[error("{what}")]

@@ -18,10 +18,10 @@ use crate::plan::preview::{
 };
 use crate::plan::spec::{ClientPolicy, DriftPolicy, PreBackupMode, SessionPolicy, Spec};
 use crate::plan::step;
-use crate::survey::archive::ArchiveSurvey;
+use crate::survey::archive::{ArchiveSurvey, BackupFile};
 use crate::survey::observe::{self, Survey};
 use crate::survey::target::{self, visible};
-use crate::survey::tree::{self, Kind};
+use crate::survey::tree::{self, Entry, Kind};
 
 const MAX_EXAMPLES: usize = 10;
 
@@ -37,12 +37,13 @@ pub fn preview(
     let data = PathBuf::from(&survey.observed.instance.data_directory);
     let looked = Looked { cx, spec, survey, contents, dir: dir.as_ref(), data: &data };
     let budgets = looked.budgets(metadata);
+    let files = looked.files();
     Ok(Preview {
-        files: looked.files(),
         rows: looked.rows(),
         diffs: looked.diffs()?,
         checks: looked.checks(),
-        warnings: looked.warnings(&budgets),
+        warnings: looked.warnings(&budgets, &files),
+        files,
         budgets,
         downtime_ms: None,
     })
@@ -58,7 +59,6 @@ struct Looked<'a> {
 }
 
 impl Looked<'_> {
-    /// Compares by size first; only files of equal size are read.
     fn files(&self) -> FileChanges {
         let mut changes = FileChanges::default();
         let mut seen = BTreeSet::new();
@@ -74,13 +74,7 @@ impl Looked<'_> {
                 }
                 None => add(&mut changes.removed, &entry.path, entry.size),
                 Some(file) => {
-                    let same = entry.kind == Kind::File
-                        && file.size == entry.size
-                        && self.dir.is_some_and(|dir| {
-                            // A file that goes away while it is read is one that changes.
-                            tree::digest(dir, &entry.path).is_ok_and(|digest| digest == file.sha256)
-                        });
-                    if same {
+                    if self.is_same(entry, file) {
                         changes.unchanged += 1;
                     } else {
                         add(&mut changes.changed, &entry.path, file.size);
@@ -97,6 +91,23 @@ impl Looked<'_> {
             add(&mut changes.added, path, 0);
         }
         changes
+    }
+
+    /// Compares by size first; only files of equal size are read.
+    fn is_same(&self, entry: &Entry, file: &BackupFile) -> bool {
+        entry.kind == Kind::File
+            && file.size == entry.size
+            && self.dir.is_some_and(|dir| {
+                // A file that goes away while it is read is one that changes.
+                tree::digest(dir, &entry.path).is_ok_and(|digest| digest == file.sha256)
+            })
+    }
+
+    /// Whether the server's own database is the backup's, with all its logins.
+    fn keeps_account(&self) -> bool {
+        let path = self.data.join(layout::ACCOUNT);
+        let live = self.survey.target.entries.iter().find(|entry| entry.path == path);
+        live.zip(self.contents.files.get(&path)).is_some_and(|(entry, file)| self.is_same(entry, file))
     }
 
     fn budgets(&self, metadata: &Metadata) -> Vec<BudgetPreview> {
@@ -289,10 +300,16 @@ impl Looked<'_> {
         Some(whole::gaps(account, &files.map(Path::to_path_buf).collect()))
     }
 
-    fn warnings(&self, budgets: &[BudgetPreview]) -> Vec<Warning> {
+    fn warnings(&self, budgets: &[BudgetPreview], files: &FileChanges) -> Vec<Warning> {
         let mut warnings = Vec::new();
         let mut warn =
             |code: &str, message: String| warnings.push(Warning { code: code.to_owned(), message });
+        let writes = files.added.count + files.changed.count + files.removed.count;
+        let prepares =
+            self.spec.clients == ClientPolicy::Reset || self.spec.sessions == SessionPolicy::Revoke;
+        if writes == 0 && !prepares && self.survey.observed.target.presence == Presence::Content {
+            warn("no-change", "the target already holds this backup".into());
+        }
         let newer: u64 = budgets
             .iter()
             .filter(|budget| budget.presence == BudgetPresence::Both)
@@ -309,14 +326,17 @@ impl Looked<'_> {
                 ClientPolicy::Reset => warn(
                     "clients-reset",
                     format!(
-                        "clients: reset — {newer} newer changes are replaced; every client is told to download the restored budget"
+                        "clients: reset — {newer} newer {} replaced; every client is told to download the restored budget",
+                        if newer == 1 { "change is" } else { "changes are" }
                     ),
                 ),
             }
         }
         for budget in budgets.iter().filter(|budget| budget.presence == BudgetPresence::LiveOnly) {
             let name = budget.name.as_deref().unwrap_or(&budget.id);
-            let count = budget.changes_newer.map_or_else(String::new, |count| format!(" ({count} changes)"));
+            let count = budget.changes_newer.map_or_else(String::new, |count| {
+                format!(" ({count} {})", if count == 1 { "change" } else { "changes" })
+            });
             warn(
                 "budget-gone",
                 format!("budget '{name}'{count} is not in the backup and is gone after the restore"),
@@ -330,6 +350,7 @@ impl Looked<'_> {
         }
         if self.contents.account.as_ref().is_some_and(|account| account.sessions() > 0)
             && self.spec.sessions == SessionPolicy::Keep
+            && !self.keeps_account()
         {
             warn(
                 "sessions-return",

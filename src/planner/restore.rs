@@ -25,7 +25,7 @@ use crate::survey::observe;
 /// Plans a restore.
 pub fn plan(cx: &Context, wish: &Wish) -> Result<Plan, PlanError> {
     let index = BackupIndex::load(&cx.root, &cx.config)?;
-    let entry = wish::select(&index, wish)?;
+    let entry = wish::select(cx, &index, wish)?;
     let contents = look_into(cx, entry)?;
     let spec = wish::spec(cx, wish, entry, contents.manifest)?;
     let expires = wish.expires.clone().unwrap_or_else(|| cx.config.restore.plan_expires.clone());

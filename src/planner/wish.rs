@@ -15,9 +15,11 @@ use crate::plan::spec::{
     Target,
 };
 use crate::state::backup_index::{BackupEntry, BackupIndex};
+use crate::state::instances::{Registry, RegistryError};
 use crate::state::restore_config::{
     ClientsDefault, DriftDefault, OnFailureDefault, PreBackupDefault, SessionsDefault,
 };
+use crate::survey::forbidden::{self, Forbidden};
 use crate::survey::observe::{self, Survey};
 use crate::survey::preflight;
 
@@ -80,16 +82,14 @@ pub fn parse_time(text: &str) -> Result<Timestamp, PlanError> {
 }
 
 /// Finds the backup that was asked for.
-pub fn select<'i>(index: &'i BackupIndex, wish: &Wish) -> Result<&'i BackupEntry, PlanError> {
+pub fn select<'i>(cx: &Context, index: &'i BackupIndex, wish: &Wish) -> Result<&'i BackupEntry, PlanError> {
+    let none = |instance: &InstanceName, when: String| no_backup(cx, index, instance, when);
     let entry = match &wish.selector {
         Selector::Id(id) => index.find(id)?,
-        Selector::Latest(instance) => index
-            .latest(instance)
-            .ok_or_else(|| PlanError::NoBackup { instance: instance.clone(), when: String::new() })?,
-        Selector::At(instance, time) => index.at(instance, *time).ok_or_else(|| PlanError::NoBackup {
-            instance: instance.clone(),
-            when: format!(" at or before {}", Time::from(*time)),
-        })?,
+        Selector::Latest(instance) => index.latest(instance).ok_or_else(|| none(instance, String::new()))?,
+        Selector::At(instance, time) => index
+            .at(instance, *time)
+            .ok_or_else(|| none(instance, format!(" at or before {}", Time::from(*time))))?,
     };
     if let Some(asked) = wish.instance.as_ref().filter(|asked| **asked != entry.instance) {
         let (backup, owner) = (entry.id.clone(), entry.instance.clone());
@@ -97,6 +97,22 @@ pub fn select<'i>(index: &'i BackupIndex, wish: &Wish) -> Result<&'i BackupEntry
     }
     usable(entry)?;
     Ok(entry)
+}
+
+/// Why an instance has no backup: its name may be wrong.
+fn no_backup(cx: &Context, index: &BackupIndex, instance: &InstanceName, when: String) -> PlanError {
+    match check_known(cx, index, instance) {
+        Ok(()) => PlanError::NoBackup { instance: instance.clone(), when },
+        Err(error) => PlanError::Survey(error.into()),
+    }
+}
+
+/// Refuses a name that neither the registry nor any backup has.
+pub fn check_known(cx: &Context, index: &BackupIndex, instance: &InstanceName) -> Result<(), RegistryError> {
+    if index.entries().iter().any(|entry| entry.instance == *instance) {
+        return Ok(());
+    }
+    Registry::load(&cx.root, &cx.config)?.get(instance).map(|_| ())
 }
 
 /// Refuses a backup that the index calls missing, corrupt or removed.
@@ -193,8 +209,8 @@ pub fn check_target(
             help: format!("write directory: {own}, or live: false for a restore beside it"),
         });
     }
-    match preflight::forbidden_target(cx, directory, own, *live) {
-        Some(why) => Err(PlanError::Target { path: directory.clone(), why }),
+    match forbidden::target(cx, instance, target)? {
+        Some(Forbidden { why, help }) => Err(PlanError::Target { path: directory.clone(), why, help }),
         None => Ok(()),
     }
 }
@@ -216,7 +232,10 @@ pub fn check_possible(spec: &Spec, survey: &Survey) -> Result<(), PlanError> {
         });
     }
     match preflight::foreign_content(spec, survey) {
-        Some(why) => Err(PlanError::Target { path: spec.target.directory.clone(), why }),
+        Some(why) => {
+            let (path, help) = (spec.target.directory.clone(), preflight::OTHER_TARGET.to_owned());
+            Err(PlanError::Target { path, why, help })
+        }
         None => Ok(()),
     }
 }

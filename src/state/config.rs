@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::host::fs::{FsError, Root};
@@ -214,11 +213,6 @@ impl Config {
         Ok(config)
     }
 
-    /// Every setting with its value and origin; ours begin with `restore.`.
-    pub fn settings(&self) -> &[Setting] {
-        &self.settings
-    }
-
     /// Every setting as `(key, value, origin)` for people; an empty value where nothing is set.
     pub fn table(&self) -> Vec<(String, String, Origin)> {
         let text = |value: &Value| match value {
@@ -266,12 +260,6 @@ impl Config {
             if enabled { "sites-enabled" } else { "sites-available" },
         );
         below(&dir, &format!("abssctl-{name}.conf"))
-    }
-}
-
-impl Serialize for Config {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(&self.settings)
     }
 }
 

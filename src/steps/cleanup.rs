@@ -58,23 +58,34 @@ pub struct Pruned {
     pub warnings: Vec<String>,
 }
 
-/// Removes displaced trees of applied runs: those that ended more than `older_than` seconds ago, or than their plan's own
-/// `retain`. The caller holds the global lock.
+/// Removes displaced trees of applied runs whose time is over; see [`due`]. The caller holds the global
+/// lock.
 pub fn prune(cx: &Context, older_than: Option<u64>) -> Result<Pruned, JournalError> {
-    let mut pruned = Pruned::default();
+    Ok(remove(cx, due(cx, older_than)?))
+}
+
+/// Displaced trees that are there still although their time is over: those of applied runs that ended
+/// more than `older_than` seconds ago, or than their plan's own `retain`.
+pub fn due(cx: &Context, older_than: Option<u64>) -> Result<Vec<(Run, AbsPath)>, JournalError> {
     let now = Timestamp::now();
-    for run in list::all(cx)? {
-        let Some(path) = over(&run, older_than, now) else { continue };
-        match cx.root.dir_optional(&path) {
-            Ok(None) => {}
-            Ok(Some(_)) => match staging::remove(cx, &path) {
-                Ok(()) => pruned.removed.push((run.id, path)),
-                Err(error) => pruned.warnings.push(format!("{path} could not be removed: {error}")),
-            },
-            Err(error) => pruned.warnings.push(error.to_string()),
+    let runs = list::all(cx)?.into_iter().filter_map(|run| {
+        let path = over(&run, older_than, now)?;
+        Some((run, path))
+    });
+    // One that cannot be looked at is told when it is removed.
+    Ok(runs.filter(|(_, path)| !matches!(cx.root.dir_optional(path), Ok(None))).collect())
+}
+
+/// Removes displaced trees. The caller holds the global lock.
+pub fn remove(cx: &Context, due: Vec<(Run, AbsPath)>) -> Pruned {
+    let mut pruned = Pruned::default();
+    for (run, path) in due {
+        match staging::remove(cx, &path) {
+            Ok(()) => pruned.removed.push((run.id, path)),
+            Err(error) => pruned.warnings.push(format!("{path} could not be removed: {error}")),
         }
     }
-    Ok(pruned)
+    pruned
 }
 
 /// Where a run's displaced tree lies, once its time is over.

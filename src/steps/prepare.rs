@@ -40,7 +40,10 @@ impl StepRunner for Prepare {
                 .map(|change| NewGroup { budget: &change.budget, from: &change.from, to: &change.to })
                 .collect();
             clients::reset_groups(&data, &groups)?;
-            parts.push(format!("{} budgets have a new sync group", groups.len()));
+            parts.push(match groups.len() {
+                1 => "1 budget has a new sync group".to_owned(),
+                count => format!("{count} budgets have a new sync group"),
+            });
         }
         if with.sessions == SessionPolicy::Revoke {
             clients::revoke_sessions(&data)?;

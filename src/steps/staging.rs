@@ -1,6 +1,9 @@
 //! The private directories of a run beside its target: `<parent>/.abssctl/staging/<run>` for what is
 //! unpacked, `<parent>/.abssctl/displaced/<run>` for what was there. Both 0700 and on the target's own
-//! file system, so that one `renameat2` moves between them.
+//! file system, so that one `renameat2` moves between them. Opened by handles and only where they are this program's
+//! own. A crash leaves empty ones at most beside what the run's journal names.
+
+use std::io;
 
 use cap_std::fs::Dir;
 
@@ -8,6 +11,7 @@ use super::error::StepError;
 use crate::context::Context;
 use crate::host::fs::{self, FsError, IoContext as _};
 use crate::ids::{AbsPath, RunId};
+use crate::survey::private;
 
 /// Below which all private directories lie, beside a target.
 pub fn base(target: &AbsPath) -> Result<AbsPath, StepError> {
@@ -28,21 +32,69 @@ pub fn displaced(target: &AbsPath, run: &RunId) -> Result<AbsPath, StepError> {
 /// A path with one more part.
 pub fn join(base: &AbsPath, name: &str) -> Result<AbsPath, StepError> {
     base.join(name).map_err(|error| {
-        let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, error.to_string());
+        let source = io::Error::new(io::ErrorKind::InvalidInput, error.to_string());
         StepError::Fs(FsError { action: "name", path: base.as_path().into(), source })
     })
 }
 
-/// Creates a private directory and those above it, durably; one that is there already is opened.
+/// The directory that holds `.abssctl`, and the names from there to a private directory.
+fn parts(directory: &AbsPath) -> Option<(AbsPath, Vec<String>)> {
+    let mut names = Vec::new();
+    let mut at = directory.clone();
+    loop {
+        let name = at.file_name()?.to_owned();
+        let parent = at.parent()?;
+        let first = name == fs::PRIVATE;
+        names.insert(0, name);
+        if first {
+            return Some((parent, names));
+        }
+        at = parent;
+    }
+}
+
+/// Opens a private directory, through handles of directories that are this program's own; `None` where
+/// it is missing. With `create` each missing one is made, durably.
+fn open(cx: &Context, directory: &AbsPath, create: bool) -> Result<Option<Dir>, StepError> {
+    let Some((holder, names)) = parts(directory) else {
+        let what = format!("{directory} is no private directory of this program");
+        return Err(StepError::UnknownState { what });
+    };
+    let mut path = cx.root.host_path(&holder);
+    let Some(mut dir) = cx.root.dir_optional(&holder)? else { return Ok(None) };
+    for name in names {
+        path.push(&name);
+        let unusable = |error: io::Error| {
+            if error.kind() == io::ErrorKind::PermissionDenied {
+                let what = format!("{} cannot be used as a private directory: {error}", path.display());
+                return StepError::Changed { what };
+            }
+            StepError::Fs(FsError { action: "open directory", path: path.clone(), source: error })
+        };
+        let mut found = private::open(&dir, &name).map_err(unusable)?;
+        if found.is_none() && create {
+            fs::create_dir(&dir, &name, 0o700).context("create directory", &path)?;
+            found = private::open(&dir, &name).map_err(unusable)?;
+        }
+        let Some(next) = found else { return Ok(None) };
+        dir = next;
+    }
+    Ok(Some(dir))
+}
+
+/// Creates a private directory and those above it, durably; one that is there already is opened. One
+/// that is not this program's own (a link, of another user, writable for others) is refused.
 pub fn ensure(cx: &Context, directory: &AbsPath) -> Result<Dir, StepError> {
-    Ok(cx.root.ensure_dir(directory, 0o700)?)
+    open(cx, directory, true)?.ok_or_else(|| {
+        let what = format!("{directory} is gone: the directory that holds it does not exist any more");
+        StepError::Changed { what }
+    })
 }
 
 /// Removes a private directory with all that is in it, and the empty ones above it.
 pub fn remove(cx: &Context, directory: &AbsPath) -> Result<(), StepError> {
-    let Some(parent_path) = directory.parent() else { return Ok(()) };
-    if let Some(parent) = cx.root.dir_optional(&parent_path)? {
-        let name = directory.file_name().unwrap_or_default();
+    let (Some(parent_path), Some(name)) = (directory.parent(), directory.file_name()) else { return Ok(()) };
+    if let Some(parent) = open(cx, &parent_path, false)? {
         fs::remove_tree(&parent, name).context("remove", cx.root.host_path(directory))?;
     }
     prune_empty(cx, &parent_path)
@@ -50,11 +102,17 @@ pub fn remove(cx: &Context, directory: &AbsPath) -> Result<(), StepError> {
 
 /// Removes `.abssctl/staging`, `.abssctl/displaced` and `.abssctl` where nothing is left in them.
 pub fn prune_empty(cx: &Context, directory: &AbsPath) -> Result<(), StepError> {
+    let Some((holder, mut names)) = parts(directory) else { return Ok(()) };
     let mut inside = directory.clone();
-    while let (Some(parent_path), Some(name)) = (inside.parent(), inside.file_name().map(str::to_owned)) {
-        let ours = name == fs::PRIVATE || parent_path.file_name() == Some(fs::PRIVATE);
-        let Some(parent) = cx.root.dir_optional(&parent_path)?.filter(|_| ours) else { return Ok(()) };
-        if !fs::remove_dir_if_empty(&parent, &name).context("remove", cx.root.host_path(&inside))? {
+    while let (Some(name), Some(parent_path)) = (names.pop(), inside.parent()) {
+        let parent = if parent_path == holder {
+            cx.root.dir_optional(&holder)?
+        } else {
+            open(cx, &parent_path, false)?
+        };
+        if let Some(parent) = parent
+            && !fs::remove_dir_if_empty(&parent, &name).context("remove", cx.root.host_path(&inside))?
+        {
             return Ok(());
         }
         inside = parent_path;
@@ -64,9 +122,8 @@ pub fn prune_empty(cx: &Context, directory: &AbsPath) -> Result<(), StepError> {
 
 /// Removes a run's directory where nothing is in it, and the empty ones above it.
 pub fn remove_if_empty(cx: &Context, directory: &AbsPath) -> Result<(), StepError> {
-    let Some(parent_path) = directory.parent() else { return Ok(()) };
-    if let Some(parent) = cx.root.dir_optional(&parent_path)? {
-        let name = directory.file_name().unwrap_or_default();
+    let (Some(parent_path), Some(name)) = (directory.parent(), directory.file_name()) else { return Ok(()) };
+    if let Some(parent) = open(cx, &parent_path, false)? {
         fs::remove_dir_if_empty(&parent, name).context("remove", cx.root.host_path(directory))?;
     }
     prune_empty(cx, &parent_path)

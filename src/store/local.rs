@@ -2,12 +2,12 @@
 //! `<archive>.sha256` that `sha256sum -c` reads.
 //!
 //! An archive appears whole: it is written under `.<id>.partial`, synced, and renamed to its name,
-//! which must be free; then the sidecar is written. A crash leaves a `.partial`, which the next archive
-//! of that id replaces, or an archive without a sidecar, which no index names and `backup reconcile` lists.
+//! which must be free; then the sidecar is written. A crash leaves a `.partial`, which the next backup of
+//! the instance removes, or an archive that no index names, with or without its sidecar: neither counts
+//! as a backup, and the older tool's `backup reconcile` lists it.
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use cap_std::fs::Dir;
@@ -168,8 +168,6 @@ pub struct Archive {
     pub file: File,
     /// Its size in bytes when it was opened.
     pub size: u64,
-    /// Its inode number, to tell later whether the name still leads to it.
-    pub inode: u64,
 }
 
 /// Opens an archive; a regular file only.
@@ -183,7 +181,7 @@ pub fn open(root: &Root, config: &Config, archive: &AbsPath) -> Result<Archive, 
         Err(error) => return Err(error.into()),
     };
     let meta = file.metadata().context("inspect", &path)?;
-    Ok(Archive { size: meta.len(), inode: meta.ino(), file })
+    Ok(Archive { size: meta.len(), file })
 }
 
 /// Not a regular file, or a socket, which cannot even be opened.
@@ -294,11 +292,6 @@ impl Publish {
     /// The directory that the archive will lie in.
     pub fn dir(&self) -> &Dir {
         &self.dir
-    }
-
-    /// The name that the archive will have.
-    pub fn path(&self) -> &AbsPath {
-        &self.path
     }
 
     /// Gives the archive its name and writes its sidecar.

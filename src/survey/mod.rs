@@ -2,7 +2,9 @@
 //! what it sees into a plan; the `check` step looks again.
 
 pub mod archive;
+pub mod forbidden;
 pub mod observe;
 pub mod preflight;
+pub mod private;
 pub mod target;
 pub mod tree;

@@ -17,7 +17,12 @@ use crate::run::list;
 use crate::state::backup_index::{BackupEntry, BackupIndex, IndexError, entry_digest};
 use crate::store::{self, StoreError};
 
+use super::forbidden::{self, Forbidden};
 use super::observe::{self, Survey, SurveyError};
+use super::private;
+
+/// What to do when a target has content that is no instance.
+pub const OTHER_TARGET: &str = "choose an empty or new directory with --dest";
 
 /// What kind of problem it is; decides the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -100,7 +105,7 @@ pub fn preflight(cx: &Context, plan: &Plan, ask: Ask<'_>) -> Result<Preflight, P
     found.runs(cx, plan, ask)?;
     let entry = found.backup(cx, plan)?;
     let survey = observe::observe(cx, &plan.spec, plan.observed.backup.clone())?;
-    found.paths(cx, plan, &survey);
+    found.paths(cx, plan, &survey)?;
     found.drift(plan, &survey, entry.as_ref());
     found.target(cx, plan, &survey);
     found.space(plan, &survey);
@@ -258,13 +263,11 @@ impl Preflight {
             );
         }
         if let Some(why) = entry.unusable() {
-            let message = format!("the index says that backup {} is {why}", source.backup_id);
-            self.problem(
-                Class::Environment,
-                "backup-unusable",
-                message,
-                "choose another backup: abssctl backup list",
-            );
+            let id = &source.backup_id;
+            let message = format!("the index says that backup {id} is {why}");
+            let help =
+                format!("look again with abssctl backup verify {id}, or choose another: abssctl backup list");
+            self.problem(Class::Environment, "backup-unusable", message, help);
         }
         match store::inspect(&cx.root, &cx.config, &source.path, source.size_bytes, source.sha256) {
             Ok(()) => {}
@@ -279,7 +282,7 @@ impl Preflight {
     }
 
     /// Paths must lie where the configuration and the registry allow.
-    fn paths(&mut self, cx: &Context, plan: &Plan, survey: &Survey) {
+    fn paths(&mut self, cx: &Context, plan: &Plan, survey: &Survey) -> Result<(), SurveyError> {
         let target = &plan.spec.target.directory;
         if plan.spec.target.live && *target != survey.entry.paths.root {
             let message = format!(
@@ -293,23 +296,16 @@ impl Preflight {
                 "make a new plan: abssctl plan refresh FILE",
             );
         }
-        if let Some(why) = forbidden_target(cx, target, &survey.entry.paths.root, plan.spec.target.live) {
-            self.problem(
-                Class::Refused,
-                "target-forbidden",
-                format!("{target} cannot be a target: {why}"),
-                "choose another directory with --dest",
-            );
+        if let Some(Forbidden { why, help }) = forbidden::target(cx, &plan.spec.instance, &plan.spec.target)?
+        {
+            let message = format!("{target} cannot be a target: {why}");
+            self.problem(Class::Refused, "target-forbidden", message, help);
         }
         if let Some(why) = foreign_content(&plan.spec, survey) {
             let message = format!("{target} cannot be a target: {why}");
-            self.problem(
-                Class::Refused,
-                "target-not-instance",
-                message,
-                "choose an empty or new directory with --dest",
-            );
+            self.problem(Class::Refused, "target-not-instance", message, OTHER_TARGET);
         }
+        Ok(())
     }
 
     fn drift(&mut self, plan: &Plan, survey: &Survey, entry: Option<&BackupEntry>) {
@@ -377,6 +373,10 @@ impl Preflight {
                 message,
                 "run as root, or as the user who owns the directory that holds the target",
             );
+        }
+        let beside = target.parent().and_then(|parent| cx.root.dir(&parent).ok());
+        if let Some(message) = beside.and_then(|parent| private::flaw(cx, &parent, target)) {
+            self.problem(Class::Environment, "private-directory", message, private::HELP);
         }
         if survey.observed.file_system.atomic_exchange == crate::plan::preview::Verdict::WillNot {
             let message = format!(
@@ -449,39 +449,4 @@ pub fn foreign_content(spec: &Spec, survey: &Survey) -> Option<String> {
     let account = Path::new(&survey.observed.instance.data_directory).join(layout::ACCOUNT);
     let known = survey.target.entries.iter().any(|entry| entry.path == account);
     (!known).then(|| format!("it has content that is no Actual instance ({} is missing)", account.display()))
-}
-
-/// Why a directory must not be replaced; `None` where it may be.
-pub fn forbidden_target(
-    cx: &Context,
-    target: &AbsPath,
-    instance_root: &AbsPath,
-    live: bool,
-) -> Option<String> {
-    let config = &cx.config;
-    let ours = [
-        (&config.backups.root, "the backups"),
-        (&config.state_dir, "the state directory"),
-        (&config.runtime_dir, "the runtime directory"),
-        (&config.logs_dir, "the logs"),
-        (&config.install_root, "the installed servers"),
-    ];
-    for (directory, what) in ours {
-        if target.is_within(directory) || directory.is_within(target) {
-            return Some(format!("{what} lie in {directory}"));
-        }
-    }
-    if !live
-        && target != instance_root
-        && (target.is_within(instance_root) || instance_root.is_within(target))
-    {
-        return Some(format!("the instance lives in {instance_root}"));
-    }
-    if !live && target == instance_root {
-        return Some("it is the instance's own directory; restore without --dest".to_owned());
-    }
-    if config.instance_root.is_within(target) {
-        return Some(format!("all instances lie in {}", config.instance_root));
-    }
-    None
 }

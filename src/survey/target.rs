@@ -15,7 +15,7 @@ use super::tree::{self, Entry, Kind};
 use crate::actual::account::{self, Account};
 use crate::actual::layout::{self, Role};
 use crate::actual::messages;
-use crate::host::sqlite;
+use crate::host::{fs, sqlite};
 use crate::ids::Sha256;
 use crate::plan::observed::{ObservedBudget, ObservedFile, ObservedTarget, Presence};
 
@@ -151,7 +151,7 @@ pub fn visible(path: &Path) -> String {
 /// The first 100 bytes of a database hold its size and change counter.
 fn header(parent: &Dir, name: &Path) -> io::Result<String> {
     let mut bytes = Vec::new();
-    match parent.open(name) {
+    match fs::open_regular(parent, name) {
         Ok(file) => file.take(100).read_to_end(&mut bytes)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
         Err(error) => return Err(error),

@@ -101,9 +101,9 @@ fn level(
     Ok(())
 }
 
-/// SHA-256 of a file below `dir`.
+/// SHA-256 of a regular file below `dir`; anything else is refused, and a FIFO does not block.
 pub fn digest(dir: &Dir, path: &Path) -> io::Result<Sha256> {
-    let mut file = dir.open(path)?;
+    let mut file = fs::open_regular(dir, path)?;
     let mut hasher = sha2::Sha256::new();
     let mut buffer = vec![0; 128 << 10];
     loop {

@@ -123,10 +123,8 @@ fn list_and_show_give_the_index_entries() {
     assert_eq!(shown["backup"], root.entry(GZIP));
     let text = root.run(&["backup", "show", GZIP]).ok().stdout;
     assert!(text.contains("none recorded") && text.contains("nightly"), "{text}");
-    assert_eq!(
-        root.json(&["backup", "list", "--instance", "other"]).ok().json()["backups"],
-        serde_json::json!([])
-    );
+    let other = root.json(&["backup", "list", "--instance", "other"]);
+    let _ = other.error(2, "abssctl::registry::unknown_instance", &["other"]);
     before.assert_same(&root.tree(), "looking");
 }
 
@@ -386,6 +384,94 @@ fn a_changing_tree_of_strange_files_is_refused_or_backed_up_but_never_half() {
     before.assert_same(&root.tree_but_records(), "a pipe in the live tree");
     std::fs::remove_file(pipe).unwrap();
     let _ = create(&root, &[]);
+}
+
+/// Verifies one backup; gives its result and proves that the index says the same.
+fn verified(root: &TestRoot, id: &str, code: i32) -> Value {
+    let ran = root.json(&["backup", "verify", id]).code(code);
+    let results = ran.json()["results"].as_array().unwrap().clone();
+    assert_eq!(results.len(), 1);
+    assert_eq!(results[0]["id"], id);
+    assert_eq!(root.entry(id), results[0]["entry"], "the index holds what was said");
+    assert_eq!(results[0]["entry"]["status"], results[0]["status"]);
+    results[0].clone()
+}
+
+#[test]
+fn verify_records_what_it_finds_in_the_peers_fields() {
+    let root = TestRoot::new();
+    let peer: Value =
+        serde_json::from_slice(&std::fs::read(fixture("peer/backup-verify.json")).unwrap()).unwrap();
+    let peer = &peer["results"][0];
+    let before = root.entry(ZSTD);
+    let live = root.live();
+    let found = verified(&root, ZSTD, 0);
+    assert_eq!(keys(&found), keys(peer));
+    assert_eq!(found["message"], peer["message"]);
+    assert_eq!((&found["status"], &found["previous_status"]), (&"available".into(), &before["status"]));
+    let checksum = &found["entry"]["checksum"];
+    assert_eq!(keys(checksum), keys(&peer["entry"]["checksum"]));
+    assert_eq!(checksum["observed"], before["checksum"]["value"]);
+    assert_eq!(checksum["last_verified"], found["entry"]["verified_at"]);
+    // Everything else of the entry, and all other entries, are as they were.
+    let mut stripped = found["entry"].clone();
+    stripped.as_object_mut().unwrap().shift_remove("verified_at");
+    stripped["checksum"] = before["checksum"].clone();
+    assert_eq!(stripped, before);
+    assert!(root.entry(GZIP).get("verified_at").is_none());
+    live.assert_same(&root.live(), "backup verify");
+    let all = root.run(&["backup", "verify", "--all"]).ok();
+    assert!(all.stdout.ends_with("4 checked, 0 not sound\n"), "{}", all.stdout);
+}
+
+#[test]
+fn verify_tells_what_is_missing_corrupt_or_without_a_true_sidecar() {
+    let root = TestRoot::new();
+    let path = |id: &str, end: &str| root.path(format!("srv/backups/budget/{id}.{end}"));
+    std::fs::remove_file(path(ZSTD, "tar.zst")).unwrap();
+    let mut bytes = std::fs::read(path(GZIP, "tar.gz")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(path(GZIP, "tar.gz"), &bytes).unwrap();
+    let name = format!("{NONE}.tar");
+    std::fs::write(path(NONE, "tar.sha256"), format!("{}  {name}\n", "0".repeat(64))).unwrap();
+
+    let missing = verified(&root, ZSTD, 3);
+    assert_eq!(missing["status"], "missing");
+    let corrupt = verified(&root, GZIP, 3);
+    assert_eq!(corrupt["status"], "corrupt");
+    let (found, recorded) =
+        (&corrupt["entry"]["checksum"]["observed"], &corrupt["entry"]["checksum"]["value"]);
+    for digest in [found, recorded] {
+        assert!(corrupt["message"].as_str().unwrap().contains(digest.as_str().unwrap()), "{corrupt:#}");
+    }
+    assert_ne!(found, recorded);
+    let sidecar = verified(&root, NONE, 3);
+    assert_eq!(sidecar["status"], "corrupt");
+    assert!(sidecar["message"].as_str().unwrap().contains("sidecar"), "{sidecar:#}");
+    for result in [&missing, &corrupt, &sidecar] {
+        assert_eq!(result["entry"]["metadata"]["verification_error"], result["message"]);
+    }
+    let all = root.run(&["backup", "verify", "--all"]).code(3);
+    assert!(all.stdout.ends_with("4 checked, 3 not sound\n"), "{}", all.stdout);
+    let _ = root.json(&["plan", "restore", GZIP]).error(2, "abssctl::planner::unusable", &["corrupt"]);
+
+    // What is whole again is found to be so, and the error goes.
+    bytes[middle] ^= 1;
+    std::fs::write(path(GZIP, "tar.gz"), &bytes).unwrap();
+    let again = verified(&root, GZIP, 0);
+    assert_eq!((&again["status"], &again["previous_status"]), (&"available".into(), &"corrupt".into()));
+    assert!(again["entry"]["metadata"].get("verification_error").is_none(), "{again:#}");
+    let _ = root.restore(&[GZIP]);
+}
+
+#[test]
+fn verify_of_an_archive_that_is_as_recorded_but_cannot_be_read() {
+    let root = TestRoot::new();
+    crate::support::archive::register(&root, ZSTD, "zstd", b"no archive at all");
+    let found = verified(&root, ZSTD, 3);
+    assert_eq!(found["status"], "corrupt");
+    assert_eq!(found["entry"]["checksum"]["observed"], found["entry"]["checksum"]["value"]);
 }
 
 #[test]

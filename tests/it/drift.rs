@@ -313,7 +313,7 @@ fn others(value: &Value) -> Vec<Value> {
                 &["data", "full"],
                 &["zstd", "gzip", "none"],
                 &["archive", "live", "fixed"],
-                &["exchange", "create"],
+                &["exchange", "rename"],
                 &["read", "staging", "live", "service", "record"],
                 &[
                     "lock",

@@ -8,10 +8,13 @@
 
 mod backup;
 mod cli;
+mod destinations;
 mod drift;
 mod hostile;
 mod locks;
+mod messages;
 mod plan_files;
+mod prompts;
 mod readonly;
 mod restore;
 mod review;

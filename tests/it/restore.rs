@@ -230,23 +230,6 @@ fn an_empty_directory_is_a_destination_and_one_with_other_content_is_not() {
 }
 
 #[test]
-fn no_directory_of_the_program_is_a_destination() {
-    let root = TestRoot::new();
-    let before = root.tree();
-    for dest in
-        ["/", "/srv", "/srv/backups", "/srv/backups/x", "/var/lib/abssctl", "/srv/budget/data", "/run"]
-    {
-        let refused = root.json(&["plan", "restore", ZSTD, "--dest", dest, "-o", "-"]);
-        let _ = refused.error(2, "abssctl::planner::target", &["cannot be a target"]);
-    }
-    for dest in ["relative", "/srv/../etc"] {
-        let refused = root.json(&["plan", "restore", ZSTD, "--dest", dest, "-o", "-"]);
-        assert_eq!(refused.code, 2, "{dest}: {}", refused.stderr);
-    }
-    before.assert_same(&root.tree(), "destinations that are refused");
-}
-
-#[test]
 fn without_a_pre_backup_the_displaced_tree_is_the_way_back() {
     let root = TestRoot::new();
     let live = root.live();

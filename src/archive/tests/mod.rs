@@ -6,7 +6,7 @@ mod peer;
 mod roundtrip;
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
+use std::io::{Read, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -25,6 +25,17 @@ const ROOMY: Limits = Limits { bytes: 1 << 40, entries: 1 << 20 };
 
 fn id() -> BackupId {
     "20261124-022632-budget-fc166c".parse().unwrap()
+}
+
+/// The manifest at the beginning of an archive; `None` where it has none (the peer's archives).
+fn read_manifest(tar: impl Read, id: &BackupId, limits: &Limits) -> Result<Option<Manifest>, ArchiveError> {
+    let mut members = super::reader::Members::new(tar, id, limits);
+    while let Some(member) = members.next(&Cancel::default())? {
+        if member.kind == EntryKind::File {
+            return Ok(members.manifest);
+        }
+    }
+    Ok(None)
 }
 
 fn dir(path: &Path) -> Dir {

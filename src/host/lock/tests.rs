@@ -108,7 +108,8 @@ fn locks_are_taken_global_first_and_then_by_name() {
     let (_keep, root, dir) = scratch();
     let names = [instance("b"), LockName::Global, instance("a"), instance("b")];
     let guard = take(&root, &dir, &names, SHORT).unwrap();
-    assert_eq!(guard.names().cloned().collect::<Vec<_>>(), [LockName::Global, instance("a"), instance("b")]);
+    let held: Vec<LockName> = guard.held.iter().map(|(name, _)| name.clone()).collect();
+    assert_eq!(held, [LockName::Global, instance("a"), instance("b")]);
 }
 
 #[test]
@@ -167,4 +168,14 @@ fn a_journal_is_locked_as_long_as_it_is_open() {
     assert!(!try_lock_file(&second).unwrap());
     drop(first);
     assert!(try_lock_file(&second).unwrap());
+}
+
+#[test]
+fn an_instance_with_the_name_of_the_global_lock_is_refused_at_once() {
+    let (_keep, root, dir) = scratch();
+    let names = [LockName::Global, instance("abssctl")];
+    let error = take(&root, &dir, &names, Duration::from_secs(60)).unwrap_err();
+    assert!(matches!(&error, LockError::ReservedName { .. }), "{error}");
+    assert!(error.to_string().contains("cannot be called 'abssctl'"), "{error}");
+    assert!(!root.host_path(&dir).exists(), "nothing was made");
 }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::super::model::{MAX_INTEGER, Plan};
 use super::super::observed::{Presence, ServiceManagerKind};
 use super::super::spec::{AssetScope, RestartPolicy, SourceScope};
-use super::super::step::{Action, StepKind, belongs, derive};
+use super::super::step::{Action, Step, StepKind, belongs, derive};
 use super::rule::{Rule, Violation};
 
 pub(super) fn check(plan: &Plan) -> Vec<Violation> {
@@ -30,7 +30,7 @@ fn steps(plan: &Plan) -> Vec<Violation> {
         let before = found.len();
         if belongs(step.kind(), &plan.spec, &plan.observed) {
             match derive(step.kind(), &plan.metadata, &plan.spec, &plan.observed) {
-                Ok(expected) => found.extend(parameters(at, &step.action, &expected)),
+                Ok(expected) => found.extend(parameters(at, step, &expected)),
                 Err(error) => {
                     found.push(Violation::new(Rule::Parameters, format!("/steps/{at}"), error.to_string()));
                 }
@@ -47,7 +47,8 @@ fn steps(plan: &Plan) -> Vec<Violation> {
     found
 }
 
-fn parameters(at: usize, given: &Action, expected: &Action) -> Vec<Violation> {
+fn parameters(at: usize, step: &Step, expected: &Action) -> Vec<Violation> {
+    let given = &step.action;
     if given == expected {
         return Vec::new();
     }
@@ -67,8 +68,8 @@ fn parameters(at: usize, given: &Action, expected: &Action) -> Vec<Violation> {
             } else {
                 format!("/steps/{at}/with")
             };
-            let message =
-                format!("{name} is {} where spec and observed say {}", short(given), short(expected));
+            let (id, given, expected) = (&step.id, short(given), short(expected));
+            let message = format!("{name} of step '{id}' is {given} where spec and observed say {expected}");
             Violation::new(Rule::Parameters, place, message)
         })
         .collect()
@@ -246,7 +247,11 @@ mod tests {
         let mut plan = sample();
         plan.spec.source.size_bytes += 1;
         assert_eq!(broken(&plan), [(Rule::Parameters, "/steps/2/with/sizeBytes".into())]);
-        assert!(check(&plan)[0].message.contains("sizeBytes is 187431 where spec and observed say 187432"));
+        assert!(
+            check(&plan)[0]
+                .message
+                .contains("sizeBytes of step 'verify' is 187431 where spec and observed say 187432")
+        );
         let mut plan = sample();
         plan.spec.pre_backup.message = None;
         assert_eq!(broken(&plan), [(Rule::Parameters, "/steps/6/with/message".into())]);

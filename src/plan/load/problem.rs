@@ -115,11 +115,6 @@ impl LoadErrors {
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
-
-    /// The name of the file as it was given, control characters shown as codes.
-    pub fn name(&self) -> &str {
-        self.text.name()
-    }
 }
 
 /// Whether all lines of an excerpt (one before, one after) are short: a plan without line breaks would be

@@ -3,9 +3,11 @@
 
 use serde_json::Value;
 
-use super::super::graph;
+use super::super::graph::{self, Rule, Violation};
 use super::super::model::{MAX_INTEGER, Plan, RESERVED_KINDS};
 use super::super::source::{Flaw, FlawKind, Format, Source, Span, pointer_part};
+
+use super::super::step::{StepKind, belongs};
 use super::problem::{LoadErrors, MAX_PROBLEMS, Problem};
 use super::schema::{self, path};
 use crate::state::yaml;
@@ -25,15 +27,49 @@ pub fn load(name: &str, bytes: &[u8]) -> Result<Plan, LoadErrors> {
     let text = utf8(name, bytes)?;
     let fail = |problems| LoadErrors::new(name, text, problems);
     let (plan, source) = document(text).map_err(fail)?;
-    let problems: Vec<Problem> = graph::check(&plan)
-        .into_iter()
-        .map(|violation| {
-            let code = format!("graph::{}", violation.rule);
-            let span = source.label_span(&violation.pointer);
-            Problem::new(&code, &violation.message, Some(violation.rule.help()), &violation.pointer, span)
-        })
-        .collect();
-    if problems.is_empty() { Ok(plan) } else { Err(fail(problems)) }
+    let violations = graph::check(&plan);
+    if violations.is_empty() {
+        return Ok(plan);
+    }
+    if let Some(problem) = edited_spec(&plan, &violations, &source) {
+        return Err(fail(vec![problem]));
+    }
+    let problem = |violation: &Violation| {
+        let code = format!("graph::{}", violation.rule);
+        let span = source.label_span(&violation.pointer);
+        Problem::new(&code, &violation.message, Some(violation.rule.help()), &violation.pointer, span)
+    };
+    Err(fail(violations.iter().map(problem).collect()))
+}
+
+/// The one thing to say where steps say something else than `spec` in several places: most likely a
+/// person edited `spec`, as people may, and the places in the steps would only lead astray. A single
+/// difference is told as what it is.
+fn edited_spec(plan: &Plan, violations: &[Violation], source: &Source<'_>) -> Option<Problem> {
+    let follows = |rule: Rule| {
+        matches!(rule, Rule::Parameters | Rule::Summary | Rule::PreBackupPresence | Rule::ServicePresence)
+    };
+    if violations.len() < 2
+        || !violations.iter().all(|violation| follows(violation.rule))
+        || violations.iter().all(|violation| violation.rule == Rule::Summary)
+    {
+        return None;
+    }
+    let breached = |at: &usize| {
+        let place = format!("/steps/{at}/");
+        violations.iter().any(|violation| format!("{}/", violation.pointer).starts_with(&place))
+    };
+    let there = (0..plan.steps.len()).filter(breached).map(|at| plan.steps[at].id.to_string());
+    let missing = StepKind::ALL.iter().filter(|kind| {
+        belongs(**kind, &plan.spec, &plan.observed) && plan.steps.iter().all(|step| step.kind() != **kind)
+    });
+    let names: Vec<String> = there.chain(missing.map(ToString::to_string)).collect();
+    let steps = if names.len() == 1 { "step" } else { "steps" };
+    let message = format!("spec and steps say different things ({steps} {})", names.join(", "));
+    let help = "type: abssctl plan refresh FILE";
+    let places = violations.iter().map(|violation| (source.label_span(&violation.pointer), violation));
+    let (span, first) = places.min_by_key(|(span, _)| span.offset)?;
+    Some(Problem::new("graph::parameters", &message, Some(help), &first.pointer, span))
 }
 
 /// Reads a plan without the rules on the graph: its steps may not fit its `spec`, since a person just

@@ -241,9 +241,29 @@ fn the_rules_on_the_graph_have_places_too() {
     expect(
         &edit("retain: \"30d\"\n  own", "retain: \"31d\"\n  own"),
         "graph::parameters",
-        "retain is \"30d\" where",
+        "retain of step 'cleanup' is \"30d\" where",
         "\"30d\"",
     );
+}
+
+#[test]
+fn an_edited_spec_is_told_in_one_sentence() {
+    let reset = edit("clients: merge\n  sessions", "clients: reset\n  sessions");
+    let two = edit("retain: \"30d\"\n  own", "retain: \"31d\"\n  own")
+        .replace("drift: structure\n  replay", "drift: exact\n  replay");
+    for (text, steps) in [(reset, "step prepare"), (two, "steps check, cleanup")] {
+        let problems = refused(&text);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!(problems[0].code, "abssctl::plan::graph::parameters");
+        let expected = format!("spec and steps say different things ({steps})");
+        assert_eq!(problems[0].message, expected, "{problems:?}");
+        assert_eq!(problems[0].help.as_deref(), Some("type: abssctl plan refresh FILE"));
+        assert!(problems[0].pointer.starts_with("/steps"), "{problems:?}");
+    }
+    // What no edit of spec explains is told at its place.
+    let two = edit("clients: merge\n  sessions", "clients: reset\n  sessions")
+        .replace("needs: [record]", "needs: [swap]");
+    assert!(refused(&two).len() > 1);
 }
 
 #[test]

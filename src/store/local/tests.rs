@@ -53,7 +53,7 @@ fn an_archive_appears_whole_with_a_sidecar_that_sha256sum_believes() {
     let mut publish = begin(&root, "a-1").unwrap();
     publish.file().write_all(b"archive").unwrap();
     assert_eq!(names(&root), [".a-1.partial"]);
-    assert_eq!(publish.path().as_str(), "/srv/backups/budget/a-1.tar.zst");
+    assert_eq!(publish.path.as_str(), "/srv/backups/budget/a-1.tar.zst");
     let published = publish.publish(&Sha256::of(b"archive")).unwrap();
     assert_eq!((published.size, published.path.as_str()), (7, "/srv/backups/budget/a-1.tar.zst"));
     assert_eq!(names(&root), ["a-1.tar.zst", "a-1.tar.zst.sha256"]);

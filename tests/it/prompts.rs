@@ -1,0 +1,89 @@
+//! Questions on a real terminal: a pseudo-terminal of Python's, answers as a person types them.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::root::ZSTD;
+use crate::support::tools::{have, skip_unless};
+use crate::support::{Ran, TestRoot};
+
+/// Runs a command on a terminal of its own, waits for the question, types the answer, waits for the end;
+/// prints what the terminal showed and the exit code.
+const TERMINAL: &str = r"
+import json, os, pty, select, sys, time
+answer, command = sys.argv[1].encode().decode('unicode_escape').encode(), sys.argv[2:]
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execv(command[0], command)
+shown, typed, until = b'', False, time.time() + 60
+while time.time() < until:
+    if select.select([terminal], [], [], 0.2)[0]:
+        try:
+            data = os.read(terminal, 4096)
+        except OSError:
+            break
+        if not data:
+            break
+        shown += data
+    if not typed and b'[y/N]' in shown:
+        os.write(terminal, answer)
+        typed = True
+code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+print(json.dumps({'code': code, 'typed': typed, 'shown': shown.decode(errors='replace')}))
+";
+
+fn ask(root: &TestRoot, args: &[&str], answer: &str) -> Value {
+    let inner = root.command(args);
+    let mut command = Command::new("python3");
+    command.args(["-c", TERMINAL, answer]).arg(inner.get_program()).args(inner.get_args()).env_clear();
+    for (name, value) in inner.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    let result = Ran::of(&mut command).ok().json();
+    assert_eq!(result["typed"], true, "a question was asked: {result:#}");
+    result
+}
+
+#[test]
+fn whatever_is_not_yes_changes_nothing() {
+    if skip_unless("whatever_is_not_yes_changes_nothing", have("python3"), "python3 is missing") {
+        return;
+    }
+    let root = TestRoot::new();
+    let plan = root.plan(&[ZSTD]);
+    let apply = ["apply", plan.to_str().unwrap()];
+    let before = root.tree();
+    // An empty line, no, the end of input, Ctrl-C.
+    for (answer, code) in [("\\n", 2), ("n\\n", 2), ("No\\n", 2), ("\\x04", 2), ("\\x03", 130)] {
+        for args in [&apply[..], &["backup", "restore", ZSTD]] {
+            let result = ask(&root, args, answer);
+            assert_eq!(result["code"], code, "{answer}: {result:#}");
+            assert!(result["shown"].as_str().unwrap().contains("nothing was changed"), "{result:#}");
+            before.assert_same(&root.tree(), answer);
+        }
+    }
+    // What is no answer is asked again.
+    let result = ask(&root, &apply, "what\\nn\\n");
+    assert_eq!(result["code"], 2);
+    assert!(result["shown"].as_str().unwrap().contains("please answer y or n"), "{result:#}");
+    before.assert_same(&root.tree(), "no answer");
+}
+
+#[test]
+fn yes_goes_on() {
+    if skip_unless("yes_goes_on", have("python3"), "python3 is missing") {
+        return;
+    }
+    let root = TestRoot::new();
+    let plan = root.plan(&[ZSTD]);
+    let result = ask(&root, &["apply", plan.to_str().unwrap()], "y\\n");
+    assert_eq!(result["code"], 0, "{result:#}");
+    root.assert_generation("gen-a.sha256");
+    let result = ask(&root, &["run", "prune", "--older-than", "0s"], "n\\n");
+    assert_eq!(result["code"], 2, "{result:#}");
+    assert_eq!(root.runs()[0]["displaced"].as_str().map(|path| root.path(path).is_dir()), Some(true));
+    let result = ask(&root, &["run", "prune", "--older-than", "0s"], "YES\\n");
+    assert_eq!(result["code"], 0, "{result:#}");
+    root.assert_no_private();
+}
