@@ -6,28 +6,32 @@ use super::args::ApplyArgs;
 use super::error::CliError;
 use super::progress::{Mode, Progress};
 use super::session::Session;
-use super::{exit, plan as plan_cli, prompt};
+use super::{exit, plan as plan_cli, prompt, verify};
 use crate::context::Context;
 use crate::engine::apply::{Options, apply as engine_apply};
 use crate::engine::report::{Outcome, Report};
 use crate::plan::canonical;
 use crate::plan::model::Plan;
+use crate::plan::render::visible;
 use crate::run::list;
+use crate::survey::approvals::Evidence;
 use crate::survey::preflight::{self, Ask};
 
 /// `abssctl apply`
 pub fn apply(session: &Session, args: &ApplyArgs) -> Result<u8, CliError> {
     let (plan, bytes) = plan_cli::load_plan(session, &args.file)?;
     let cx = session.context()?;
+    let evidence = verify::evidence(&args.file, args.require_approvals)?;
     if args.dry_run {
-        return dry_run(session, &cx, &plan, args.replay);
+        return dry_run(session, &cx, &plan, args.replay, &evidence);
     }
     let digest = canonical::digest(&plan)?;
     let resumes = list::unfinished(&cx, &plan.spec.instance)?.is_some();
     let done_before = !args.replay && list::applied(&cx, digest)?.is_some();
     if !resumes && !done_before {
         // Whatever stands in the way is said before anybody is asked.
-        let found = preflight::preflight(&cx, &plan, Ask { digest, replay: args.replay, own_run: None })?;
+        let ask = Ask { digest, replay: args.replay, own_run: None, evidence: Some(&evidence) };
+        let found = preflight::preflight(&cx, &plan, ask)?;
         if found.is_clear() {
             found.warnings.iter().for_each(|warning| session.output.note(&format!("! {warning}")));
             let Plan { spec, .. } = &plan;
@@ -37,14 +41,22 @@ pub fn apply(session: &Session, args: &ApplyArgs) -> Result<u8, CliError> {
         }
     }
     let mode = if args.events { Mode::Events } else { Mode::Lines };
-    run(session, &cx, &plan, &bytes, &Job { replay: args.replay, command: "plan apply", mode })
+    run(
+        session,
+        &cx,
+        &plan,
+        &bytes,
+        &Job { replay: args.replay, evidence: &evidence, command: "plan apply", mode },
+    )
 }
 
 /// How a plan is applied.
 #[derive(Debug)]
-pub struct Job {
+pub struct Job<'a> {
     /// Whether an applied plan may be applied again.
     pub replay: bool,
+    /// What came with the plan to judge its approvals by.
+    pub evidence: &'a Evidence,
     /// The command, as the operations log names it.
     pub command: &'static str,
     /// How it is shown.
@@ -52,9 +64,16 @@ pub struct Job {
 }
 
 /// Applies a plan and prints the result.
-pub fn run(session: &Session, cx: &Context, plan: &Plan, bytes: &[u8], job: &Job) -> Result<u8, CliError> {
+pub fn run(
+    session: &Session,
+    cx: &Context,
+    plan: &Plan,
+    bytes: &[u8],
+    job: &Job<'_>,
+) -> Result<u8, CliError> {
     let options = Options {
         replay: job.replay,
+        evidence: job.evidence,
         lock_timeout: session.lock_timeout(cx),
         command: job.command,
         exit_code: &|error| exit::step(error, session.interrupted()),
@@ -84,6 +103,10 @@ fn result_text(report: &Report) -> String {
             report.target,
             millis(report.duration_ms)
         ));
+        if !report.approvers.is_empty() {
+            let names: Vec<String> = report.approvers.iter().map(|name| visible(name)).collect();
+            lines.push(format!("  approved by {}", names.join(", ")));
+        }
         if let Some(id) = &report.pre_backup {
             lines.push(format!("  the state before: backup {id}"));
         }
@@ -99,9 +122,16 @@ fn millis(whole: u64) -> f64 {
     whole as f64 / 1000.0
 }
 
-fn dry_run(session: &Session, cx: &Context, plan: &Plan, replay: bool) -> Result<u8, CliError> {
+fn dry_run(
+    session: &Session,
+    cx: &Context,
+    plan: &Plan,
+    replay: bool,
+    evidence: &Evidence,
+) -> Result<u8, CliError> {
     let digest = canonical::digest(plan)?;
-    let found = preflight::preflight(cx, plan, Ask { digest, replay, own_run: None })?;
+    let ask = Ask { digest, replay, own_run: None, evidence: Some(evidence) };
+    let found = preflight::preflight(cx, plan, ask)?;
     if !found.is_clear() {
         return Err(CliError::WouldNotApply(found.problems));
     }

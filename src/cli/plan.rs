@@ -11,6 +11,7 @@ use super::args::{
 use super::error::CliError;
 use super::exit;
 use super::session::Session;
+use super::verify;
 use crate::host::clock;
 use crate::host::fs::{self, IoContext as _};
 use crate::plan::model::Plan;
@@ -18,6 +19,7 @@ use crate::plan::render::text::{TextOptions, text};
 use crate::plan::spec::{PreBackupMode, RestartPolicy};
 use crate::plan::{canonical, emit, load};
 use crate::planner::{self, Selector, Wish, wish};
+use crate::survey::approvals::Approvals;
 use crate::survey::preflight::{self, Ask, Class, Preflight, Problem};
 
 /// `abssctl plan restore`
@@ -107,7 +109,7 @@ fn format_of(path: &Path) -> PlanFormat {
     if path.extension().is_some_and(|end| end == "json") { PlanFormat::Json } else { PlanFormat::Yaml }
 }
 
-fn document(plan: &Plan, format: PlanFormat) -> Result<String, CliError> {
+pub(super) fn document(plan: &Plan, format: PlanFormat) -> Result<String, CliError> {
     Ok(match format {
         PlanFormat::Yaml => emit::to_yaml(plan)?,
         PlanFormat::Json => emit::to_json(plan)?,
@@ -115,7 +117,7 @@ fn document(plan: &Plan, format: PlanFormat) -> Result<String, CliError> {
 }
 
 /// A plan is written where the person says, on the machine itself and not inside the root.
-fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
+pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
     let parent = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         Some(_) | None => Path::new("."),
@@ -180,7 +182,12 @@ pub fn check(session: &Session, args: &PlanCheckArgs) -> Result<u8, CliError> {
     let (plan, _) = load_plan(session, &args.file)?;
     let cx = session.context()?;
     let digest = canonical::digest(&plan)?;
-    let found = preflight::preflight(&cx, &plan, Ask { digest, replay: false, own_run: None })?;
+    let evidence = verify::evidence(&args.file, 0)?;
+    let found = preflight::preflight(
+        &cx,
+        &plan,
+        Ask { digest, replay: false, own_run: None, evidence: Some(&evidence) },
+    )?;
     if session.output.json {
         let code = exit::problems_code(&found.problems);
         session.output.value(&check_json(&found, code))?;
@@ -204,6 +211,7 @@ fn check_json(found: &Preflight, code: u8) -> Value {
         "warnings": found.warnings,
         "notChecked": found.not_checked,
         "newerChanges": found.drift.newer_changes,
+        "approvals": found.approvals.as_ref().map(verify::approvals_json),
         "exitCode": code,
     })
 }
@@ -214,6 +222,7 @@ pub fn problems_json(problems: &[Problem]) -> Value {
         let class = match problem.class {
             Class::Refused => "refused",
             Class::Environment => "environment",
+            Class::Approval => "approval",
             Class::Stale => "stale",
         };
         json!({ "code": problem.code, "class": class, "message": problem.message, "help": problem.help })
@@ -227,6 +236,7 @@ fn check_text(found: &Preflight, args: &PlanCheckArgs) -> String {
         lines.push(format!("✗ {}", problem.message));
         lines.push(format!("  {}", problem.help.replace("FILE", &args.file.display().to_string())));
     }
+    lines.extend(found.approvals.iter().filter_map(Approvals::summary));
     lines.extend(found.warnings.iter().map(|warning| format!("! {warning}")));
     lines.extend(found.not_checked.iter().map(|what| format!("? {what}")));
     if found.is_clear() {
@@ -246,11 +256,16 @@ pub fn refresh(session: &Session, args: &PlanRefreshArgs) -> Result<u8, CliError
         let count = old.approvals.len();
         session.output.note(&format!("{count} approvals were given for the old text and are dropped"));
     }
-    let is_json = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
-    let format = args.format.unwrap_or(if is_json { PlanFormat::Json } else { PlanFormat::Yaml });
+    let format = args.format.unwrap_or_else(|| format_in(&bytes));
     let output = args.output.as_deref().unwrap_or(&args.file);
     write_new(session, &plan, output, Some(format))?;
     Ok(exit::DONE)
+}
+
+/// The format that a plan file is written in.
+pub(super) fn format_in(bytes: &[u8]) -> PlanFormat {
+    let is_json = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+    if is_json { PlanFormat::Json } else { PlanFormat::Yaml }
 }
 
 /// A plan's bytes as they are kept with its run, for plans that were never a file.

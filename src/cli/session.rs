@@ -13,7 +13,7 @@ use super::args::{
 use super::error::CliError;
 use super::output::Output;
 use super::signals::{self, Caught};
-use super::{apply, backup, config, exit, instance, plan, restore, run, schema};
+use super::{apply, approve, backup, config, exit, instance, plan, restore, run, schema, verify};
 use crate::context::Context;
 use crate::host::cancel::Cancel;
 use crate::host::fs::{IoContext as _, Root, read_limited};
@@ -74,6 +74,8 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, CliError> {
         Command::Plan(PlanCommand::Validate(args)) => plan::validate(session, &args),
         Command::Plan(PlanCommand::Check(args)) => plan::check(session, &args),
         Command::Plan(PlanCommand::Refresh(args)) => plan::refresh(session, &args),
+        Command::Plan(PlanCommand::Approve(args)) => approve::approve(session, &args),
+        Command::Plan(PlanCommand::Verify(args)) => verify::verify(session, &args),
         Command::Apply(args) => apply::apply(session, &args),
         Command::Run(RunCommand::List) => run::list(session),
         Command::Run(RunCommand::Show(args)) => run::show(session, &args),

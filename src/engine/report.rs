@@ -76,6 +76,8 @@ pub struct Report {
     pub target: AbsPath,
     /// The backup of what was there before.
     pub pre_backup: Option<BackupId>,
+    /// Whose approvals were proven when it began.
+    pub approvers: Vec<String>,
     /// What happens to clients with newer changes.
     pub clients: ClientPolicy,
     /// Where the replaced tree is kept.
@@ -147,6 +149,7 @@ pub fn report(
         backup: plan.spec.source.backup_id.clone(),
         target: plan.spec.target.directory.clone(),
         pre_backup: pre_backup.filter(|_| made),
+        approvers: state.started.as_ref().map(|started| started.approvers.clone()).unwrap_or_default(),
         clients: plan.spec.clients,
         displaced: displaced.filter(|_| done(StepKind::Swap)),
         duration_ms: state
