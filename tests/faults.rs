@@ -2,7 +2,7 @@
 //! kind cannot be left out: each step run twice, a failure injected before and after each, each undo run
 //! twice, a panic in each. The world before and after is compared byte for byte.
 
-#![expect(clippy::disallowed_methods, clippy::panic, reason = "tests damage files and fail on purpose")]
+#![expect(clippy::disallowed_methods, reason = "tests damage files and fail on purpose")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
 
 use std::collections::BTreeMap;
@@ -175,7 +175,6 @@ fn a_failure_before_or_after_any_step_leaves_the_world_as_it_was() {
             let world = World::new();
             let before = world.lasting();
             for kind in kinds(&world.plan(mode)) {
-                // Nothing after `record` fails a restore: the cleanup only warns.
                 let plan = world.plan(mode);
                 let fail = |_: &StepContext<'_>, step: &Step, moment: Moment| {
                     if step.kind() == kind && moment == at { Err(StepError::Injected) } else { Ok(()) }
@@ -302,7 +301,8 @@ fn the_journal_cut_after_every_line_reads_as_a_legal_beginning() {
         // Also torn in the middle of the next record.
         for cut in [*end, (*end + 17).min(whole.len())] {
             std::fs::write(&path, &whole[..cut]).unwrap();
-            let read = abssctl::run::journal::read(&world.cx.root, &world.cx.config, &run).unwrap();
+            let (read, damage) = abssctl::run::journal::read(&world.cx.root, &world.cx.config, &run).unwrap();
+            assert!(damage.is_none(), "cut at {cut}: {damage:?}");
             let over = read.phase == state::Phase::Ended(state::Outcome::Applied);
             assert_eq!(over, cut == whole.len(), "cut at {cut}");
         }
@@ -311,10 +311,29 @@ fn the_journal_cut_after_every_line_reads_as_a_legal_beginning() {
     let mut gone = whole[..ends[3]].to_vec();
     gone.extend_from_slice(&whole[ends[4]..]);
     std::fs::write(&path, &gone).unwrap();
-    assert!(abssctl::run::journal::read(&world.cx.root, &world.cx.config, &run).is_err());
+    assert!(abssctl::run::journal::read(&world.cx.root, &world.cx.config, &run).unwrap().1.is_some());
     let mut other = whole.clone();
     let at = ends[2] + other[ends[2]..].iter().position(|byte| *byte == b'k').unwrap();
     other[at] = b'K';
     std::fs::write(&path, &other).unwrap();
-    assert!(abssctl::run::journal::read(&world.cx.root, &world.cx.config, &run).is_err());
+    assert!(abssctl::run::journal::read(&world.cx.root, &world.cx.config, &run).unwrap().1.is_some());
+}
+
+#[test]
+fn a_damaged_journal_is_listed_and_blocks_its_own_instance_alone() {
+    let world = World::new();
+    let plan = world.plan(PreBackupMode::Quiesced);
+    let run = world.apply(&plan, None).unwrap().run.unwrap();
+    let path = world.dir.path().join(format!("var/lib/abssctl/runs/{run}/journal.jsonl"));
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    let listed = list::all(&world.cx).unwrap();
+    assert!(listed[0].damage.is_some());
+    assert!(list::unfinished(&world.cx, &plan.spec.instance).is_err(), "whether it ended is not known");
+    assert!(list::unfinished(&world.cx, &"other".parse().unwrap()).unwrap().is_none());
+    // Out of the way, as the message says, and everything works again.
+    std::fs::rename(path.parent().unwrap(), world.dir.path().join("moved")).unwrap();
+    assert!(list::unfinished(&world.cx, &plan.spec.instance).unwrap().is_none());
 }

@@ -151,7 +151,9 @@ fn semantics(plan: &Value) -> bool {
     let managed = observed["service"]["manager"] != "none";
     let assets = spec["assets"] == "data"
         || (spec["source"]["scope"] == "full" && spec["target"]["live"] == true && managed);
-    let switched = belongs("stop", plan) || belongs("start", plan);
+    // A live service that is always started needs something that starts it, or the wish is passed over.
+    let always = spec["service"]["restart"] == "always" && spec["target"]["live"] == true;
+    let switched = belongs("stop", plan) || belongs("start", plan) || always;
     assets && (!switched || (managed && observed["service"].get("unit").is_some()))
 }
 

@@ -8,12 +8,12 @@ use super::progress::{Mode, Progress};
 use super::session::Session;
 use super::{exit, plan as plan_cli, prompt, verify};
 use crate::context::Context;
-use crate::engine::apply::{Options, apply as engine_apply};
+use crate::engine::apply::{self as engine, Options, Resumed};
 use crate::engine::report::{Outcome, Report};
 use crate::plan::canonical;
 use crate::plan::model::Plan;
-use crate::plan::render::visible;
-use crate::run::list;
+use crate::plan::render::human_bytes;
+use crate::steps::StepError;
 use crate::survey::approvals::Evidence;
 use crate::survey::preflight::{self, Ask};
 
@@ -25,29 +25,40 @@ pub fn apply(session: &Session, args: &ApplyArgs) -> Result<u8, CliError> {
     if args.dry_run {
         return dry_run(session, &cx, &plan, args.replay, &evidence);
     }
-    let digest = canonical::digest(&plan)?;
-    let resumes = list::unfinished(&cx, &plan.spec.instance)?.is_some();
-    let done_before = !args.replay && list::applied(&cx, digest)?.is_some();
-    if !resumes && !done_before {
-        // Whatever stands in the way is said before anybody is asked.
-        let ask = Ask { digest, replay: args.replay, own_run: None, evidence: Some(&evidence) };
-        let found = preflight::preflight(&cx, &plan, ask)?;
-        if found.is_clear() {
-            found.warnings.iter().for_each(|warning| session.output.note(&format!("! {warning}")));
-            let Plan { spec, .. } = &plan;
-            let question =
-                format!("Replace {} with backup {}?", spec.target.directory, spec.source.backup_id);
-            prompt::confirm(session, &question)?;
-        }
-    }
     let mode = if args.events { Mode::Events } else { Mode::Lines };
-    run(
-        session,
-        &cx,
-        &plan,
-        &bytes,
-        &Job { replay: args.replay, evidence: &evidence, command: "plan apply", mode },
-    )
+    let job = Job { replay: args.replay, evidence: &evidence, command: "plan apply", mode };
+    let undone = match resume(session, &cx, &plan, &job)? {
+        Resumed::Finished(report) => return finish(session, &job, &report),
+        Resumed::Undone(run) => Some(run),
+        Resumed::None => None,
+    };
+    if let Some(run) = &undone {
+        session.output.note(&format!("run {run} had not replaced the target yet; it is undone"));
+    }
+    let digest = canonical::digest(&plan)?;
+    let ask = Ask { digest, replay: args.replay, own_run: None, evidence: Some(&evidence) };
+    let found = preflight::preflight(&cx, &plan, ask)?;
+    // Whatever stands in the way is said before anybody is asked.
+    if found.is_clear() {
+        say_what_is_lost(session, &plan, &found.warnings);
+        let Plan { spec, .. } = &plan;
+        let question = format!(
+            "Replace {} with backup {} of {}?",
+            spec.target.directory, spec.source.backup_id, spec.source.created_at
+        );
+        prompt::confirm(session, &question)?;
+    }
+    run(session, &cx, &plan, &bytes, &job)
+}
+
+/// Tells the person who applies what a reviewer was told, and what came since.
+pub fn say_what_is_lost(session: &Session, plan: &Plan, newer: &[String]) {
+    let files = &plan.preview.files;
+    let (added, changed, removed) = (files.added.count, files.changed.count, files.removed.count);
+    session.output.note(&format!("{added} files are added, {changed} changed, {removed} removed"));
+    for message in plan.preview.warnings.iter().map(|warning| &warning.message).chain(newer) {
+        session.output.note(&format!("! {message}"));
+    }
 }
 
 /// How a plan is applied.
@@ -63,6 +74,14 @@ pub struct Job<'a> {
     pub mode: Mode,
 }
 
+/// Finishes or undoes an interrupted run of the plan.
+fn resume(session: &Session, cx: &Context, plan: &Plan, job: &Job<'_>) -> Result<Resumed, CliError> {
+    let progress = Progress::new(&session.output, job.mode);
+    let exit_code = |error: &StepError| exit::step(error, session.interrupted());
+    let options = options(session, cx, job, &exit_code);
+    Ok(engine::resume(cx, plan, &options, &|event| progress.event(event))?)
+}
+
 /// Applies a plan and prints the result.
 pub fn run(
     session: &Session,
@@ -71,22 +90,37 @@ pub fn run(
     bytes: &[u8],
     job: &Job<'_>,
 ) -> Result<u8, CliError> {
-    let options = Options {
+    let progress = Progress::new(&session.output, job.mode);
+    let exit_code = |error: &StepError| exit::step(error, session.interrupted());
+    let options = options(session, cx, job, &exit_code);
+    let report = engine::apply(cx, plan, bytes, &options, &|event| progress.event(event))?;
+    finish(session, job, &report)
+}
+
+fn options<'a>(
+    session: &Session,
+    cx: &Context,
+    job: &Job<'a>,
+    exit_code: &'a (dyn Fn(&StepError) -> u8 + Sync),
+) -> Options<'a> {
+    let lock_timeout = session.lock_timeout(cx);
+    Options {
         replay: job.replay,
         evidence: job.evidence,
-        lock_timeout: session.lock_timeout(cx),
+        lock_timeout,
         command: job.command,
-        exit_code: &|error| exit::step(error, session.interrupted()),
+        exit_code,
         hook: None,
-    };
-    let progress = Progress::new(&session.output, job.mode);
-    let report = engine_apply(cx, plan, bytes, &options, &|event| progress.event(event))?;
+    }
+}
+
+fn finish(session: &Session, job: &Job<'_>, report: &Report) -> Result<u8, CliError> {
     if job.mode == Mode::Events {
         let line = serde_json::to_string(&json!({ "event": "result", "result": report }))
             .map_err(std::io::Error::other)?;
         session.output.result(format!("{line}\n").as_bytes())?;
     } else {
-        session.output.either(&json!(report), &result_text(&report))?;
+        session.output.either(&json!(report), &result_text(report))?;
     }
     Ok(exit::DONE)
 }
@@ -104,14 +138,16 @@ fn result_text(report: &Report) -> String {
             millis(report.duration_ms)
         ));
         if !report.approvers.is_empty() {
-            let names: Vec<String> = report.approvers.iter().map(|name| visible(name)).collect();
-            lines.push(format!("  approved by {}", names.join(", ")));
+            lines.push(format!("  approved by {}", report.approvers.join(", ")));
         }
         if let Some(id) = &report.pre_backup {
             lines.push(format!("  the state before: backup {id}"));
         }
         if let Some(path) = &report.displaced {
-            lines.push(format!("  and, until it is pruned: {path}"));
+            lines.push(format!("  the old directory, until it is pruned: {path}"));
+        }
+        if report.live {
+            lines.push("next: start the server again, if you stopped it".to_owned());
         }
     }
     lines.join("\n") + "\n"
@@ -132,24 +168,24 @@ fn dry_run(
     let digest = canonical::digest(plan)?;
     let ask = Ask { digest, replay, own_run: None, evidence: Some(evidence) };
     let found = preflight::preflight(cx, plan, ask)?;
-    if !found.is_clear() {
-        return Err(CliError::WouldNotApply(found.problems));
-    }
-    let steps: Vec<_> =
+    let mut value = plan_cli::check_json(&found, exit::problems_code(&found.problems));
+    value["planDigest"] = json!(digest);
+    value["steps"] =
         plan.steps.iter().map(|step| json!({ "id": step.id, "summary": step.summary })).collect();
-    let mut text = format!(
-        "would apply now ({} to unpack):\n",
-        crate::plan::render::human_bytes(plan.observed.backup.unpacked_bytes)
-    );
-    for step in &plan.steps {
-        text.push_str("  ");
-        text.push_str(&format!("{:<11} {}\n", step.id, crate::plan::render::visible(&step.summary)));
+    if let Some(run) = found.applied_by.as_ref().filter(|_| !replay) {
+        value["exitCode"] = json!(exit::DONE);
+        let text = format!("already applied by run {run}: apply would change nothing\n");
+        session.output.either(&value, &text)?;
+        return Ok(exit::DONE);
     }
-    for warning in &found.warnings {
-        text.push_str(&format!("! {warning}\n"));
+    let mut text = String::new();
+    if found.is_clear() {
+        let size = human_bytes(plan.observed.backup.unpacked_bytes);
+        text.push_str(&format!("would apply now ({size} to unpack):\n"));
+        for step in &plan.steps {
+            text.push_str(&format!("  {:<11} {}\n", step.id, step.summary));
+        }
     }
-    let value =
-        json!({ "applyable": true, "steps": steps, "warnings": found.warnings, "planDigest": digest });
-    session.output.either(&value, &text)?;
-    Ok(exit::DONE)
+    text.push_str(&plan_cli::check_text(&found));
+    plan_cli::verdict(session, found, &value, &text)
 }

@@ -115,7 +115,7 @@ pub enum ApproveError {
     #[diagnostic(
         code(abssctl::approve::no_list),
         help(
-            "name one: --allowed-signers FILE, or allowedSigners in restore.yml; docs/approvals.md says how to write it"
+            "name one: --allowed-signers LIST, or allowedSigners in restore.yml; docs/approvals.md says how to write it"
         )
     )]
     NoList {
@@ -307,12 +307,12 @@ fn embed(path: &Path, plan: &Plan, bytes: &[u8], approval: Approval) -> Result<(
     if read_back != approved || canonical::canonical(&read_back)? != canonical::canonical(plan)? {
         return Err(ApproveError::Changed.into());
     }
-    plan_cli::write_file(path, document.as_bytes())
+    plan_cli::put(path, document.as_bytes())
 }
 
 fn write_detached(plan: &Path, principal: &str, signature: &SshSig) -> Result<PathBuf, CliError> {
     let name = plan.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let path = plan.with_file_name(detached::file_name(name, principal));
-    plan_cli::write_file(&path, signature.armored().as_bytes())?;
+    plan_cli::put(&path, signature.armored().as_bytes())?;
     Ok(path)
 }

@@ -62,7 +62,7 @@ pub enum CliError {
     Preflight(#[from] PreflightError),
     /// A plan that would not apply now.
     #[error("the plan would not apply: {} in the way", count(.0.len()))]
-    #[diagnostic(code(abssctl::plan::check), help("each line above says what to do"))]
+    #[diagnostic(code(abssctl::plan::check), help("each problem is listed with what to do about it"))]
     WouldNotApply(Vec<Problem>),
     /// An approval that was not given, or is not enough.
     #[error(transparent)]
@@ -119,9 +119,13 @@ pub enum CliError {
     #[diagnostic(code(abssctl::cli::no_run), help("list what there is: abssctl run list"))]
     NoRun(crate::ids::RunId),
     /// The person said no.
-    #[error("nothing was changed: the question was answered with no")]
-    #[diagnostic(code(abssctl::cli::declined))]
+    #[error("nothing was changed")]
+    #[diagnostic(code(abssctl::cli::declined), help("answer y to the question, or add --yes"))]
     Declined,
+    /// A signal came while the question waited.
+    #[error("stopped by a signal; nothing was changed")]
+    #[diagnostic(code(abssctl::cli::interrupted), help("run the same command again"))]
+    Interrupted,
     /// Nobody could be asked.
     #[error("this changes the server, and nobody can be asked: standard input is no terminal")]
     #[diagnostic(code(abssctl::cli::no_terminal), help("add --yes, or set ABSSCTL_ASSUME_YES=1"))]
@@ -137,7 +141,7 @@ pub enum CliError {
     },
     /// Standard output.
     #[error("cannot write the result: {0}")]
-    #[diagnostic(code(abssctl::cli::output))]
+    #[diagnostic(code(abssctl::cli::output), help("see where standard output goes"))]
     Output(#[from] std::io::Error),
 }
 

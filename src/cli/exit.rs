@@ -62,6 +62,7 @@ pub fn code(error: &CliError, interrupted: u8) -> u8 {
         CliError::WouldNotApply(problems) => problems_code(problems),
         CliError::Journal(error) => journal(error),
         CliError::Lock(error) => lock(error, interrupted),
+        CliError::Interrupted => interrupted,
         CliError::Log(_) | CliError::Fs(_) | CliError::Output(_) => ENVIRONMENT,
     }
 }
@@ -121,9 +122,12 @@ fn plan(error: &PlanError, interrupted: u8) -> u8 {
 fn apply(error: &ApplyError, interrupted: u8) -> u8 {
     match error {
         ApplyError::Refused { problems } => problems_code(problems),
-        ApplyError::RolledBack { cause, .. } | ApplyError::CannotResume { cause, .. } => {
-            step(cause, interrupted)
-        }
+        ApplyError::RolledBack { cause, .. } => step(cause, interrupted),
+        ApplyError::CannotResume { cause, .. } => match step(cause, interrupted) {
+            // Nothing was undone: the run waits for a person.
+            ROLLED_BACK => HALTED,
+            code => code,
+        },
         ApplyError::Halted { .. } => HALTED,
         ApplyError::Journal(error) => journal(error),
         ApplyError::Preflight(error) => preflight(error),
@@ -155,8 +159,10 @@ pub fn step(error: &StepError, interrupted: u8) -> u8 {
         | StepError::Log(_)
         | StepError::Defect { .. }
         | StepError::Injected
+        | StepError::Interrupted
         | StepError::Aborted => ROLLED_BACK,
-        StepError::UnknownState { .. } => HALTED,
+        // Where it could be undone all the same; a halt has a code of its own.
+        StepError::UnknownState { .. } => ROLLED_BACK,
     }
 }
 

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::args::{ColorChoice, Global};
 use super::error::CliError;
 use crate::engine::apply::ApplyError;
+use crate::plan::render::visible;
 
 /// Where output goes and how it looks.
 #[derive(Debug, Clone)]
@@ -53,7 +54,12 @@ impl Output {
 
     /// Writes text, or the JSON object with `--json`.
     pub fn either(&self, value: &Value, text: &str) -> Result<(), CliError> {
-        if self.json { self.value(value) } else { self.result(text.as_bytes()) }
+        if self.json { self.value(value) } else { self.text(text) }
+    }
+
+    /// Writes text. Names on disk end up in it, so that nothing but its line breaks may steer a terminal.
+    pub fn text(&self, text: &str) -> Result<(), CliError> {
+        self.result(harmless(text).as_bytes())
     }
 
     /// Writes a JSON object.
@@ -65,30 +71,66 @@ impl Output {
 
     /// Writes a line for the person at the terminal.
     pub fn note(&self, line: &str) {
+        self.note_prepared(&harmless(line));
+    }
+
+    /// Writes a text that was made harmless already, and may be coloured.
+    pub fn note_prepared(&self, text: &str) {
         let mut stderr = io::stderr().lock();
         // Nobody is left to be told when standard error is gone.
-        drop(writeln!(stderr, "{line}"));
+        drop(writeln!(stderr, "{text}"));
     }
 
     /// Writes an error: for people on standard error, with `--json` the object on standard output too.
-    pub fn error(&self, error: &CliError, exit_code: u8) {
-        let diagnostic: &dyn miette::Diagnostic = error;
-        let theme = if self.color_err {
-            miette::GraphicalTheme::unicode()
+    /// `plan_file` stands where a help text says FILE.
+    pub fn error(&self, error: &CliError, exit_code: u8, plan_file: &str) {
+        if matches!(error, CliError::Declined) {
+            self.note("nothing was changed");
         } else {
-            miette::GraphicalTheme::unicode_nocolor()
-        };
-        let handler =
-            miette::GraphicalReportHandler::new_themed(theme).with_width(self.width).with_links(false);
-        let mut text = String::new();
-        if handler.render_report(&mut text, diagnostic).is_err() {
-            text = format!("{error}\n");
+            let text = harmless(&self.rendered(error)).replace("FILE", plan_file);
+            self.note_prepared(&if self.color_err { coloured(&text) } else { text });
         }
-        self.note(text.trim_end());
         if self.json {
-            drop(self.value(&error_object(error, exit_code)));
+            drop(self.value(&error_object(error, exit_code, plan_file)));
         }
     }
+
+    /// Without colour: what is hostile in it can be told from what is ours only before colour comes in.
+    fn rendered(&self, error: &CliError) -> String {
+        // Messages say their cause themselves; commands and ids must stay whole to be copied.
+        let handler = miette::GraphicalReportHandler::new_themed(miette::GraphicalTheme::unicode_nocolor())
+            .with_width(self.width)
+            .with_links(false)
+            .without_cause_chain()
+            .with_break_words(false)
+            .with_word_separator(textwrap::WordSeparator::AsciiSpace)
+            .with_word_splitter(textwrap::WordSplitter::NoHyphenation);
+        let mut text = String::new();
+        let diagnostic: &dyn miette::Diagnostic = error;
+        match handler.render_report(&mut text, diagnostic) {
+            Ok(()) => text.trim_end().to_owned(),
+            Err(_) => error.to_string(),
+        }
+    }
+}
+
+/// Text with everything shown as a code that could steer a terminal, but for line breaks.
+fn harmless(text: &str) -> String {
+    text.split('\n').map(visible).collect::<Vec<_>>().join("\n")
+}
+
+/// The mark of an error in red, the word "help" in cyan.
+fn coloured(text: &str) -> String {
+    let line = |line: &str| {
+        if let Some(rest) = line.strip_prefix("  × ") {
+            format!("  \u{1b}[31m×\u{1b}[0m {rest}")
+        } else if let Some(rest) = line.strip_prefix("  help:") {
+            format!("  \u{1b}[36mhelp:\u{1b}[0m{rest}")
+        } else {
+            line.to_owned()
+        }
+    };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn terminal_width() -> Option<usize> {
@@ -109,12 +151,13 @@ fn problem_json(problem: &crate::plan::load::Problem) -> Value {
 }
 
 /// The error as JSON: `code`, `message`, `help`, `exit_code`, and what the kind of error knows besides.
-fn error_object(error: &CliError, exit_code: u8) -> Value {
+fn error_object(error: &CliError, exit_code: u8, plan_file: &str) -> Value {
     let diagnostic: &dyn miette::Diagnostic = error;
     let source = diagnostic.diagnostic_source();
     let text = |value: Option<Box<dyn std::fmt::Display + '_>>| value.map(|value| value.to_string());
     let code = text(diagnostic.code());
     let help = text(diagnostic.help()).or_else(|| source.and_then(|source| text(source.help())));
+    let help = help.map(|help| help.replace("FILE", plan_file));
     let mut object =
         json!({ "code": code, "message": error.to_string(), "help": help, "exit_code": exit_code });
     if let Some(source) = source {

@@ -116,8 +116,14 @@ pub(super) fn document(plan: &Plan, format: PlanFormat) -> Result<String, CliErr
     })
 }
 
-/// A plan is written where the person says, on the machine itself and not inside the root.
-pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
+/// A plan is written where the person says, and over nothing but an older plan.
+fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
+    refuse_other_file(path)?;
+    put(path, bytes)
+}
+
+/// Replaces or creates a file on the machine itself, not inside the root.
+pub(super) fn put(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
     let parent = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         Some(_) | None => Path::new("."),
@@ -131,6 +137,20 @@ pub(super) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
     let dir = cap_std::fs::Dir::open_ambient_dir(parent, cap_std::ambient_authority())
         .context("open directory", parent)?;
     Ok(fs::replace(&dir, name, bytes, 0o644).context("write", path)?)
+}
+
+/// A plan is written over an older plan, never over anything else.
+fn refuse_other_file(path: &Path) -> Result<(), CliError> {
+    let Ok(meta) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    let is_plan =
+        || std::fs::read(path).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains("abssctl/v1"));
+    if meta.is_file() && meta.len() <= load::MAX_BYTES as u64 && (meta.len() == 0 || is_plan()) {
+        return Ok(());
+    }
+    Err(CliError::Usage {
+        what: format!("{} exists and is no plan", path.display()),
+        help: "choose another name with -o, or '-o -' for standard output".into(),
+    })
 }
 
 /// Reads a plan and refuses one that breaks a rule.
@@ -172,7 +192,12 @@ pub fn validate(session: &Session, args: &PlanFileArgs) -> Result<u8, CliError> 
     let (plan, _) = load_plan(session, &args.file)?;
     let digest = canonical::digest(&plan)?;
     let value = json!({ "valid": true, "id": plan.metadata.id, "digest": digest, "steps": plan.steps.len() });
-    let line = format!("{} is a valid plan: {} steps, {digest}\n", args.file.display(), plan.steps.len());
+    let name = if args.file == Path::new("-") {
+        "standard input".to_owned()
+    } else {
+        args.file.display().to_string()
+    };
+    let line = format!("{name} is a valid plan: {} steps, {digest}\n", plan.steps.len());
     session.output.either(&value, &line)?;
     Ok(exit::DONE)
 }
@@ -183,28 +208,33 @@ pub fn check(session: &Session, args: &PlanCheckArgs) -> Result<u8, CliError> {
     let cx = session.context()?;
     let digest = canonical::digest(&plan)?;
     let evidence = verify::evidence(&args.file, 0)?;
-    let found = preflight::preflight(
-        &cx,
-        &plan,
-        Ask { digest, replay: false, own_run: None, evidence: Some(&evidence) },
-    )?;
-    if session.output.json {
-        let code = exit::problems_code(&found.problems);
-        session.output.value(&check_json(&found, code))?;
-        return Ok(with_changes(code, args.detailed_exitcode, &plan));
-    }
-    session.output.result(check_text(&found, args).as_bytes())?;
+    let ask = Ask { digest, replay: false, own_run: None, evidence: Some(&evidence) };
+    let found = preflight::preflight(&cx, &plan, ask)?;
+    let value = check_json(&found, exit::problems_code(&found.problems));
+    let mut text = check_text(&found);
     if found.is_clear() {
-        return Ok(with_changes(exit::DONE, args.detailed_exitcode, &plan));
+        text.push_str(&format!("✓ {} would apply now\n", args.file.display()));
     }
-    Err(CliError::WouldNotApply(found.problems))
+    let code = verdict(session, found, &value, &text)?;
+    Ok(with_changes(code, args.detailed_exitcode, &plan))
+}
+
+/// Prints the answer of a check; problems are the error that the command ends with.
+pub fn verdict(session: &Session, found: Preflight, value: &Value, text: &str) -> Result<u8, CliError> {
+    if session.output.json {
+        session.output.value(value)?;
+        return Ok(exit::problems_code(&found.problems));
+    }
+    session.output.text(&session.named(text))?;
+    if found.is_clear() { Ok(exit::DONE) } else { Err(CliError::WouldNotApply(found.problems)) }
 }
 
 fn with_changes(code: u8, detailed: bool, plan: &Plan) -> u8 {
     if code == exit::DONE && detailed && changes_something(plan) { exit::CHANGES } else { code }
 }
 
-fn check_json(found: &Preflight, code: u8) -> Value {
+/// What a check found, as JSON.
+pub fn check_json(found: &Preflight, code: u8) -> Value {
     json!({
         "applyable": found.is_clear(),
         "problems": problems_json(&found.problems),
@@ -230,19 +260,17 @@ pub fn problems_json(problems: &[Problem]) -> Value {
     problems.iter().map(object).collect()
 }
 
-fn check_text(found: &Preflight, args: &PlanCheckArgs) -> String {
+/// What a check found, a line each.
+pub fn check_text(found: &Preflight) -> String {
     let mut lines = Vec::new();
     for problem in &found.problems {
         lines.push(format!("✗ {}", problem.message));
-        lines.push(format!("  {}", problem.help.replace("FILE", &args.file.display().to_string())));
+        lines.push(format!("  {}", problem.help));
     }
     lines.extend(found.approvals.iter().filter_map(Approvals::summary));
     lines.extend(found.warnings.iter().map(|warning| format!("! {warning}")));
     lines.extend(found.not_checked.iter().map(|what| format!("? {what}")));
-    if found.is_clear() {
-        lines.push(format!("✓ {} would apply now", args.file.display()));
-    }
-    lines.join("\n") + "\n"
+    lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
 /// `abssctl plan refresh`

@@ -2,8 +2,13 @@
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use super::error::CliError;
 use super::session::Session;
+
+/// How often a waiting question looks for a signal.
+const PAUSE: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
 /// Asks before something is changed. `--yes` answers; without a terminal nobody can be asked, and nothing
 /// is changed.
@@ -14,13 +19,37 @@ pub fn confirm(session: &Session, question: &str) -> Result<(), CliError> {
     if !io::stdin().is_terminal() {
         return Err(CliError::NoTerminal);
     }
-    let mut stderr = io::stderr().lock();
-    write!(stderr, "{question} [y/N] ")?;
-    stderr.flush()?;
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
-    match answer.trim().to_ascii_lowercase().as_str() {
-        "y" | "yes" => Ok(()),
-        _ => Err(CliError::Declined),
+    loop {
+        let mut stderr = io::stderr().lock();
+        write!(stderr, "{question} [y/N] ")?;
+        stderr.flush()?;
+        match answer(session)?.trim().to_ascii_lowercase().as_str() {
+            "y" | "yes" => return Ok(()),
+            "" | "n" | "no" => return Err(CliError::Declined),
+            _ => writeln!(stderr, "please answer y or n")?,
+        }
     }
+}
+
+/// One line, or the end of the command: a signal while the question waits, or no answer at all.
+fn answer(session: &Session) -> Result<String, CliError> {
+    let stdin = io::stdin();
+    loop {
+        if session.is_interrupted() {
+            session.output.note("");
+            return Err(CliError::Interrupted);
+        }
+        let mut waiting = [PollFd::new(&stdin, PollFlags::IN)];
+        match poll(&mut waiting, Some(&PAUSE)) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => {}
+            Ok(_) => break,
+            Err(error) => return Err(CliError::Output(error.into())),
+        }
+    }
+    let mut line = String::new();
+    if stdin.lock().read_line(&mut line)? == 0 {
+        session.output.note("");
+        return Err(CliError::Declined);
+    }
+    Ok(line)
 }

@@ -2,14 +2,13 @@
 
 use serde_json::json;
 
-use super::apply::{Job, run};
+use super::apply::{Job, run, say_what_is_lost};
 use super::args::BackupRestoreArgs;
 use super::error::CliError;
 use super::progress::Mode;
 use super::session::Session;
 use super::{exit, plan as plan_cli, prompt};
 use crate::plan::canonical;
-use crate::plan::spec::ClientPolicy;
 use crate::planner::{self, Selector};
 use crate::survey::approvals::Evidence;
 
@@ -21,17 +20,20 @@ pub fn restore(session: &Session, args: &BackupRestoreArgs) -> Result<u8, CliErr
     let shown = plan_cli::as_text(session, &plan, session.output.color);
     if args.dry_run {
         let digest = canonical::digest(&plan)?;
-        session.output.either(&json!({ "plan": plan, "path": null, "digest": digest }), &shown)?;
+        let value = json!({ "plan": plan, "path": null, "digest": digest });
+        if session.output.json {
+            session.output.value(&value)?;
+        } else {
+            session.output.result(shown.as_bytes())?;
+        }
         return Ok(exit::DONE);
     }
-    if !session.yes {
-        session.output.note(&shown);
+    if session.yes {
+        // Nobody is asked, so that what it means must at least be there to read.
+        say_what_is_lost(session, &plan, &[]);
+    } else {
+        session.output.note_prepared(&shown);
         prompt::confirm(session, &format!("Restore {} now?", args.backup))?;
-    } else if wish.clients.is_none() && plan.spec.clients == ClientPolicy::Merge {
-        // Nobody chose, so that what it means must at least be read afterwards.
-        for warning in plan.preview.warnings.iter().filter(|warning| warning.code == "clients-merge") {
-            session.output.note(&format!("! {}", warning.message));
-        }
     }
     // A plan that nobody else saw has no approvals: where the policy needs some, it is refused.
     let evidence = Evidence::default();

@@ -50,7 +50,7 @@ pub fn show(session: &Session, args: &RunShowArgs) -> Result<u8, CliError> {
     if cx.root.dir_optional(&directory)?.is_none() {
         return Err(CliError::NoRun(args.run.clone()));
     }
-    let run = Run { id: args.run.clone(), state: journal::read(&cx.root, &cx.config, &args.run)? };
+    let run = list::one(&cx, args.run.clone())?;
     let mut object = object(&cx, &run)?;
     let steps: Vec<Value> = run.state.steps.iter().map(|step| {
         json!({ "id": step.id, "kind": step.kind, "state": state_name(step.state), "detail": step.detail })
@@ -69,6 +69,7 @@ pub fn show(session: &Session, args: &RunShowArgs) -> Result<u8, CliError> {
         ("staging", "staging"),
         ("displaced", "displaced"),
         ("plan file", "planFile"),
+        ("damage", "damage"),
     ] {
         if let Some(value) = object[key].as_str() {
             text.push_str(&format!("{label:<11} {value}\n"));
@@ -123,7 +124,8 @@ fn object(cx: &Context, run: &Run) -> Result<Value, CliError> {
     let outcome = match state.phase {
         Phase::Ended(Outcome::Applied) => "applied",
         Phase::Ended(Outcome::RolledBack) => "rolled_back",
-        Phase::Ended(Outcome::Halted) | Phase::Halted => "halted",
+        _ if run.damage.is_some() => "damaged",
+        Phase::Ended(Outcome::Halted) | Phase::Halted(_) => "halted",
         Phase::Fresh => "not_begun",
         Phase::Forward | Phase::Back if journal::is_in_progress(&cx.root, &cx.config, &run.id)? => {
             "in_progress"
@@ -131,16 +133,10 @@ fn object(cx: &Context, run: &Run) -> Result<Value, CliError> {
         Phase::Forward | Phase::Back => "interrupted",
     };
     let there = |path: &AbsPath| cx.root.dir_optional(path).ok().flatten().map(|_| path.clone());
-    let mut directories: (Option<AbsPath>, Option<AbsPath>) = (None, None);
-    let mut pre_backup = None;
-    for fact in state.facts() {
-        match fact {
-            Fact::Staging { directory } => directories.0 = there(directory),
-            Fact::Swap { displaced_at, .. } => directories.1 = there(displaced_at),
-            Fact::PreBackup { id } => pre_backup = Some(id.clone()),
-            Fact::Record { .. } => {}
-        }
-    }
+    let staging = state.facts().find_map(|fact| match fact {
+        Fact::Staging { directory } => there(directory),
+        Fact::Swap { .. } | Fact::PreBackup { .. } | Fact::Record { .. } => None,
+    });
     let started = state.started.as_ref();
     Ok(json!({
         "run": run.id,
@@ -154,8 +150,9 @@ fn object(cx: &Context, run: &Run) -> Result<Value, CliError> {
         "startedAt": state.started_at.map(|at| Time::from(at).to_string()),
         "endedAt": state.ended_at.map(|at| Time::from(at).to_string()),
         "outcome": outcome,
-        "preBackup": pre_backup,
-        "staging": directories.0,
-        "displaced": directories.1,
+        "preBackup": state.pre_backup(),
+        "staging": staging,
+        "displaced": state.displaced().and_then(there),
+        "damage": run.damage.as_ref().map(ToString::to_string),
     }))
 }

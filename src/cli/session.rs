@@ -1,8 +1,9 @@
 //! One invocation: what was typed, the machine, where output goes.
 
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use clap::Parser as _;
@@ -33,6 +34,8 @@ pub struct Session {
     /// Whether every question is answered with yes.
     pub yes: bool,
     global: Global,
+    /// The plan file that the command is about, for help texts that say FILE.
+    plan_file: OnceLock<String>,
     cancel: Cancel,
     caught: Caught,
 }
@@ -44,6 +47,9 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Help and version come this way too; clap knows where they go and how they exit.
             drop(error.print());
+            if error.use_stderr() && std::env::args_os().any(|word| word == "--json") {
+                usage_object(&error);
+            }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit::INVALID));
         }
     };
@@ -52,19 +58,40 @@ pub fn main() -> ExitCode {
     let caught = match signals::listen(&cancel) {
         Ok(caught) => caught,
         Err(error) => {
-            output.error(&CliError::Output(error), exit::ENVIRONMENT);
+            output.error(&CliError::Output(error), exit::ENVIRONMENT, "FILE");
             return ExitCode::from(exit::ENVIRONMENT);
         }
     };
-    let session = Session { output, yes: cli.global.yes, global: cli.global, cancel, caught };
+    let session = Session {
+        output,
+        yes: cli.global.yes,
+        global: cli.global,
+        plan_file: OnceLock::new(),
+        cancel,
+        caught,
+    };
     match dispatch(&session, cli.command) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             let code = exit::code(&error, session.caught.exit_code());
-            session.output.error(&error, code);
+            session.output.error(&error, code, session.plan_file());
             ExitCode::from(code)
         }
     }
+}
+
+/// A command line that was not understood as the object that every other error is with `--json`.
+fn usage_object(error: &clap::Error) {
+    let rendered = error.render().to_string();
+    let lines = rendered.lines().take_while(|line| !line.is_empty()).map(str::trim);
+    let first = lines.collect::<Vec<_>>().join(" ");
+    let message = first.strip_prefix("error: ").unwrap_or(&first);
+    let help = "see what there is: abssctl --help, or abssctl COMMAND --help";
+    let object = serde_json::json!({
+        "code": "abssctl::cli::usage", "message": message, "help": help, "exit_code": exit::INVALID,
+    });
+    // Nobody is left to be told when standard output is gone.
+    drop(writeln!(io::stdout().lock(), "{object:#}"));
 }
 
 fn dispatch(session: &Session, command: Command) -> Result<u8, CliError> {
@@ -122,6 +149,21 @@ impl Session {
         cx.config.lock_timeout
     }
 
+    /// Whether a signal came.
+    pub fn is_interrupted(&self) -> bool {
+        self.cancel.is_requested()
+    }
+
+    /// The plan file that the command is about, as it can be typed.
+    pub fn plan_file(&self) -> &str {
+        self.plan_file.get().map_or("FILE", String::as_str)
+    }
+
+    /// A help text with the plan file's name where it says FILE.
+    pub fn named(&self, text: &str) -> String {
+        text.replace("FILE", self.plan_file())
+    }
+
     /// The exit code of a signal that came.
     pub fn interrupted(&self) -> u8 {
         self.caught.exit_code()
@@ -142,8 +184,17 @@ impl Session {
             Err(error) => return Err(error).context("open", path)?,
         };
         let bytes = read_limited(file, MAX_PLAN).context("read", path)?;
+        // The first plan of a command is the one that it is about.
+        drop(self.plan_file.set(typed(path)));
         Ok((path.display().to_string(), bytes))
     }
+}
+
+/// A path as a person would type it for a shell.
+fn typed(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = text.chars().all(|c| c.is_alphanumeric() || "/._-+@,:".contains(c));
+    if plain { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "seconds that a person typed are far below 2^52")]

@@ -110,7 +110,7 @@ pub fn verify(session: &Session, args: &PlanVerifyArgs) -> Result<u8, CliError> 
     let shown: Vec<String> = names.iter().map(|name| visible(name)).collect();
     let by = if shown.is_empty() { "nobody".to_owned() } else { shown.join(", ") };
     lines.push(format!("approved by {by}: plan {}, {digest}", plan.metadata.id));
-    session.output.result((lines.join("\n") + "\n").as_bytes())?;
+    session.output.text(&(lines.join("\n") + "\n"))?;
     if valid { Ok(exit::DONE) } else { Err(ApproveError::NotApproved.into()) }
 }
 

@@ -15,6 +15,7 @@ use crate::plan::model::Plan;
 use crate::plan::spec::OnFailure;
 use crate::plan::step::StepKind;
 use crate::run::journal::{Journal, JournalError};
+use crate::run::list;
 use crate::run::state::{self, Direction, RunEnded, RunStarted, StepState};
 use crate::steps::context::{Hook, Shared, lock};
 use crate::steps::{StepContext, StepError};
@@ -123,7 +124,33 @@ fn step_name(step: Option<&StepId>) -> String {
     step.map_or_else(|| "the run".to_owned(), |step| format!("step {step}"))
 }
 
-/// Applies a plan. `bytes` is the plan's file, kept with the run.
+/// What became of an interrupted run.
+#[derive(Debug)]
+pub enum Resumed {
+    /// There was none.
+    None,
+    /// It had replaced the target already and is finished now.
+    Finished(Box<Report>),
+    /// It had not, and is undone now; the plan may begin anew.
+    Undone(RunId),
+}
+
+/// Finishes or undoes the interrupted run of this plan, if there is one. Both lead to a whole tree, so
+/// nobody is asked; whether the plan begins anew after that is another question.
+pub fn resume(
+    cx: &Context,
+    plan: &Plan,
+    options: &Options<'_>,
+    sink: &Sink<'_>,
+) -> Result<Resumed, ApplyError> {
+    let digest = canonical::digest(plan)?;
+    let Some(journal) = recover::find(cx, plan, digest)? else { return Ok(Resumed::None) };
+    let run = journal.run().clone();
+    let finished = Job { cx, plan, digest, options, sink }.resume(journal)?;
+    Ok(finished.map_or(Resumed::Undone(run), |report| Resumed::Finished(Box::new(report))))
+}
+
+/// Applies a plan that has no interrupted run. `bytes` is the plan's file, kept with the run.
 pub fn apply(
     cx: &Context,
     plan: &Plan,
@@ -132,25 +159,16 @@ pub fn apply(
     sink: &Sink<'_>,
 ) -> Result<Report, ApplyError> {
     let digest = canonical::digest(plan)?;
-    let job = Job { cx, plan, digest, options, sink };
-    let mut notes = Vec::new();
-    if let Some(journal) = recover::find(cx, plan, digest)? {
-        let run = journal.run().clone();
-        match job.resume(journal)? {
-            Some(report) => return Ok(report),
-            None => notes.push(recover::undone(&run)),
-        }
-    }
     let ask = Ask { digest, replay: options.replay, own_run: None, evidence: Some(options.evidence) };
     let found = preflight::preflight(cx, plan, ask)?;
     if let Some(run) = found.applied_by.filter(|_| !options.replay) {
-        let state = crate::run::journal::read(&cx.root, &cx.config, &run)?;
+        let state = list::one(cx, run.clone())?.state;
         return Ok(report(plan, digest, Some(&run), &state, Outcome::AlreadyApplied));
     }
     if !found.problems.is_empty() {
         return Err(ApplyError::Refused { problems: found.problems });
     }
-    job.start(bytes, notes, found.approvals)
+    Job { cx, plan, digest, options, sink }.start(bytes, found.approvals)
 }
 
 /// One application of one plan.
@@ -163,12 +181,7 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn start(
-        &self,
-        bytes: &[u8],
-        notes: Vec<String>,
-        approvals: Option<Approvals>,
-    ) -> Result<Report, ApplyError> {
+    fn start(&self, bytes: &[u8], approvals: Option<Approvals>) -> Result<Report, ApplyError> {
         let run = RunId::generate();
         let mut journal = Journal::create(&self.cx.root, &self.cx.config, &run, bytes)?;
         journal.append(state::Event::RunStarted(RunStarted {
@@ -187,9 +200,7 @@ impl Job<'_> {
         let journal = Mutex::new(journal);
         self.with_steps(&run, &journal, Some(self.options.evidence), |steps| {
             let result = schedule::run(steps, &journal, self.sink);
-            let mut report = self.finish(steps, &journal, result)?;
-            report.warnings.splice(0..0, notes);
-            Ok(report)
+            self.finish(steps, &journal, result)
         })
     }
 
@@ -210,7 +221,7 @@ impl Job<'_> {
                     self.finish(steps, &journal, result).map(Some)
                 }
                 Direction::Back => {
-                    self.go_back(steps, &journal, Failure { step: None, error: StepError::Aborted })?;
+                    self.go_back(steps, &journal, Failure { step: None, error: StepError::Interrupted })?;
                     Ok(None)
                 }
             }

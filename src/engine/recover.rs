@@ -5,12 +5,12 @@ use std::sync::Mutex;
 
 use super::apply::ApplyError;
 use crate::context::Context;
-use crate::ids::{PlanDigest, RunId};
+use crate::ids::PlanDigest;
 use crate::plan::model::Plan;
 use crate::plan::step::StepKind;
 use crate::run::journal::Journal;
 use crate::run::list;
-use crate::run::state::{Direction, Phase, StepState};
+use crate::run::state::{Direction, Phase};
 use crate::steps::context::lock;
 use crate::steps::{Probe, StepContext, StepError, runner};
 
@@ -24,17 +24,13 @@ pub fn find(cx: &Context, plan: &Plan, digest: PlanDigest) -> Result<Option<Jour
 
 /// Says which way an interrupted run goes.
 pub fn direction(cx: &StepContext<'_>, journal: &Mutex<Journal>) -> Result<Direction, StepError> {
-    if lock(journal).state().phase == Phase::Back {
+    if matches!(lock(journal).state().phase, Phase::Back | Phase::Halted(Direction::Back)) {
         return Ok(Direction::Back);
     }
     let Some(swap) = cx.plan.steps.iter().find(|step| step.kind() == StepKind::Swap) else {
         return Ok(Direction::Back);
     };
-    let unwinding =
-        lock(journal).state().steps.iter().any(|record| {
-            matches!(record.state, StepState::Undoing | StepState::Undone | StepState::UndoFailed)
-        });
-    if unwinding || lock(journal).state().step(&swap.id).is_none() {
+    if lock(journal).state().step(&swap.id).is_none() {
         return Ok(Direction::Back);
     }
     let Some(runner) = runner(swap.kind()) else { return Ok(Direction::Back) };
@@ -49,9 +45,4 @@ pub fn relock(cx: &StepContext<'_>) -> Result<(), StepError> {
     let step = cx.plan.steps.iter().find(|step| step.kind() == StepKind::Lock);
     let (Some(step), Some(runner)) = (step, runner(StepKind::Lock)) else { return Ok(()) };
     runner.run(cx, step).map(|_| ())
-}
-
-/// What the person is told of an interrupted run that was undone.
-pub fn undone(run: &RunId) -> String {
-    format!("run {run} was interrupted before it changed the target; it was undone and the plan began anew")
 }

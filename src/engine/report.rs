@@ -7,7 +7,6 @@ use crate::ids::{AbsPath, BackupId, InstanceName, PlanDigest, PlanId, RunId, Ste
 use crate::plan::model::Plan;
 use crate::plan::spec::ClientPolicy;
 use crate::plan::step::StepKind;
-use crate::run::fact::Fact;
 use crate::run::state::{RunState, StepState};
 
 /// How an apply ended.
@@ -74,6 +73,8 @@ pub struct Report {
     pub backup: BackupId,
     /// The directory that was replaced.
     pub target: AbsPath,
+    /// Whether it is the one that the instance's server runs from.
+    pub live: bool,
     /// The backup of what was there before.
     pub pre_backup: Option<BackupId>,
     /// Whose approvals were proven when it began.
@@ -126,14 +127,6 @@ pub fn report(
     let done = |kind: StepKind| {
         state.steps.iter().any(|record| record.kind == kind && record.state == StepState::Done)
     };
-    let pre_backup = state.facts().find_map(|fact| match fact {
-        Fact::PreBackup { id } => Some(id.clone()),
-        Fact::Staging { .. } | Fact::Swap { .. } | Fact::Record { .. } => None,
-    });
-    let displaced = state.facts().find_map(|fact| match fact {
-        Fact::Swap { live: Some(_), displaced_at, .. } => Some(displaced_at.clone()),
-        Fact::Swap { .. } | Fact::Staging { .. } | Fact::PreBackup { .. } | Fact::Record { .. } => None,
-    });
     // A pre-backup that was made is kept when the rest is undone.
     let made = state.steps.iter().any(|record| {
         record.kind == StepKind::PreBackup
@@ -148,10 +141,11 @@ pub fn report(
         instance: plan.spec.instance.clone(),
         backup: plan.spec.source.backup_id.clone(),
         target: plan.spec.target.directory.clone(),
-        pre_backup: pre_backup.filter(|_| made),
+        live: plan.spec.target.live,
+        pre_backup: state.pre_backup().filter(|_| made).cloned(),
         approvers: state.started.as_ref().map(|started| started.approvers.clone()).unwrap_or_default(),
         clients: plan.spec.clients,
-        displaced: displaced.filter(|_| done(StepKind::Swap)),
+        displaced: state.displaced().filter(|_| done(StepKind::Swap)).cloned(),
         duration_ms: state
             .started_at
             .map_or(0, |at| millis(at, Some(state.ended_at.unwrap_or_else(jiff::Timestamp::now)))),

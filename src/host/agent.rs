@@ -26,7 +26,7 @@ pub enum AgentError {
     #[error("ssh-agent at {} does not answer: {source}", .path.display())]
     #[diagnostic(
         code(abssctl::agent::io),
-        help("start it (eval \"$(ssh-agent)\"; ssh-add), or name a private key: --key FILE")
+        help("start it (eval \"$(ssh-agent)\"; ssh-add), or name a private key: --key PATH")
     )]
     Io {
         /// Its socket.
@@ -37,7 +37,7 @@ pub enum AgentError {
     },
     /// Its answer makes no sense.
     #[error("ssh-agent at {} answers with something that is not understood", .path.display())]
-    #[diagnostic(code(abssctl::agent::answer), help("name a private key instead: --key FILE"))]
+    #[diagnostic(code(abssctl::agent::answer), help("name a private key instead: --key PATH"))]
     Answer {
         /// Its socket.
         path: PathBuf,

@@ -9,7 +9,18 @@ const MAX_LINES: usize = 200;
 const MAX_BYTES: usize = 16 << 10;
 
 /// Words in a key whose value is never shown.
-const SECRET_WORDS: [&str; 7] = ["secret", "password", "passwd", "token", "private", "credential", "apikey"];
+const SECRET_WORDS: [&str; 10] = [
+    "secret",
+    "password",
+    "passwd",
+    "token",
+    "private",
+    "credential",
+    "apikey",
+    "authorization",
+    "cookie",
+    "bearer",
+];
 
 /// The difference of a text file as a plan shows it; `None` where it is equal, or not text.
 pub fn diff(path: &str, restored: bool, live: &[u8], backup: &[u8]) -> Option<preview::TextDiff> {
@@ -69,11 +80,28 @@ fn redact_value(value: &mut serde_json::Value) {
             }
         }
         serde_json::Value::Array(items) => items.iter_mut().for_each(redact_value),
-        serde_json::Value::Null
-        | serde_json::Value::Bool(_)
-        | serde_json::Value::Number(_)
-        | serde_json::Value::String(_) => {}
+        serde_json::Value::String(text) => *text = mask_logins(text),
+        serde_json::Value::Null | serde_json::Value::Bool(_) | serde_json::Value::Number(_) => {}
     }
+}
+
+/// Takes user and password out of addresses: `https://user:password@host/`.
+fn mask_logins(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
+        out.push_str(before);
+        let end = after.find(['/', ' ', '"', '\'', '?', '#']).unwrap_or(after.len());
+        match after[..end].rfind('@') {
+            Some(host) => {
+                out.push_str("(kept secret)");
+                rest = &after[host..];
+            }
+            None => rest = after,
+        }
+    }
+    out + rest
 }
 
 fn redact_line(line: &str) -> String {
@@ -83,7 +111,7 @@ fn redact_line(line: &str) -> String {
     match cut {
         Some(cut) if secret_word => format!("{}{} (kept secret)\n", &line[..cut], &line[cut..=cut]),
         None if secret_word => "(a line that is kept secret)\n".to_owned(),
-        Some(_) | None => format!("{line}\n"),
+        Some(_) | None => format!("{}\n", mask_logins(line)),
     }
 }
 
@@ -117,6 +145,15 @@ mod tests {
     fn lines_of_a_unit_are_redacted_by_their_name() {
         let text = redact("Environment=ACTUAL_OPENID_CLIENT_SECRET=CANARY\nExecStart=/usr/bin/node\n");
         assert!(!text.contains("CANARY") && text.contains("ExecStart=/usr/bin/node"), "{text}");
+    }
+
+    #[test]
+    fn headers_and_logins_in_addresses_are_taken_out() {
+        let text =
+            redact("proxy_set_header Authorization \"Basic CANARY\";\nproxy_pass https://u:CANARY@host/;\n");
+        assert!(!text.contains("CANARY") && text.contains("@host/"), "{text}");
+        let text = redact(r#"{"url":"https://u:CANARY@host/x","port":1}"#);
+        assert!(!text.contains("CANARY") && text.contains("@host/x"), "{text}");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::state::{Event, IllegalEvent, RunState};
 use crate::host::fs::{self, FsError, IoContext as _, Root};
 use crate::host::lock;
-use crate::ids::{AbsPath, RunId, Sha256};
+use crate::ids::{AbsPath, InvalidId, RunId, Sha256};
 use crate::state::config::Config;
 
 /// Name of the journal in a run's directory.
@@ -42,7 +42,9 @@ pub enum JournalError {
     #[error("the journal of run {run} is damaged at line {line}: {why}")]
     #[diagnostic(
         code(abssctl::run::journal_damaged),
-        help("do not delete the run's directory; 'abssctl run show {run}' says what stands where")
+        help(
+            "see what its sound beginning says: abssctl run show {run}; when the server is as it should be, move the run's directory out of the state directory"
+        )
     )]
     Damaged {
         /// The run.
@@ -56,7 +58,9 @@ pub enum JournalError {
     #[error("the journal of run {run} is damaged at line {line}: {source}")]
     #[diagnostic(
         code(abssctl::run::journal_illegal),
-        help("do not delete the run's directory; 'abssctl run show {run}' says what stands where")
+        help(
+            "see what its sound beginning says: abssctl run show {run}; when the server is as it should be, move the run's directory out of the state directory"
+        )
     )]
     Illegal {
         /// The run.
@@ -101,16 +105,19 @@ pub struct Journal {
     path: std::path::PathBuf,
     next: u64,
     prev: Sha256,
+    /// Bytes of whole records.
+    length: u64,
     state: RunState,
 }
 
 /// The directory of a run.
 pub fn run_directory(config: &Config, run: &RunId) -> Result<AbsPath, JournalError> {
-    let runs = config.state_dir.join("runs").and_then(|runs| runs.join(run.as_str()));
-    runs.map_err(|error| {
-        let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, error.to_string());
-        JournalError::Fs(FsError { action: "name", path: config.state_dir.as_path().into(), source })
-    })
+    Ok(config.runs_dir().join(run.as_str()).map_err(|error| unnamed(config, &error))?)
+}
+
+fn unnamed(config: &Config, error: &InvalidId) -> FsError {
+    let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, error.to_string());
+    FsError { action: "name a directory in", path: config.state_dir.as_path().into(), source }
 }
 
 impl Journal {
@@ -135,7 +142,15 @@ impl Journal {
         fs::sync_dir(&dir).context("sync", &path)?;
         let path = path.join(JOURNAL);
         lock_or_busy(&file, run, &path)?;
-        Ok(Self { run: run.clone(), file, path, next: 1, prev: Sha256::of(b""), state: RunState::default() })
+        Ok(Self {
+            run: run.clone(),
+            file,
+            path,
+            next: 1,
+            prev: Sha256::of(b""),
+            length: 0,
+            state: RunState::default(),
+        })
     }
 
     /// Opens the journal of a run that no process works on, to go on with it.
@@ -148,14 +163,15 @@ impl Journal {
         let file = dir.open_with(JOURNAL, &options).context("open", &path)?.into_std();
         lock_or_busy(&file, run, &path)?;
         let bytes = read_bytes(&dir, &path)?;
-        let replay = replay(run, &bytes)?;
+        let mut replay = Replay::default();
+        replay.all(run, &bytes)?;
         if replay.length < bytes.len() as u64 {
             // A torn last record: what it would have announced never began.
             file.set_len(replay.length).context("cut the torn record from", &path)?;
             file.sync_all().context("sync", &path)?;
         }
-        let Replay { next, prev, state, .. } = replay;
-        Ok(Self { run: run.clone(), file, path, next, prev, state })
+        let Replay { next, prev, length, state } = replay;
+        Ok(Self { run: run.clone(), file, path, next, prev, length, state })
     }
 
     /// Appends an event: legal by the transition table, written and synced, or an error and no act.
@@ -169,12 +185,16 @@ impl Journal {
         let record = Record { seq: self.next, at, prev: self.prev, event };
         let mut text =
             serde_json::to_vec(&record).map_err(std::io::Error::other).context("write", &self.path)?;
-        self.prev = Sha256::of(&text);
+        let prev = Sha256::of(&text);
         text.push(b'\n');
-        self.file.write_all(&text).context("write", &self.path)?;
-        self.file.sync_data().context("sync", &self.path)?;
-        self.next += 1;
-        self.state = state;
+        let written = self.file.write_all(&text).and_then(|()| self.file.sync_data());
+        if let Err(error) = written {
+            // A part of it may be there; the next record must follow the last whole one.
+            let cut = self.file.set_len(self.length).and_then(|()| self.file.sync_data());
+            return Err(cut.err().unwrap_or(error)).context("write", &self.path).map_err(JournalError::Fs);
+        }
+        (self.next, self.prev, self.state) = (self.next + 1, prev, state);
+        self.length += text.len() as u64;
         Ok(())
     }
 
@@ -206,12 +226,16 @@ fn read_bytes(dir: &Dir, path: &std::path::Path) -> Result<Vec<u8>, JournalError
     Ok(fs::read_optional(dir, JOURNAL, MAX_JOURNAL).context("read", path)?.unwrap_or_default())
 }
 
-/// Reads a run's state without taking its lock: for lists and views.
-pub fn read(root: &Root, config: &Config, run: &RunId) -> Result<RunState, JournalError> {
-    let inside = run_directory(config, run)?;
+/// Reads a run's state without taking its lock: for lists and views. Of a damaged journal, the state
+/// that its sound beginning tells, and the damage.
+pub fn read(root: &Root, config: &Config, run: &RunId) -> Result<(RunState, Option<JournalError>), FsError> {
+    let inside = config.runs_dir().join(run.as_str()).map_err(|error| unnamed(config, &error))?;
     let dir = root.dir(&inside)?;
-    let bytes = read_bytes(&dir, &root.host_path(&inside).join(JOURNAL))?;
-    Ok(replay(run, &bytes)?.state)
+    let path = root.host_path(&inside).join(JOURNAL);
+    let bytes = fs::read_optional(&dir, JOURNAL, MAX_JOURNAL).context("read", path)?.unwrap_or_default();
+    let mut replay = Replay::default();
+    let damage = replay.all(run, &bytes).err();
+    Ok((replay.state, damage))
 }
 
 /// Whether a process works on the run now.
@@ -236,32 +260,73 @@ struct Replay {
     state: RunState,
 }
 
-fn replay(run: &RunId, bytes: &[u8]) -> Result<Replay, JournalError> {
-    let mut replay = Replay { length: 0, next: 1, prev: Sha256::of(b""), state: RunState::default() };
-    let mut rest = bytes;
-    // What follows the last line break is a record torn by a crash.
-    while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-        let (line, after) = (&rest[..end], &rest[end + 1..]);
-        let number = usize::try_from(replay.next).unwrap_or(usize::MAX);
-        let damaged = |why: String| JournalError::Damaged { run: run.clone(), line: number, why };
-        let record: Record = match serde_json::from_slice(line) {
-            Ok(record) => record,
+impl Default for Replay {
+    fn default() -> Self {
+        Self { length: 0, next: 1, prev: Sha256::of(b""), state: RunState::default() }
+    }
+}
+
+impl Replay {
+    fn all(&mut self, run: &RunId, bytes: &[u8]) -> Result<(), JournalError> {
+        let mut rest = bytes;
+        // What follows the last line break is a record torn by a crash.
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            let (line, after) = (&rest[..end], &rest[end + 1..]);
             // A crash may leave the blocks of the last record unwritten: zeros, then nothing.
-            Err(_) if after.is_empty() && line.contains(&0) => break,
-            Err(error) => return Err(damaged(error.to_string())),
-        };
-        if record.seq != replay.next {
-            return Err(damaged(format!("record {} stands where {} belongs", record.seq, replay.next)));
+            if after.is_empty() && line.contains(&0) {
+                break;
+            }
+            self.line(run, line)?;
+            self.length += end as u64 + 1;
+            rest = after;
         }
-        if record.prev != replay.prev {
+        Ok(())
+    }
+
+    fn line(&mut self, run: &RunId, line: &[u8]) -> Result<(), JournalError> {
+        let number = usize::try_from(self.next).unwrap_or(usize::MAX);
+        let damaged = |why: String| JournalError::Damaged { run: run.clone(), line: number, why };
+        let record: Record = serde_json::from_slice(line).map_err(|error| damaged(error.to_string()))?;
+        if record.seq != self.next {
+            return Err(damaged(format!("record {} stands where {} belongs", record.seq, self.next)));
+        }
+        if record.prev != self.prev {
             return Err(damaged("it does not follow the line before it".into()));
         }
-        let applied = replay.state.apply(&record.event, record.at);
+        let applied = self.state.apply(&record.event, record.at);
         applied.map_err(|source| JournalError::Illegal { run: run.clone(), line: number, source })?;
-        replay.prev = Sha256::of(line);
-        replay.next += 1;
-        replay.length += end as u64 + 1;
-        rest = after;
+        self.prev = Sha256::of(line);
+        self.next += 1;
+        Ok(())
     }
-    Ok(replay)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::run::state::{Outcome, RunEnded};
+
+    /// A record that fails half-way must not part those before it from those after it.
+    #[test]
+    fn a_record_that_cannot_be_written_is_not_part_of_the_chain() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        let config =
+            Config::load(&root, &crate::state::config::ConfigFlags::default(), &BTreeMap::new()).unwrap();
+        let run = RunId::generate();
+        let mut journal = Journal::create(&root, &config, &run, b"plan").unwrap();
+        let started = r#"{"plan":"01ARZ3NDEKTSV4RRFFQ69G5FAV","planDigest":"sha256:0000000000000000000000000000000000000000000000000000000000000000","instance":"a","backup":"b","target":"/srv/a","actor":{"type":"user","name":"x"},"retain":"1d","generator":"t"}"#;
+        journal.append(Event::RunStarted(serde_json::from_str(started).unwrap())).unwrap();
+        let whole = std::mem::replace(&mut journal.file, std::fs::File::open("/dev/full").unwrap());
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        journal.file = full;
+        assert!(journal.append(Event::RunResumed(crate::run::state::Direction::Back)).is_err());
+        journal.file = whole;
+        journal.append(Event::RunEnded(RunEnded { outcome: Outcome::RolledBack })).unwrap();
+        let (state, damage) = read(&root, &config, &run).unwrap();
+        assert!(damage.is_none(), "{damage:?}");
+        assert_eq!(state.phase, crate::run::state::Phase::Ended(Outcome::RolledBack));
+    }
 }

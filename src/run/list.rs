@@ -3,29 +3,23 @@
 use super::journal::{self, JournalError};
 use super::state::{Outcome, Phase, RunState};
 use crate::context::Context;
-use crate::host::fs::{FsError, IoContext as _};
-use crate::ids::{AbsPath, InstanceName, PlanDigest, RunId};
+use crate::host::fs::IoContext as _;
+use crate::ids::{InstanceName, PlanDigest, RunId};
 
 /// A run on disk.
 #[derive(Debug)]
 pub struct Run {
     /// Its id.
     pub id: RunId,
-    /// What its journal says.
+    /// What its journal says; of a damaged one, what the sound beginning says.
     pub state: RunState,
-}
-
-/// The directory that holds all runs.
-pub fn directory(cx: &Context) -> Result<AbsPath, JournalError> {
-    cx.config.state_dir.join("runs").map_err(|error| {
-        let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, error.to_string());
-        JournalError::Fs(FsError { action: "name", path: cx.config.state_dir.as_path().into(), source })
-    })
+    /// How the journal is damaged.
+    pub damage: Option<JournalError>,
 }
 
 /// All runs, oldest first.
 pub fn all(cx: &Context) -> Result<Vec<Run>, JournalError> {
-    let inside = directory(cx)?;
+    let inside = cx.config.runs_dir();
     let Some(dir) = cx.root.dir_optional(&inside)? else { return Ok(Vec::new()) };
     let path = cx.root.host_path(&inside);
     let mut ids = Vec::new();
@@ -37,14 +31,26 @@ pub fn all(cx: &Context) -> Result<Vec<Run>, JournalError> {
         }
     }
     ids.sort();
-    let read = |id: RunId| Ok(Run { state: journal::read(&cx.root, &cx.config, &id)?, id });
-    ids.into_iter().map(read).collect()
+    ids.into_iter().map(|id| one(cx, id)).collect()
+}
+
+/// One run.
+pub fn one(cx: &Context, id: RunId) -> Result<Run, JournalError> {
+    let (state, damage) = journal::read(&cx.root, &cx.config, &id)?;
+    Ok(Run { id, state, damage })
 }
 
 /// The run of an instance that must be finished or undone before another may begin.
+///
+/// # Errors
+/// A damaged journal of this instance that does not tell an end; those of other instances and of
+/// finished runs stand in nobody's way.
 pub fn unfinished(cx: &Context, instance: &InstanceName) -> Result<Option<Run>, JournalError> {
     let mine = |run: &Run| run.state.started.as_ref().is_some_and(|started| started.instance == *instance);
-    Ok(all(cx)?.into_iter().find(|run| run.state.is_unfinished() && mine(run)))
+    match all(cx)?.into_iter().find(|run| run.state.is_unfinished() && mine(run)) {
+        Some(Run { damage: Some(damage), .. }) => Err(damage),
+        found => Ok(found),
+    }
 }
 
 /// The newest run that applied the plan of this digest.

@@ -179,8 +179,8 @@ pub enum Phase {
     Forward,
     /// Undoing.
     Back,
-    /// Waiting for a person.
-    Halted,
+    /// Waiting for a person; the direction it had.
+    Halted(Direction),
     /// Over.
     Ended(Outcome),
 }
@@ -274,15 +274,20 @@ fn next_phase(phase: Phase, event: &Event) -> Option<Phase> {
     use Phase as P;
     match (phase, event) {
         (P::Fresh, Event::RunStarted(_)) => Some(P::Forward),
-        (P::Forward | P::Back | P::Halted, Event::RunResumed(Direction::Back)) => Some(P::Back),
-        (P::Forward | P::Halted, Event::RunResumed(Direction::Forward)) => Some(P::Forward),
+        (P::Forward | P::Back | P::Halted(_), Event::RunResumed(Direction::Back)) => Some(P::Back),
+        (P::Forward | P::Halted(Direction::Forward), Event::RunResumed(Direction::Forward)) => {
+            Some(P::Forward)
+        }
         (
             P::Forward,
             Event::StepStarted(_) | Event::StepFact(_) | Event::StepDone(_) | Event::StepFailed(_),
         ) => Some(P::Forward),
         (P::Forward | P::Back, Event::UndoStarted(_)) => Some(P::Back),
         (P::Back, Event::UndoDone(_) | Event::UndoFailed(_)) => Some(P::Back),
-        (P::Forward | P::Back, Event::RunEnded(RunEnded { outcome: Outcome::Halted })) => Some(P::Halted),
+        (P::Forward, Event::RunEnded(RunEnded { outcome: Outcome::Halted })) => {
+            Some(P::Halted(Direction::Forward))
+        }
+        (P::Back, Event::RunEnded(RunEnded { outcome: Outcome::Halted })) => Some(P::Halted(Direction::Back)),
         (P::Forward, Event::RunEnded(RunEnded { outcome: Outcome::Applied })) => {
             Some(P::Ended(Outcome::Applied))
         }
@@ -290,7 +295,7 @@ fn next_phase(phase: Phase, event: &Event) -> Option<Phase> {
         (P::Forward | P::Back, Event::RunEnded(RunEnded { outcome: Outcome::RolledBack })) => {
             Some(P::Ended(Outcome::RolledBack))
         }
-        (P::Fresh | P::Forward | P::Back | P::Halted | P::Ended(_), _) => None,
+        (P::Fresh | P::Forward | P::Back | P::Halted(_) | P::Ended(_), _) => None,
     }
 }
 
@@ -362,9 +367,26 @@ impl RunState {
     /// Whether the run must be finished or undone before another may begin.
     pub fn is_unfinished(&self) -> bool {
         match self.phase {
-            Phase::Forward | Phase::Back | Phase::Halted => true,
+            Phase::Forward | Phase::Back | Phase::Halted(_) => true,
             Phase::Fresh | Phase::Ended(_) => false,
         }
+    }
+
+    /// The id of the pre-backup: the newest, where an interruption made it begin again.
+    pub fn pre_backup(&self) -> Option<&BackupId> {
+        self.facts().filter_map(|fact| if let Fact::PreBackup { id } = fact { Some(id) } else { None }).last()
+    }
+
+    /// Where the swap puts the displaced tree; `None` where there is nothing to displace.
+    pub fn displaced(&self) -> Option<&AbsPath> {
+        self.facts()
+            .filter_map(|fact| match fact {
+                Fact::Swap { live: Some(_), displaced_at, .. } => Some(displaced_at),
+                Fact::Swap { .. } | Fact::Staging { .. } | Fact::PreBackup { .. } | Fact::Record { .. } => {
+                    None
+                }
+            })
+            .last()
     }
 
     /// Facts of all steps, oldest first.
@@ -458,7 +480,13 @@ mod tests {
     #[test]
     fn a_run_that_goes_back_never_goes_forward_again() {
         let mut state = RunState { phase: Phase::Back, ..RunState::default() };
-        assert!(state.apply(&Event::RunResumed(Direction::Forward), Timestamp::now()).is_err());
-        assert!(state.apply(&Event::RunResumed(Direction::Back), Timestamp::now()).is_ok());
+        let resume = |direction| Event::RunResumed(direction);
+        assert!(state.apply(&resume(Direction::Forward), Timestamp::now()).is_err());
+        assert!(state.apply(&resume(Direction::Back), Timestamp::now()).is_ok());
+        // Not by way of a halt either.
+        let halt = Event::RunEnded(RunEnded { outcome: Outcome::Halted });
+        assert!(state.apply(&halt, Timestamp::now()).is_ok());
+        assert!(state.apply(&resume(Direction::Forward), Timestamp::now()).is_err());
+        assert!(state.apply(&resume(Direction::Back), Timestamp::now()).is_ok());
     }
 }

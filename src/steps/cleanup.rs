@@ -10,7 +10,6 @@ use super::staging;
 use crate::context::Context;
 use crate::ids::{AbsPath, RunId};
 use crate::plan::step::Step;
-use crate::run::fact::Fact;
 use crate::run::journal::JournalError;
 use crate::run::list::{self, Run};
 use crate::run::state::{Outcome, Phase};
@@ -86,9 +85,5 @@ fn over(run: &Run, older_than: Option<u64>, now: Timestamp) -> Option<AbsPath> {
     let keep = older_than.or(run.state.started.as_ref().map(|started| started.retain.seconds()))?;
     let keep = SignedDuration::from_secs(i64::try_from(keep).unwrap_or(i64::MAX));
     let until = run.state.ended_at?.checked_add(keep).ok()?;
-    let displaced = run.state.facts().find_map(|fact| match fact {
-        Fact::Swap { live: Some(_), displaced_at, .. } => Some(displaced_at.clone()),
-        Fact::Swap { .. } | Fact::Staging { .. } | Fact::PreBackup { .. } | Fact::Record { .. } => None,
-    });
-    displaced.filter(|_| until <= now)
+    run.state.displaced().filter(|_| until <= now).cloned()
 }

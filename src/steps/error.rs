@@ -150,6 +150,10 @@ pub enum StepError {
     #[error("injected fault")]
     #[diagnostic(code(abssctl::step::injected))]
     Injected,
+    /// The process that ran it was interrupted.
+    #[error("the run was interrupted")]
+    #[diagnostic(code(abssctl::step::interrupted), help("run the same command again"))]
+    Interrupted,
     /// A signal came.
     #[error("stopped by a signal")]
     #[diagnostic(code(abssctl::step::cancelled), help("run the same command again"))]

@@ -2,8 +2,7 @@
 //! Undo removes that directory. A crash leaves it half full; the next apply removes it by its name,
 //! which the journal knows before the first file is written.
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -134,15 +133,12 @@ fn owner_of(ownership: &Ownership, live: &BTreeMap<PathBuf, (u32, u32)>, path: &
 
 /// Lets SQLite roll back or finish what a database's companions hold, so that what is put in place is sound.
 fn settle_databases(dir: &cap_std::fs::Dir, extracted: &Extracted) -> Result<usize, StepError> {
+    let names: HashSet<&Path> = extracted.entries.iter().map(|entry| entry.path.as_path()).collect();
     let mut settled = 0;
     for entry in &extracted.entries {
-        let text = entry.path.as_os_str().to_os_string();
-        let has = |end: &str| {
-            let mut name: OsString = text.clone();
-            name.push(end);
-            extracted.entries.iter().any(|other| other.path.as_os_str() == name)
-        };
-        if (has("-journal") || has("-wal")) && sqlite::settle(dir, &entry.path)? {
+        let [journal, wal, _] = sqlite::companions(&entry.path);
+        let has = names.contains(journal.as_path()) || names.contains(wal.as_path());
+        if has && sqlite::settle(dir, &entry.path)? {
             settled += 1;
         }
     }

@@ -82,7 +82,7 @@ pub enum StoreError {
         why: String,
     },
     /// The archive has another size than its index entry says.
-    #[error("archive {} has {found} bytes, its index entry says {recorded}", .path.display())]
+    #[error("archive {} has {found} bytes, expected are {recorded}", .path.display())]
     #[diagnostic(
         code(abssctl::store::size),
         help("the file is cut off or was replaced; choose another backup: abssctl backup list")
@@ -92,11 +92,11 @@ pub enum StoreError {
         path: PathBuf,
         /// Bytes it has.
         found: u64,
-        /// Bytes the index says.
+        /// Bytes that the index or the plan says.
         recorded: u64,
     },
     /// Sidecar and index name different digests.
-    #[error("the sidecar of {} says SHA-256 {sidecar}, the index says {recorded}", .path.display())]
+    #[error("the sidecar of {} says SHA-256 {sidecar}, expected is {recorded}", .path.display())]
     #[diagnostic(
         code(abssctl::store::sidecar_differs),
         help(
@@ -108,7 +108,7 @@ pub enum StoreError {
         path: PathBuf,
         /// The digest in the sidecar.
         sidecar: Sha256,
-        /// The digest in the index.
+        /// The digest that the index or the plan says.
         recorded: Sha256,
     },
     /// The name is taken.

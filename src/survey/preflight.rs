@@ -8,9 +8,9 @@ use crate::context::Context;
 use crate::host::{clock, machine, processes};
 use crate::ids::{AbsPath, PlanDigest, RunId};
 use crate::plan::drift::{self, Drift};
-use crate::plan::model::Plan;
+use crate::plan::model::{Plan, Time};
 use crate::plan::observed::Presence;
-use crate::plan::spec::{CompressionName, OwnershipSource, PreBackupMode, ReplayPolicy, SourceScope, Spec};
+use crate::plan::spec::{OwnershipSource, PreBackupMode, ReplayPolicy, SourceScope, Spec};
 use crate::plan::step::StepKind;
 use crate::run::journal::{self, JournalError};
 use crate::run::list;
@@ -23,12 +23,12 @@ use super::observe::{self, Survey, SurveyError};
 /// What kind of problem it is; decides the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
-    /// The request or the plan is refused.
-    Refused,
     /// The environment lacks something.
     Environment,
     /// Approvals are missing.
     Approval,
+    /// The request or the plan is refused.
+    Refused,
     /// The plan is stale or expired: plan again.
     Stale,
 }
@@ -251,21 +251,19 @@ impl Preflight {
                 return Ok(None);
             }
         };
-        let algorithm = match source.algorithm {
-            CompressionName::Zstd => "zstd",
-            CompressionName::Gzip => "gzip",
-            CompressionName::None => "none",
-        };
-        let same = entry.path == source.path
-            && entry.size_bytes == source.size_bytes
-            && entry.sha256 == source.sha256
-            && entry.algorithm == algorithm
-            && entry.data_only == (source.scope == SourceScope::Data)
-            && entry.instance == plan.spec.instance
-            && entry.created_at == source.created_at.timestamp();
-        if !same {
-            let message =
-                format!("the index describes backup {} in another way than the plan", source.backup_id);
+        let scope = if entry.data_only { SourceScope::Data } else { SourceScope::Full };
+        let fields = [
+            ("path", entry.path.to_string(), source.path.to_string()),
+            ("sizeBytes", entry.size_bytes.to_string(), source.size_bytes.to_string()),
+            ("sha256", entry.sha256.to_string(), source.sha256.to_string()),
+            ("algorithm", entry.algorithm.clone(), source.algorithm.to_string()),
+            ("scope", scope.to_string(), source.scope.to_string()),
+            ("createdAt", Time::from(entry.created_at).to_string(), source.created_at.to_string()),
+            ("instance", entry.instance.to_string(), plan.spec.instance.to_string()),
+        ];
+        for (field, index, planned) in fields.iter().filter(|(_, index, planned)| index != planned) {
+            let id = &source.backup_id;
+            let message = format!("the index says {field} {index} of backup {id}, the plan says {planned}");
             self.problem(
                 Class::Stale,
                 "backup-differs",

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::root::{DATA_ONLY, GZIP, INDEX, LIVE, NONE, REGISTRY, Running, ZSTD};
 use crate::support::sums;
-use crate::support::tools::{fixture, have, skip_unless, tool, tool_in, wait_for};
+use crate::support::tools::{fixture, have, noise, skip_unless, tool, tool_in, wait_for};
 use crate::support::tree::Tree;
 use crate::support::{Ran, TestRoot};
 
@@ -172,8 +172,7 @@ fn a_zstd_archive_has_many_frames_and_its_manifest_first() {
         return;
     }
     let root = TestRoot::new();
-    let noise: Vec<u8> = (0..8_u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 11) as u8).collect();
-    root.write("srv/budget/large", noise);
+    root.write("srv/budget/large", noise(8 << 20));
     let made = create(&root, &[]);
     let path = archive(&root, &made);
     let path = path.to_str().unwrap();
@@ -299,7 +298,7 @@ while True:
         assert_eq!(ask(&copy, "PRAGMA integrity_check"), "ok");
         let count = "SELECT CAST(count(*) AS TEXT) FROM messages_binary WHERE timestamp >= '2026-12-01'";
         let count: u64 = ask(&copy, count).parse().unwrap();
-        assert!(count >= 6 && count % 2 == 0, "{count}");
+        assert!(count >= 6 && count.is_multiple_of(2), "{count}");
         counts.push(count);
     }
     assert!(counts[0] <= counts[1], "{counts:?}");

@@ -97,7 +97,7 @@ fn a_file_that_is_gone_or_has_another_owner_or_mode_makes_the_plan_stale() {
     let plan = root.plan(&[ZSTD]);
     let migrate = root.path("srv/budget/data/.migrate");
     let mode = |mode| {
-        std::fs::set_permissions(&migrate, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap()
+        std::fs::set_permissions(&migrate, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
     };
     mode(0o600);
     stale(&root, &plan, &["file-changed"], "data/.migrate");
@@ -283,7 +283,12 @@ fn leaves(value: &Value, pointer: &str, found: &mut Vec<String>) {
                 leaves(value, &format!("{pointer}/{index}"), found);
             }
         }
-        _ => found.push(pointer.to_owned()),
+        Value::Null
+        | Value::Bool(_)
+        | Value::Number(_)
+        | Value::String(_)
+        | Value::Array(_)
+        | Value::Object(_) => found.push(pointer.to_owned()),
     }
 }
 
@@ -327,6 +332,9 @@ fn others(value: &Value) -> Vec<Value> {
             values.extend(
                 family.flat_map(|family| family.iter().map(|word| json!(word))).filter(|new| new != value),
             );
+            if text.ends_with(['s', 'd']) && text.starts_with(|c: char| c.is_ascii_digit()) {
+                values.push(json!("7h"));
+            }
             if text.starts_with('/') {
                 values.extend([json!("/etc"), json!("/srv/other"), json!("/srv/budget/../../etc")]);
             }
@@ -339,16 +347,12 @@ fn others(value: &Value) -> Vec<Value> {
 
 /// Fields of the spec that a person may edit without a refresh, since no step says the same: what they
 /// mean is then what the run does.
-const FREE: [&str; 9] = [
+const FREE: [&str; 5] = [
     "/spec/health/timeout",
     "/spec/health/interval",
     "/spec/onFailure",
     "/spec/replay",
-    "/spec/retain",
-    "/spec/drift",
     "/spec/service/restart",
-    "/spec/preBackup/message",
-    "/spec/assets",
 ];
 
 /// Edits every leaf below `part`, one at a time, to each other value; gives how many were tried.
@@ -374,6 +378,8 @@ fn edit_each(part: &str) -> usize {
                 // The order of steps may be another one that obeys the rules; that is the order they run in.
                 // And a step that no other needs may have any name.
                 let free = FREE.contains(&pointer.as_str()) || pointer.contains("/needs/");
+                // Nothing here could start the service, so that a plan must not say it does.
+                let free = free && other != "always";
                 if !free && pointer != "/steps/9/id" {
                     accepted.push(format!("{pointer} = {other}"));
                 }

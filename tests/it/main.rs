@@ -7,8 +7,11 @@
 #![expect(clippy::disallowed_methods, reason = "tests make and break files as other programs do")]
 
 mod backup;
+mod cli;
 mod drift;
 mod hostile;
 mod locks;
+mod plan_files;
+mod readonly;
 mod restore;
 mod support;

@@ -402,11 +402,11 @@ fn what_our_own_archives_hold_comes_back_as_it_was() {
     let _ = tool("sh", &["-ec", script, extra.to_str().unwrap()]);
     std::fs::write(std::path::Path::new(&extra).join(odd_name()), "not UTF-8").unwrap();
     let attributes = have("setfattr");
-    if !attributes {
-        crate::support::tools::skipped("extended attributes", "setfattr is missing");
-    } else {
+    if attributes {
         let _ = tool_in(&extra, "setfattr", &["-n", "user.note", "-v", "kept", "one"]);
         let _ = tool_in(&extra, "setfattr", &["-n", "user.folder", "-v", "kept too", "deep"]);
+    } else {
+        crate::support::tools::skipped("extended attributes", "setfattr is missing");
     }
     if is_root() {
         let _ = tool_in(&extra, "chown", &["-h", "4321:1234", "link", "deep/er", "strange name/a b"]);
@@ -471,6 +471,56 @@ fn sessions_stay_unless_they_are_revoked() {
         rusqlite::Connection::open(root.path("srv/budget/data/server-files/account.sqlite")).unwrap();
     let sessions: i64 = account.query_row("SELECT count(*) FROM sessions", [], |row| row.get(0)).unwrap();
     assert_eq!(sessions, 1);
+}
+
+#[test]
+fn a_run_is_listed_and_shown_with_what_it_keeps() {
+    let root = TestRoot::new();
+    assert_eq!(root.runs(), Vec::<Value>::new());
+    let plan = root.plan(&[ZSTD]);
+    let result = root.apply(&plan).ok().json();
+    let run = result["run"].as_str().unwrap();
+    let shown = root.json(&["run", "show", run]).ok().json();
+    for (key, expected) in [
+        ("run", &result["run"]),
+        ("plan", &result["plan"]),
+        ("planDigest", &result["planDigest"]),
+        ("backup", &result["backup"]),
+        ("preBackup", &result["preBackup"]),
+        ("displaced", &result["displaced"]),
+        ("outcome", &Value::from("applied")),
+        ("staging", &Value::Null),
+    ] {
+        assert_eq!(&shown[key], expected, "{key}");
+    }
+    assert_eq!(shown["steps"].as_array().unwrap().len(), result["steps"].as_array().unwrap().len());
+    let kept = std::fs::read(shown["planFile"].as_str().unwrap()).unwrap();
+    assert_eq!(kept, std::fs::read(&plan).unwrap(), "the run keeps the plan's exact bytes");
+    let text = root.run(&["run", "list"]).ok().stdout;
+    assert!(text.contains(run) && text.contains("applied"), "{text}");
+}
+
+#[test]
+fn a_refreshed_plan_is_a_new_document_for_the_same_wish() {
+    let root = TestRoot::new();
+    let plan = root.plan(&[ZSTD, "--sessions", "revoke", "--reason", "ticket 7"]);
+    let read = || serde_json::from_slice::<Value>(&std::fs::read(&plan).unwrap()).unwrap();
+    let before = read();
+    root.write("srv/budget/data/note.txt", "new");
+    let mut edited = before.clone();
+    edited["spec"]["clients"] = "reset".into();
+    std::fs::write(&plan, serde_json::to_vec(&edited).unwrap()).unwrap();
+    let refused = root.json(&["plan", "validate", plan.to_str().unwrap()]);
+    let _ = refused.error(2, "abssctl::plan::invalid", &[]);
+    let tree = root.tree();
+    let _ = root.run(&["plan", "refresh", plan.to_str().unwrap()]).ok();
+    tree.assert_same(&root.tree(), "a refresh");
+    let after = read();
+    assert_ne!(after["metadata"]["id"], before["metadata"]["id"]);
+    assert_eq!(after["spec"], edited["spec"], "the wish stays as it was edited");
+    assert_ne!(after["observed"]["target"]["structure"], before["observed"]["target"]["structure"]);
+    let result = root.apply(&plan).ok().json();
+    assert_eq!(result["clients"], "reset");
 }
 
 #[test]

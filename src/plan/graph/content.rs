@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::super::model::{MAX_INTEGER, Plan};
 use super::super::observed::{Presence, ServiceManagerKind};
-use super::super::spec::{AssetScope, SourceScope};
+use super::super::spec::{AssetScope, RestartPolicy, SourceScope};
 use super::super::step::{Action, StepKind, belongs, derive};
 use super::rule::{Rule, Violation};
 
@@ -112,7 +112,9 @@ fn service(plan: &Plan) -> Option<Violation> {
     let service = &plan.observed.service;
     let used =
         [StepKind::Stop, StepKind::Start].iter().any(|kind| belongs(*kind, &plan.spec, &plan.observed));
-    let missing = if !used {
+    // A wish that no step fulfils would be passed over in silence.
+    let wished = plan.spec.service.restart == RestartPolicy::Always && plan.spec.target.live;
+    let missing = if !used && !wished {
         return None;
     } else if service.manager == ServiceManagerKind::None {
         "no service manager was observed"
@@ -293,6 +295,9 @@ mod tests {
         let mut plan = sample();
         plan.observed.service.running = true;
         plan.observed.service.unit = Some("abssctl-budget.service".into());
+        assert_eq!(broken(&with_steps(plan)), [(Rule::ServiceManager, "/observed/service".into())]);
+        let mut plan = sample();
+        plan.spec.service.restart = RestartPolicy::Always;
         assert_eq!(broken(&with_steps(plan)), [(Rule::ServiceManager, "/observed/service".into())]);
     }
 

@@ -11,9 +11,12 @@ use super::super::source::Span;
 /// Problems that are told; a file with more of them is no plan anyway.
 pub(super) const MAX_PROBLEMS: usize = 100;
 
+/// Bytes of the lines of an excerpt; beyond that the place is told in words.
+const MAX_EXCERPT: usize = 4000;
+
 /// One thing that is wrong with a plan file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
-#[error("{message}")]
+#[error("{message}{}", place(*.excerpt, *.line, *.column))]
 #[serde(rename_all = "camelCase")]
 pub struct Problem {
     /// A stable code: `abssctl::plan::unknown_field`.
@@ -32,6 +35,14 @@ pub struct Problem {
     /// First byte and number of bytes in the file.
     #[serde(skip)]
     pub bytes: (usize, usize),
+    /// Whether the lines around it are short enough to be shown.
+    #[serde(skip)]
+    pub excerpt: bool,
+}
+
+/// Where it is, when no excerpt shows it.
+fn place(excerpt: bool, line: usize, column: usize) -> String {
+    if excerpt { String::new() } else { format!(" (line {line}, column {column})") }
 }
 
 impl Problem {
@@ -45,6 +56,7 @@ impl Problem {
             line: span.line,
             column: span.column,
             bytes: (span.offset, span.length),
+            excerpt: true,
         }
     }
 }
@@ -59,10 +71,8 @@ impl Diagnostic for Problem {
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        Some(Box::new(std::iter::once(LabeledSpan::new_primary_with_span(
-            Some("here".to_owned()),
-            self.bytes,
-        ))))
+        let label = LabeledSpan::new_primary_with_span(Some("here".to_owned()), self.bytes);
+        self.excerpt.then(|| Box::new(std::iter::once(label)) as Box<dyn Iterator<Item = LabeledSpan>>)
     }
 }
 
@@ -95,6 +105,9 @@ impl LoadErrors {
         problems.sort_by_key(|problem| problem.bytes.0);
         let more = problems.len() > MAX_PROBLEMS;
         problems.truncate(MAX_PROBLEMS);
+        for problem in &mut problems {
+            problem.excerpt = has_short_lines(text, problem.bytes);
+        }
         Self { text: NamedSource::new(visible(name), harmless(text)), problems, more }
     }
 
@@ -107,6 +120,19 @@ impl LoadErrors {
     pub fn name(&self) -> &str {
         self.text.name()
     }
+}
+
+/// Whether all lines of an excerpt (one before, one after) are short: a plan without line breaks would be
+/// shown as a whole, and places beyond column 65535 cannot be formatted at all.
+fn has_short_lines(text: &str, (offset, length): (usize, usize)) -> bool {
+    let bytes = text.as_bytes();
+    let is_break = |byte: &u8| *byte == b'\n';
+    let (before, from) = bytes.split_at(offset.min(bytes.len()));
+    let (inside, after) = from.split_at(length.min(from.len()));
+    let head = before.rsplit(is_break).take(2).map(<[u8]>::len).sum::<usize>();
+    let tail = after.split(is_break).take(2).map(<[u8]>::len).sum::<usize>();
+    let longest = inside.split(is_break).map(<[u8]>::len).max().unwrap_or_default();
+    head + tail + longest <= MAX_EXCERPT
 }
 
 /// The text with hidden characters replaced by as many bytes of `?`, so that an excerpt can neither
@@ -133,6 +159,25 @@ mod tests {
         let text = "a\u{1b}[31m\u{202e}\u{ad}\u{e0041}é\r\n\t";
         assert_eq!(harmless(text).len(), text.len());
         assert_eq!(harmless(text), "a?[31m?????????é \n\t");
+    }
+
+    #[test]
+    fn what_stands_on_an_endless_line_is_told_without_an_excerpt() {
+        let text = format!("a\n{}\nb\n", "x".repeat(100_000));
+        for (bytes, excerpt) in
+            [((0, 1), false), ((90_000, 3), false), ((100_003, 1), false), ((9, 9), false)]
+        {
+            assert_eq!(has_short_lines(&text, bytes), excerpt, "{bytes:?}");
+        }
+        assert!(
+            has_short_lines("a\nb\nc", (2, 1)) && has_short_lines("", (0, 0)) && has_short_lines("a", (7, 7))
+        );
+        let span = Span { offset: 90_000, length: 1, line: 2, column: 89_999 };
+        let errors = LoadErrors::new("a", &text, vec![Problem::new("x", "y", None, "", span)]);
+        assert_eq!(errors.problems()[0].to_string(), "y (line 2, column 89999)");
+        let mut rendered = String::new();
+        miette::GraphicalReportHandler::new().render_report(&mut rendered, &errors).unwrap();
+        assert!(rendered.len() < 1000, "{rendered}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::super::spec::{
     AssetScope, ClientPolicy, DriftPolicy, OnFailure, PreBackupMode, ReplayPolicy, RestartPolicy,
     SessionPolicy, SourceScope,
 };
+use super::super::step::StepKind;
 use super::branches::{Part, parts};
 use super::layout::{Cell, Page, Style, bytes, span, wrap};
 
@@ -334,7 +335,7 @@ fn settings(page: &mut Page, plan: &Plan) {
         plan.observed.file_system.r#type,
         bytes(space.backup_bytes)
     );
-    page.rows(vec![
+    let mut rows = vec![
         row("pre-backup", pre_backup),
         row("clients", clients(spec.clients)),
         row("sessions", sessions(spec.sessions)),
@@ -344,12 +345,13 @@ fn settings(page: &mut Page, plan: &Plan) {
         row("drift", drift(spec.drift)),
         row("replay", replay(spec.replay)),
         row("retain", (Style::Plain, format!("the displaced directory for {}", spec.retain))),
-        row(
-            "health",
-            (Style::Plain, format!("up to {}, asked every {}", spec.health.timeout, spec.health.interval)),
-        ),
         row("space", (Style::Plain, needs)),
-    ]);
+    ];
+    if plan.steps.iter().any(|step| step.kind() == StepKind::Health) {
+        let health = format!("up to {}, asked every {}", spec.health.timeout, spec.health.interval);
+        rows.push(row("health", (Style::Plain, health)));
+    }
+    page.rows(rows);
 }
 
 fn clients(policy: ClientPolicy) -> (Style, String) {
@@ -376,7 +378,10 @@ fn service(plan: &Plan) -> (Style, String) {
         RestartPolicy::Never => "never started",
     };
     let seen = match (observed.manager, &observed.unit) {
-        (ServiceManagerKind::None, _) => "no service manager".to_owned(),
+        (ServiceManagerKind::None, _) => {
+            let text = "not controlled: stop the server before apply, start it afterwards";
+            return (Style::Plain, text.to_owned());
+        }
         (ServiceManagerKind::Systemd, unit) => format!(
             "{} {}",
             unit.as_deref().unwrap_or("no unit"),

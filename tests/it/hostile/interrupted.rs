@@ -2,6 +2,7 @@
 //! at every moment, and the same command brings the promised state.
 
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -38,7 +39,9 @@ fn unpacking(root: &TestRoot, plan: &Path, pause: u32) -> Running {
     let running = Running::start(&mut strace::wrap(&root.command(&apply_args(plan)), &options));
     wait_for("unpacking", || {
         let run = std::fs::read_dir(root.path("srv/.abssctl/staging")).ok()?.flatten().next()?.path();
-        run.join("data/data/server-files").exists().then_some(())
+        // Modes are set when every file is written: what is left to do is to sync.
+        let mode = std::fs::metadata(run.join("data")).ok()?.permissions().mode();
+        (mode & 0o777 == 0o750).then_some(())
     });
     running
 }

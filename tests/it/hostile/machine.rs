@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::support::archive::{MADE, Member, make, members};
 use crate::support::root::{LIVE, Running, ZSTD};
-use crate::support::tools::{Mount, is_root, skip_unless, tool, wait_for};
+use crate::support::tools::{Mount, is_root, noise, skip_unless, tool, wait_for};
 use crate::support::tree::Tree;
 use crate::support::{Ran, TestRoot};
 
@@ -65,8 +65,7 @@ fn fills_up(leave: u64, args: &[&str]) {
     let (_directory, _mount, root) = small("64m");
     // A backup large enough that the disk is full in the middle of a file.
     let mut all = members(&root);
-    let noise: Vec<u8> = (0..6_u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-    all.push(Member::file("data/large", &noise));
+    all.push(Member::file("data/large", &noise(6 << 20)));
     make(&root, &all);
     let mut wanted = vec![MADE];
     wanted.extend(args);
@@ -75,7 +74,7 @@ fn fills_up(leave: u64, args: &[&str]) {
     // `check` has seen the space when it is done; the sync before the first file gives the time to take it.
     let mut running = Running::start(&mut crate::support::strace::wrap(
         &root.command(&["apply", plan.to_str().unwrap(), "--yes", "--json"]),
-        &["-o", "/dev/null", "-e", "trace=mkdirat", "-e", "inject=mkdirat:delay_exit=60000"],
+        &["-o", "/dev/null", "-e", "trace=mkdirat", "-e", "inject=mkdirat:delay_exit=120000"],
     ));
     let _seen = wait_for("unpacking", || {
         std::fs::read_dir(root.path("srv/.abssctl/staging"))
@@ -281,9 +280,8 @@ fn a_process_that_comes_late_stops_the_swap() {
         &root.command(&["apply", plan.to_str().unwrap(), "--yes", "--json"]),
         &["-o", "/dev/null", "-e", "trace=syncfs", "-e", "inject=syncfs:delay_enter=500000"],
     ));
-    let _seen = wait_for("unpacking", || root.path("srv/.abssctl/staging").exists().then_some(()));
     let mut late = Command::new("sleep");
-    let _ = wait_for("unpacking", || {
+    wait_for("unpacking", || {
         let run = std::fs::read_dir(root.path("srv/.abssctl/staging")).ok()?.flatten().next()?.path();
         run.join("data/data/user-files").exists().then_some(())
     });

@@ -10,7 +10,7 @@ use abssctl::state::backup_index::{BackupIndex, entry_digest};
 use abssctl::state::config::{Config, ConfigFlags};
 
 use super::TestRoot;
-use super::archive::{MADE, Member, make, members};
+use super::archive::{MADE, make, members};
 
 /// Reads a plan file that the program wrote as JSON.
 pub(crate) fn load(path: &std::path::Path) -> Plan {
@@ -40,11 +40,6 @@ pub(crate) fn plan_for(root: &TestRoot, replace: impl FnOnce(&TestRoot)) -> Path
     plan.observed.backup.unpacked_bytes += 1 << 20;
     plan.observed.space.staging_bytes = plan.observed.backup.unpacked_bytes;
     write(root, plan)
-}
-
-/// The same for other members.
-pub(crate) fn plan_for_members(root: &TestRoot, hostile: &[Member]) -> PathBuf {
-    plan_for(root, |root| make(root, hostile))
 }
 
 fn load_index(root: &TestRoot) -> BackupIndex {

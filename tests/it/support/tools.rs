@@ -32,11 +32,10 @@ pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Says aloud that a test did not run, and why. Written to the real standard error: the harness shows
+/// Says aloud that a test did not run, and why: straight to standard error, since the harness shows
 /// what a passing test prints to nobody.
 pub(crate) fn skipped(test: &str, why: &str) {
-    let mut terminal = std::fs::OpenOptions::new().append(true).open("/proc/self/fd/2").unwrap();
-    writeln!(terminal, "SKIPPED {test}: {why}").unwrap();
+    writeln!(std::io::stderr().lock(), "SKIPPED {test}: {why}").unwrap();
 }
 
 /// `true` when the test must not go on, which has been said.
@@ -79,4 +78,9 @@ impl Drop for Mount {
         // Lazily: a process that a failed test left behind must not keep the directory.
         drop(Command::new("umount").arg("-l").arg(&self.0).status());
     }
+}
+
+/// So many bytes that no compression makes smaller, the same each time.
+pub(crate) fn noise(length: u32) -> Vec<u8> {
+    (0..length).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[1]).collect()
 }

@@ -69,12 +69,6 @@ impl Tree {
         self
     }
 
-    /// Without owners.
-    pub(crate) fn without_owners(mut self) -> Self {
-        self.0.values_mut().for_each(|entry| entry.owner = (0, 0));
-        self
-    }
-
     pub(crate) fn owner(&self, path: &str) -> (u32, u32) {
         self.0[Path::new(path)].owner
     }
