@@ -337,3 +337,50 @@ fn a_damaged_journal_is_listed_and_blocks_its_own_instance_alone() {
     std::fs::rename(path.parent().unwrap(), world.dir.path().join("moved")).unwrap();
     assert!(list::unfinished(&world.cx, &plan.spec.instance).unwrap().is_none());
 }
+
+#[test]
+fn a_registry_that_cannot_be_written_does_not_keep_the_old_tree_from_coming_back() {
+    let world = World::new();
+    let before = world.lasting();
+    let plan = world.plan(PreBackupMode::Quiesced);
+    // The registry is replaced by something that cannot be, between the swap and the record.
+    let registry = world.dir.path().join("var/lib/abssctl/registry/instances.yml");
+    let kept = std::fs::read(&registry).unwrap();
+    let hook = |_: &StepContext<'_>, step: &Step, moment: Moment| {
+        if step.kind() == StepKind::Swap && moment == Moment::AfterRun {
+            std::fs::remove_file(&registry).unwrap();
+            std::fs::create_dir(&registry).unwrap();
+        }
+        Ok(())
+    };
+    let error = world.apply(&plan, Some(&hook)).unwrap_err();
+    assert!(matches!(error, ApplyError::RolledBack { .. } | ApplyError::Halted { .. }), "{error:?}");
+    assert!(world.matches("gen-b.sha256"), "the old tree is back");
+    assert_eq!(world.restores(), 0);
+    std::fs::remove_dir(&registry).unwrap();
+    std::fs::write(&registry, kept).unwrap();
+    let same = |tree: &BTreeMap<PathBuf, String>| {
+        let mut tree = tree.clone();
+        tree.retain(|path, _| !path.ends_with("instances.yml"));
+        tree
+    };
+    assert_eq!(same(&world.lasting()), same(&before));
+}
+
+#[test]
+fn a_pre_backup_that_is_stopped_leaves_nothing() {
+    let world = World::new();
+    let entries = || std::fs::read_to_string(world.dir.path().join("srv/backups/backups.json")).unwrap();
+    let (before, files) = (entries(), world.tree("srv/backups/budget"));
+    let plan = world.plan(PreBackupMode::Quiesced);
+    // Cancelling while it is read back has the same way out as a proof that fails.
+    let hook = |cx: &StepContext<'_>, step: &Step, moment: Moment| {
+        if step.kind() == StepKind::PreBackup && moment == Moment::BeforeRun {
+            cx.host.cancel.request();
+        }
+        Ok(())
+    };
+    assert!(world.apply(&plan, Some(&hook)).is_err());
+    assert_eq!(entries(), before);
+    assert_eq!(world.tree("srv/backups/budget"), files);
+}

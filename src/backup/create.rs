@@ -34,6 +34,8 @@ pub struct Request {
     pub message: Option<String>,
     /// Labels in the index.
     pub labels: Vec<String>,
+    /// Whether the archive is read back before the index knows it.
+    pub prove: bool,
 }
 
 /// A choice of compression.
@@ -145,6 +147,12 @@ pub fn create(cx: &Context, request: &Request, progress: &dyn Fn(u64)) -> Result
         labels: request.labels.clone(),
         data_only: request.data_only,
     };
+    if request.prove
+        && let Err(error) = prove(cx, &created)
+    {
+        discard(cx, &request.instance, &request.id)?;
+        return Err(error);
+    }
     index(cx, request, &created, created_at)?;
     Ok(created)
 }
@@ -236,7 +244,7 @@ pub fn discard(cx: &Context, instance: &InstanceName, id: &BackupId) -> Result<(
 }
 
 /// Reads a backup back: the digest of the file and the form of every member.
-pub fn prove(cx: &Context, created: &Created) -> Result<(), BackupError> {
+fn prove(cx: &Context, created: &Created) -> Result<(), BackupError> {
     let not_proven = |why: String| BackupError::NotProven { id: created.id.clone(), why };
     let archive = store::open(&cx.root, &cx.config, &created.archive)?;
     let mut hashed = HashingReader::new(archive.file);

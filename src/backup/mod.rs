@@ -10,5 +10,5 @@ pub mod create;
 pub mod error;
 pub mod verify;
 
-pub use create::{Compression, Created, Request, create, discard, new_id, prove, validate};
+pub use create::{Compression, Created, Request, create, discard, new_id, validate};
 pub use error::BackupError;

@@ -35,6 +35,7 @@ pub fn create(session: &Session, args: &BackupCreateArgs) -> Result<u8, CliError
         level: args.level.or(cx.config.backups.level.filter(|_| args.compression.is_none())),
         message: args.message.clone(),
         labels: args.labels.clone(),
+        prove: false,
     };
     // A name or level that is wrong is said before any file is made, the lock files included.
     backup::validate(&cx, &request)?;

@@ -161,14 +161,29 @@ pub fn apply(
     let digest = canonical::digest(plan)?;
     let ask = Ask { digest, replay: options.replay, own_run: None, evidence: Some(options.evidence) };
     let found = preflight::preflight(cx, plan, ask)?;
-    if let Some(run) = found.applied_by.filter(|_| !options.replay) {
-        let state = list::one(cx, run.clone())?.state;
-        return Ok(report(plan, digest, Some(&run), &state, Outcome::AlreadyApplied));
+    if found.applied_by.is_some() && !options.replay {
+        return already_applied(cx, plan, digest);
     }
     if !found.problems.is_empty() {
         return Err(ApplyError::Refused { problems: found.problems });
     }
-    Job { cx, plan, digest, options, sink }.start(bytes, found.approvals)
+    match (Job { cx, plan, digest, options, sink }).start(bytes, found.approvals) {
+        // Another process was first, while this one waited for the locks.
+        Err(ApplyError::RolledBack { cause, .. }) if was_applied(&cause) && !options.replay => {
+            already_applied(cx, plan, digest)
+        }
+        other => other,
+    }
+}
+
+fn was_applied(cause: &StepError) -> bool {
+    matches!(cause, StepError::Check(problems) if problems.iter().any(|problem| problem.code == "already-applied"))
+}
+
+fn already_applied(cx: &Context, plan: &Plan, digest: PlanDigest) -> Result<Report, ApplyError> {
+    let run = list::applied(cx, digest)?;
+    let state = run.as_ref().map(|run| run.state.clone()).unwrap_or_default();
+    Ok(report(plan, digest, run.map(|run| run.id).as_ref(), &state, Outcome::AlreadyApplied))
 }
 
 /// One application of one plan.

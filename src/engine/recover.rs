@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::ids::PlanDigest;
 use crate::plan::model::Plan;
 use crate::plan::step::StepKind;
-use crate::run::journal::Journal;
+use crate::run::journal::{self, Journal};
 use crate::run::list;
 use crate::run::state::{Direction, Phase};
 use crate::steps::context::lock;
@@ -17,6 +17,10 @@ use crate::steps::{Probe, StepContext, StepError, runner};
 /// The unfinished run of this plan, opened, so that no other process goes on with it.
 pub fn find(cx: &Context, plan: &Plan, digest: PlanDigest) -> Result<Option<Journal>, ApplyError> {
     let Some(run) = list::unfinished(cx, &plan.spec.instance)? else { return Ok(None) };
+    // A run that another process is working on is waited for with the locks.
+    if journal::is_in_progress(&cx.root, &cx.config, &run.id)? {
+        return Ok(None);
+    }
     let same = run.state.started.as_ref().is_some_and(|started| started.plan_digest == digest);
     // Another plan's run is what the preflight refuses, with the way out.
     if same { Ok(Some(Journal::resume(&cx.root, &cx.config, &run.id)?)) } else { Ok(None) }

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 
 use super::event::{Event, Sink, now};
 use crate::ids::StepId;
+use crate::plan::step::Effect;
 use crate::run::journal::Journal;
 use crate::run::state::{self, StepFailed, StepName, StepState};
 use crate::steps::context::{Moment, lock};
@@ -30,6 +31,7 @@ pub fn unwind(cx: &StepContext<'_>, journal: &Mutex<Journal>, sink: &Sink<'_>) -
         .filter(|record| record.state != StepState::Undone)
         .map(|record| record.id.clone())
         .collect();
+    let mut stuck = None;
     for id in begun {
         let Some(step) = cx.plan.steps.iter().find(|step| step.id == id) else { continue };
         let Some(runner) = runner(step.kind()) else { continue };
@@ -52,9 +54,15 @@ pub fn unwind(cx: &StepContext<'_>, journal: &Mutex<Journal>, sink: &Sink<'_>) -
                     code: error.code(),
                     message: error.to_string(),
                 });
-                return Err(Stuck { step: id, error });
+                let only_records = step.kind().effect() == Effect::Record;
+                let first = stuck.take().unwrap_or(Stuck { step: id, error });
+                if !only_records {
+                    return Err(first);
+                }
+                // An entry that stays behind must not keep the old tree from coming back.
+                stuck = Some(first);
             }
         }
     }
-    Ok(())
+    stuck.map_or(Ok(()), Err)
 }

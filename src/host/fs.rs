@@ -170,8 +170,7 @@ pub fn read_limited(file: impl io::Read, limit: u64) -> io::Result<Vec<u8>> {
 /// # Atomicity
 /// Bytes go to a temporary name beside it, that file is synced, renamed over the old one, and the
 /// directory is synced: a crash leaves the old or the new content, and after `Ok` the new one stays.
-/// A crash can leave the temporary name `.<name>.abssctl-<pid>.tmp` behind; the next call of the same
-/// process number replaces it.
+/// A crash can leave the temporary name `.<name>.abssctl-<pid>.tmp` behind; the next call removes it.
 pub fn replace(dir: &Dir, name: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
     let old = match dir.symlink_metadata(name) {
         Ok(meta) if meta.is_file() => Some(cap_meta(&meta)),
@@ -182,10 +181,7 @@ pub fn replace(dir: &Dir, name: &str, bytes: &[u8], mode: u32) -> io::Result<()>
         Err(error) => return Err(error),
     };
     let temporary = format!(".{name}.abssctl-{}.tmp", std::process::id());
-    match dir.remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
+    remove_leftovers(dir, name)?;
     let written =
         write_new(dir, &temporary, bytes, old, mode).and_then(|()| dir.rename(&temporary, dir, name));
     if let Err(error) = written {
@@ -194,6 +190,26 @@ pub fn replace(dir: &Dir, name: &str, bytes: &[u8], mode: u32) -> io::Result<()>
         return Err(error);
     }
     sync_dir(dir)
+}
+
+/// Removes temporary files that processes left which are no more, or this one.
+fn remove_leftovers(dir: &Dir, name: &str) -> io::Result<()> {
+    let (prefix, suffix) = (format!(".{name}.abssctl-"), ".tmp");
+    for entry in open_dir(dir, ".")?.entries()? {
+        let entry = entry?.file_name();
+        let Some(entry) = entry.to_str() else { continue };
+        let Some(pid) = entry.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(suffix)) else {
+            continue;
+        };
+        let alive = pid != std::process::id().to_string() && Path::new("/proc").join(pid).exists();
+        if !alive {
+            match dir.remove_file(entry) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+        }
+    }
+    Ok(())
 }
 
 fn cap_meta(meta: &cap_std::fs::Metadata) -> (u32, u32, u32) {

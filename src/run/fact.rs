@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use crate::ids::{AbsPath, BackupId};
 use crate::state::instances::LastRestore;
 
-/// Device and inode: which directory a name refers to, whatever its name.
+/// Device and inode: which directory a name refers to, whatever its name. The device number is as it
+/// was then; a reboot may change it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct FileId {

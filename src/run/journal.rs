@@ -8,7 +8,7 @@
 
 use std::io::Write as _;
 
-use cap_std::fs::Dir;
+use cap_std::fs::{Dir, OpenOptionsExt as _};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -133,7 +133,10 @@ impl Journal {
         }
         let dir = root.ensure_dir(&inside, 0o750)?;
         fs::replace(&dir, PLAN, plan, 0o640).context("write", path.join(PLAN))?;
-        let file = fs::create_file(&dir, JOURNAL, 0o640).context("create", path.join(JOURNAL))?;
+        let mut options = cap_std::fs::OpenOptions::new();
+        // Appending, so that a record follows the last whole one also after one was cut off.
+        options.read(true).append(true).create_new(true).mode(0o640);
+        let file = dir.open_with(JOURNAL, &options).context("create", path.join(JOURNAL))?.into_std();
         // Room for the way back: a full disk must not keep a run from recording that it is undone. Not
         // every file system can; the undo works without its records too.
         if rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, 0, RESERVED).is_err() {
@@ -180,6 +183,7 @@ impl Journal {
         let illegal = |source| JournalError::Illegal { run: self.run.clone(), line, source };
         let at = Timestamp::now();
         let at = Timestamp::from_millisecond(at.as_millisecond()).unwrap_or(at);
+        let event = event.bounded();
         let mut state = self.state.clone();
         state.apply(&event, at).map_err(illegal)?;
         let record = Record { seq: self.next, at, prev: self.prev, event };
@@ -189,13 +193,18 @@ impl Journal {
         text.push(b'\n');
         let written = self.file.write_all(&text).and_then(|()| self.file.sync_data());
         if let Err(error) = written {
-            // A part of it may be there; the next record must follow the last whole one.
-            let cut = self.file.set_len(self.length).and_then(|()| self.file.sync_data());
+            let cut = self.cut();
             return Err(cut.err().unwrap_or(error)).context("write", &self.path).map_err(JournalError::Fs);
         }
         (self.next, self.prev, self.state) = (self.next + 1, prev, state);
         self.length += text.len() as u64;
         Ok(())
+    }
+
+    /// Takes back a record of which a part may be there: the next one must follow the last whole one.
+    fn cut(&self) -> std::io::Result<()> {
+        self.file.set_len(self.length)?;
+        self.file.sync_data()
     }
 
     /// The state that all records together give.
@@ -232,9 +241,15 @@ pub fn read(root: &Root, config: &Config, run: &RunId) -> Result<(RunState, Opti
     let inside = config.runs_dir().join(run.as_str()).map_err(|error| unnamed(config, &error))?;
     let dir = root.dir(&inside)?;
     let path = root.host_path(&inside).join(JOURNAL);
-    let bytes = fs::read_optional(&dir, JOURNAL, MAX_JOURNAL).context("read", path)?.unwrap_or_default();
     let mut replay = Replay::default();
-    let damage = replay.all(run, &bytes).err();
+    let damage = match fs::read_optional(&dir, JOURNAL, MAX_JOURNAL) {
+        Ok(bytes) => replay.all(run, &bytes.unwrap_or_default()).err(),
+        // Not even its beginning is worth the memory; nothing that this program writes is as large.
+        Err(error) if error.kind() == std::io::ErrorKind::FileTooLarge => {
+            Some(JournalError::Damaged { run: run.clone(), line: 1, why: error.to_string() })
+        }
+        Err(error) => return Err(error).context("read", path),
+    };
     Ok((replay.state, damage))
 }
 
@@ -319,11 +334,14 @@ mod tests {
         let mut journal = Journal::create(&root, &config, &run, b"plan").unwrap();
         let started = r#"{"plan":"01ARZ3NDEKTSV4RRFFQ69G5FAV","planDigest":"sha256:0000000000000000000000000000000000000000000000000000000000000000","instance":"a","backup":"b","target":"/srv/a","actor":{"type":"user","name":"x"},"retain":"1d","generator":"t"}"#;
         journal.append(Event::RunStarted(serde_json::from_str(started).unwrap())).unwrap();
-        let whole = std::mem::replace(&mut journal.file, std::fs::File::open("/dev/full").unwrap());
-        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-        journal.file = full;
+        // Half of a record reached the disk, then the write failed.
+        journal.file.write_all(b"{\"seq\":2,\"at\"").unwrap();
+        journal.cut().unwrap();
+        journal.append(Event::RunResumed(crate::run::state::Direction::Back)).unwrap();
+        // Nothing of it did, and the write failed.
+        let file = std::mem::replace(&mut journal.file, std::fs::File::create("/dev/full").unwrap());
         assert!(journal.append(Event::RunResumed(crate::run::state::Direction::Back)).is_err());
-        journal.file = whole;
+        journal.file = file;
         journal.append(Event::RunEnded(RunEnded { outcome: Outcome::RolledBack })).unwrap();
         let (state, damage) = read(&root, &config, &run).unwrap();
         assert!(damage.is_none(), "{damage:?}");

@@ -24,9 +24,11 @@ pub fn all(cx: &Context) -> Result<Vec<Run>, JournalError> {
     let path = cx.root.host_path(&inside);
     let mut ids = Vec::new();
     for entry in dir.entries().context("list", &path)? {
-        let name = entry.context("list", &path)?.file_name();
-        // Anything that is not named like a run is not ours.
-        if let Some(id) = name.to_str().and_then(|name| name.parse::<RunId>().ok()) {
+        let entry = entry.context("list", &path)?;
+        let name = entry.file_name();
+        // Anything that is not a directory named like a run is not ours.
+        let is_directory = entry.file_type().context("look at", path.join(&name))?.is_dir();
+        if let Some(id) = name.to_str().and_then(|name| name.parse::<RunId>().ok()).filter(|_| is_directory) {
             ids.push(id);
         }
     }

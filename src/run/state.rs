@@ -395,7 +395,51 @@ impl RunState {
     }
 }
 
+/// Bytes that a text in the journal may have: a message may carry names that somebody else chose.
+const MAX_TEXT: usize = 4096;
+/// Warnings that a step may leave.
+const MAX_WARNINGS: usize = 50;
+
+/// Cuts a text to [`MAX_TEXT`] bytes, and says so.
+pub fn bounded(mut text: String) -> String {
+    if text.len() > MAX_TEXT {
+        let end = (0..=MAX_TEXT).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+        text.truncate(end);
+        text.push_str(" … (cut)");
+    }
+    text
+}
+
 impl Event {
+    /// With every text cut to what a journal holds.
+    #[must_use]
+    pub fn bounded(self) -> Self {
+        match self {
+            Event::StepDone(StepDone { step, detail, warnings }) => {
+                let more = warnings.len().saturating_sub(MAX_WARNINGS);
+                let mut warnings: Vec<String> =
+                    warnings.into_iter().take(MAX_WARNINGS).map(bounded).collect();
+                if more > 0 {
+                    warnings.push(format!("and {more} more"));
+                }
+                Event::StepDone(StepDone { step, detail: bounded(detail), warnings })
+            }
+            Event::StepFailed(failed) => {
+                Event::StepFailed(StepFailed { message: bounded(failed.message), ..failed })
+            }
+            Event::UndoFailed(failed) => {
+                Event::UndoFailed(StepFailed { message: bounded(failed.message), ..failed })
+            }
+            other @ (Event::RunStarted(_)
+            | Event::RunResumed(_)
+            | Event::StepStarted(_)
+            | Event::StepFact(_)
+            | Event::UndoStarted(_)
+            | Event::UndoDone(_)
+            | Event::RunEnded(_)) => other,
+        }
+    }
+
     fn name(&self) -> &'static str {
         match self {
             Event::RunStarted(_) => "runStarted",
@@ -467,6 +511,17 @@ mod tests {
                 assert_eq!(got, expected, "{state:?} {event:?}");
             }
         }
+    }
+
+    #[test]
+    fn texts_of_others_are_cut_to_what_a_journal_holds() {
+        let step: StepId = "inspect".parse().unwrap();
+        let failed = StepFailed { step: step.clone(), code: "c".into(), message: "é".repeat(1 << 20) };
+        let Event::StepFailed(failed) = Event::StepFailed(failed).bounded() else { panic!("another event") };
+        assert!(failed.message.len() < 5000 && failed.message.ends_with("(cut)"));
+        let done = StepDone { step, detail: String::new(), warnings: vec!["w".to_owned(); 1000] };
+        let Event::StepDone(done) = Event::StepDone(done).bounded() else { panic!("another event") };
+        assert_eq!(done.warnings.len(), 51);
     }
 
     #[test]

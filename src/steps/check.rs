@@ -30,8 +30,9 @@ impl StepRunner for Check {
     }
 
     fn undo(&self, cx: &StepContext<'_>, _step: &Step) -> Result<(), StepError> {
-        let target = &cx.plan.spec.target.directory;
-        staging::remove(cx.host, &staging::join(&staging::staging(target, cx.run)?, "try")?)
+        let directory = staging::staging(&cx.plan.spec.target.directory, cx.run)?;
+        staging::remove(cx.host, &staging::join(&directory, "try")?)?;
+        staging::remove_if_empty(cx.host, &directory)
     }
 
     fn probe(&self, _cx: &StepContext<'_>, _step: &Step) -> Result<Probe, StepError> {

@@ -108,7 +108,9 @@ pub enum StepError {
     #[error("{what}")]
     #[diagnostic(
         code(abssctl::step::unknown_state),
-        help("nothing was deleted; look at both directories before anything else")
+        help(
+            "nothing was deleted; look at the directories, put the right one in place, then move the run's directory out of the state directory: abssctl run list"
+        )
     )]
     UnknownState {
         /// What stands where.

@@ -39,10 +39,10 @@ impl StepRunner for PreBackup {
             level: None,
             message: Some(message),
             labels: vec!["pre-restore".to_owned()],
+            prove: true,
         };
         let progress = |bytes: u64| (cx.progress)(&step.id, bytes);
         let created = backup::create(cx.host, &request, &progress)?;
-        backup::prove(cx.host, &created)?;
         Ok(Done::new(format!("{}, {} bytes, read back", created.id, created.size_bytes)))
     }
 

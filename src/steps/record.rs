@@ -50,8 +50,12 @@ impl StepRunner for Record {
         }
         if let Some(former) = former {
             let mut registry = Registry::load(&cx.host.root, &cx.host.config)?;
+            let before = registry.to_text();
             registry.forget_restore(&spec.instance, &registry_note(cx, at), &former)?;
-            registry.save(&cx.host.root)?;
+            // Where it was never written, undoing must not depend on what kept it from being written.
+            if registry.to_text() != before {
+                registry.save(&cx.host.root)?;
+            }
         }
         Ok(())
     }

@@ -136,25 +136,24 @@ fn place(cx: &StepContext<'_>, noted: &Noted) -> Result<Place, StepError> {
         Ok(dir.as_ref().map(file_id).transpose().context("look at", cx.host.root.host_path(inside))?)
     };
     let (in_place, staged, displaced) = (at(target)?, at(&noted.staged_at)?, at(&noted.displaced_at)?);
-    Ok(
-        if in_place == noted.live && displaced.is_none() && (staged.is_none() || staged == Some(noted.staged))
-        {
-            Place::Before
-        } else if in_place == Some(noted.staged)
-            && noted.live.is_some()
-            && staged == noted.live
-            && displaced.is_none()
-        {
-            Place::Exchanged
-        } else if in_place == Some(noted.staged) && staged.is_none() && displaced == noted.live {
-            Place::After
-        } else {
-            Place::Unknown(format!(
-                "{target}, {} and {} hold other directories than run {} put there",
-                noted.staged_at, noted.displaced_at, cx.run
-            ))
-        },
-    )
+    // A disk may have another device number after a reboot: what counts is that all three are on one.
+    let devices: Vec<u64> = [in_place, staged, displaced].iter().flatten().map(|id| id.device).collect();
+    let one_device = devices.windows(2).all(|pair| pair[0] == pair[1]);
+    let inode = |id: Option<FileId>| id.map(|id| id.inode);
+    let (in_place, staged, displaced) = (inode(in_place), inode(staged), inode(displaced));
+    let (new, old) = (Some(noted.staged.inode), inode(noted.live));
+    Ok(if one_device && in_place == old && displaced.is_none() && (staged.is_none() || staged == new) {
+        Place::Before
+    } else if one_device && in_place == new && old.is_some() && staged == old && displaced.is_none() {
+        Place::Exchanged
+    } else if one_device && in_place == new && staged.is_none() && displaced == old {
+        Place::After
+    } else {
+        Place::Unknown(format!(
+            "{target}, {} and {} hold other directories than run {} put there",
+            noted.staged_at, noted.displaced_at, cx.run
+        ))
+    })
 }
 
 /// The last look before the exchange: whoever has files open would go on writing into the old tree.

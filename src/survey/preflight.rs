@@ -189,10 +189,15 @@ impl Preflight {
             list::unfinished(cx, &plan.spec.instance)?.filter(|run| Some(&run.id) != ask.own_run)
         {
             let (id, instance) = (&run.id, &plan.spec.instance);
-            if journal::is_in_progress(&cx.root, &cx.config, id)? {
+            let same = run.state.started.as_ref().is_some_and(|started| started.plan_digest == ask.digest);
+            if journal::is_in_progress(&cx.root, &cx.config, id)? && same {
+                // Before the locks: they make this one wait, and then it is applied already. Under the
+                // locks: it is the other one that waits, and everything is compared as ever.
+                self.resumes = ask.own_run.is_none();
+            } else if journal::is_in_progress(&cx.root, &cx.config, id)? {
                 let message = format!("run {id} is restoring instance {instance} right now");
                 self.problem(Class::Environment, "run-in-progress", message, "wait until it is done");
-            } else if run.state.started.as_ref().is_some_and(|started| started.plan_digest == ask.digest) {
+            } else if same {
                 self.resumes = true;
                 let message = format!("run {id} of this plan was interrupted and is not finished");
                 self.problem(

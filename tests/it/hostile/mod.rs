@@ -3,5 +3,6 @@
 
 mod archives;
 mod backups;
+mod disks;
 mod interrupted;
 mod machine;
