@@ -3,10 +3,15 @@
 use std::path::Path;
 
 use abssctl::host::keys::{self as key_files, Loaded};
+use abssctl::ids::Sha256;
 use abssctl::plan::approval::allowed_signers::AllowedSigners;
-use abssctl::plan::approval::{Claim, NAMESPACE, Place, Policy, judge};
+use abssctl::plan::approval::{Claim, NAMESPACE, Place, Policy, judge, sshsig};
 use abssctl::plan::model::Plan;
 use abssctl::plan::testing;
+use rsa::signature::Signer as _;
+use ssh_encoding::Encode as _;
+use ssh_encoding::base64::{Base64, Encoding as _};
+use ssh_key::{PrivateKey, PublicKey};
 
 use crate::keys::{KINDS, Key, openssh_accepts};
 
@@ -175,4 +180,52 @@ fn short_rsa_keys_and_unsigned_fields_do_not_count() {
     let version_0 = signature.replace("U1NIU0lHAAAAAQ", "U1NIU0lHAAAAAA");
     assert!(openssh_accepts(work.path(), &list, "anna", &version_0, TEXT));
     assert!(!we_accept(&plan, &list, "anna", &version_0, TEXT));
+}
+
+/// What a security key would give: no test machine has one, so its part is played by a key in a file.
+/// Gives the line of the public key and the armored signature, as an agent hands it on.
+fn security_key(work: &Path, kind: &str, bits: &str, application: &str) -> (String, String) {
+    let file = Key::new(work.join(format!("{kind}-{}", application.replace(':', "-"))), (kind, bits), "");
+    let key = PrivateKey::from_openssh(std::fs::read(&file.0).unwrap()).unwrap();
+    let name =
+        if kind == "ecdsa" { "sk-ecdsa-sha2-nistp256@openssh.com" } else { "sk-ssh-ed25519@openssh.com" };
+    let own = file.public();
+    let own = Base64::decode_vec(own.split(' ').nth(1).unwrap()).unwrap();
+    let mut public = Vec::new();
+    name.encode(&mut public).unwrap();
+    // Behind its own name a public key goes on as that of the security key does.
+    let skipped = 4 + usize::from(own[3]);
+    public.extend(&own[skipped..]);
+    application.encode(&mut public).unwrap();
+    let trailer = [1, 0, 0, 0, 7];
+    let data = sshsig::to_be_signed(TEXT).unwrap();
+    let (application, digest) = (Sha256::of(application.as_bytes()), Sha256::of(&data));
+    let signed = [application.as_bytes().as_slice(), &trailer, digest.as_bytes()].concat();
+    let raw = key.try_sign(&signed).unwrap();
+    let mut signature = Vec::new();
+    name.encode(&mut signature).unwrap();
+    raw.as_bytes().encode(&mut signature).unwrap();
+    signature.extend(trailer);
+    let held = PublicKey::from_bytes(&public).unwrap();
+    let made = sshsig::assemble(held.key_data(), &signature, TEXT).unwrap();
+    (format!("{name} {}", Base64::encode_string(&public)), made.armored().to_owned())
+}
+
+#[test]
+fn security_keys_count_for_openssh_and_for_us() {
+    let work = tempfile::tempdir().unwrap();
+    let plan = testing::sample();
+    for (kind, bits) in [("ed25519", "256"), ("ecdsa", "256")] {
+        let (public, signature) = security_key(work.path(), kind, bits, "ssh:");
+        let (other, _) = security_key(work.path(), kind, bits, "ssh:other");
+        let list = format!("anna {public}\n");
+        let case = |what: &str, list: &str, text: &[u8]| {
+            (what.to_owned(), list.to_owned(), "anna".to_owned(), signature.clone(), text.to_vec())
+        };
+        let good = [case("good", &list, TEXT)];
+        assert_eq!(compare(work.path(), &plan, &good), (1, 1));
+        let bad =
+            [case("other text", &list, b"x"), case("other application", &format!("anna {other}\n"), TEXT)];
+        assert_eq!(compare(work.path(), &plan, &bad), (2, 0));
+    }
 }

@@ -4,8 +4,10 @@
 //! Stricter than OpenSSH in three points, which harm no signature that OpenSSH writes: the version is
 //! 1, the reserved field is empty (nothing unsigned travels along), and RSA keys have 2048 bits or more.
 
+use ssh_encoding::Encode as _;
+use ssh_encoding::base64::{Base64, Encoding as _};
 use ssh_key::public::KeyData;
-use ssh_key::{HashAlg, LineEnding, PublicKey, Signature};
+use ssh_key::{HashAlg, PublicKey};
 
 use super::Flaw;
 
@@ -109,11 +111,14 @@ pub fn to_be_signed(text: &[u8]) -> Result<Vec<u8>, ssh_key::Error> {
 /// It does not belong to the text and the key.
 pub fn assemble(key: &KeyData, signature: &[u8], text: &[u8]) -> Result<SshSig, Flaw> {
     let unreadable = |error: ssh_key::Error| Flaw::Unreadable { why: error.to_string() };
-    let signature = Signature::try_from(signature).map_err(unreadable)?;
-    let inner =
-        ssh_key::SshSig::new(key.clone(), NAMESPACE, HashAlg::Sha512, signature).map_err(unreadable)?;
-    let armored = inner.to_pem(LineEnding::LF).map_err(unreadable)?;
-    let made = SshSig::read(&armored)?;
+    // Written out here: `ssh-key` 0.6 encodes signatures of ecdsa-sk keys in a way that nobody reads.
+    let mut blob = b"SSHSIG\0\0\0\x01".to_vec();
+    let public = PublicKey::from(key.clone()).to_bytes().map_err(unreadable)?;
+    for part in [public.as_slice(), NAMESPACE.as_bytes(), b"", HashAlg::Sha512.as_str().as_bytes(), signature]
+    {
+        part.encode(&mut blob).map_err(|error| unreadable(error.into()))?;
+    }
+    let made = SshSig::read(&armor(&Base64::encode_string(&blob)))?;
     made.prove(text)?;
     Ok(made)
 }
@@ -143,6 +148,8 @@ pub fn key_type(key: &KeyData) -> String {
 
 #[cfg(test)]
 mod tests {
+    use ssh_key::LineEnding;
+
     use super::*;
 
     const KEY: &str = "-----BEGIN OPENSSH PRIVATE KEY-----
