@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::keys::Key;
-use crate::support::TestRoot;
 use crate::support::root::ZSTD;
+use crate::support::tools::skip_unless;
+use crate::support::{TestRoot, strace};
 
 struct Team {
     root: TestRoot,
@@ -163,4 +164,27 @@ fn a_kept_policy_names_another_list() {
     std::fs::rename(team.root.path("etc/abssctl/allowed_signers"), team.root.path(Path::new("srv/signers")))
         .unwrap();
     assert_eq!(team.apply(&[])["approvers"], json!(["anna"]));
+}
+
+/// Killed after the exchange: the run is finished, whatever became of signatures, list and policy since.
+#[test]
+fn a_run_that_began_with_enough_approvals_ends_without_them() {
+    let test = "a_run_that_began_with_enough_approvals_ends_without_them";
+    if skip_unless(test, strace::works(), "strace cannot trace here") {
+        return;
+    }
+    let team = Team::new("requireApprovals: 1\n");
+    let detached = ["plan", "approve", team.plan(), "--key", team.keys[0].text(), "--detached", "--yes"];
+    let given = team.root.json(&detached).ok().json();
+    let command = team.root.command(&["apply", team.plan(), "--yes"]);
+    let displaced = team.root.path("srv/.abssctl/displaced");
+    let at = ["-o", "/dev/null", "-P", displaced.to_str().unwrap(), "-e", "trace=renameat2"];
+    let killed = strace::run(&command, &[&at[..], &["-e", "inject=renameat2:signal=KILL:when=1"]].concat());
+    assert_ne!(killed.code, 0);
+    std::fs::remove_file(given["path"].as_str().unwrap()).unwrap();
+    std::fs::remove_file(team.root.path("etc/abssctl/allowed_signers")).unwrap();
+    team.root.write("etc/abssctl/restore.yml", "requireApprovals: 5\n");
+    let result = team.apply(&[]);
+    assert_eq!((&result["outcome"], &result["approvers"]), (&json!("applied"), &json!(["anna"])));
+    assert_eq!(team.root.entry(ZSTD)["restores"][0]["approvers"], json!(["anna"]));
 }
