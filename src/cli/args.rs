@@ -105,6 +105,8 @@ pub enum PlanCommand {
     Approve(PlanApproveArgs),
     /// Say who signed a plan, and whether the signatures are valid
     Verify(PlanVerifyArgs),
+    /// Compare two plans by meaning: what the wish changed, what the world changed, what follows
+    Diff(PlanDiffArgs),
 }
 
 /// What to restore, and how: shared by `plan restore` and `backup restore`.
@@ -275,7 +277,7 @@ pub struct PlanShowArgs {
     /// The plan file; '-' is standard input
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// How to show it
+    /// How to show it; with --json the plan and what is known of it come as one object instead
     #[arg(long, value_enum, default_value_t = ShowFormat::Text, value_name = "FORMAT")]
     pub format: ShowFormat,
 }
@@ -285,6 +287,14 @@ pub struct PlanShowArgs {
 pub enum ShowFormat {
     /// For the terminal
     Text,
+    /// A comment for a pull request, at most 65,535 bytes
+    Markdown,
+    /// One page that stands alone: for reading, mailing and printing
+    Html,
+    /// The steps as a mermaid flowchart
+    Mermaid,
+    /// The steps for Graphviz
+    Dot,
     /// The document as JSON
     Json,
     /// The document as YAML
@@ -358,6 +368,20 @@ pub struct PlanVerifyArgs {
     /// Who may sign with which key, in OpenSSH's format, instead of allowedSigners in restore.yml
     #[arg(long, value_name = "FILE")]
     pub allowed_signers: Option<PathBuf>,
+}
+
+/// `abssctl plan diff`
+#[derive(Debug, Clone, Args)]
+pub struct PlanDiffArgs {
+    /// The first plan file; '-' is standard input
+    #[arg(value_name = "A")]
+    pub before: PathBuf,
+    /// The second plan file; '-' is standard input
+    #[arg(value_name = "B")]
+    pub after: PathBuf,
+    /// Exit with 20 when the plans differ in meaning
+    #[arg(long)]
+    pub detailed_exitcode: bool,
 }
 
 /// `abssctl apply`

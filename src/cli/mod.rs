@@ -11,6 +11,7 @@ pub mod exit;
 pub mod instance;
 pub mod output;
 pub mod plan;
+pub mod plan_diff;
 pub mod progress;
 pub mod prompt;
 pub mod restore;

@@ -16,6 +16,7 @@ use crate::host::clock;
 use crate::host::fs::{self, IoContext as _};
 use crate::plan::model::Plan;
 use crate::plan::render::text::{TextOptions, text};
+use crate::plan::render::{dot::dot, html::html, markdown::markdown, mermaid::mermaid};
 use crate::plan::spec::{PreBackupMode, RestartPolicy};
 use crate::plan::{canonical, emit, load};
 use crate::planner::{self, Selector, Wish, wish};
@@ -172,8 +173,13 @@ pub fn show(session: &Session, args: &PlanShowArgs) -> Result<u8, CliError> {
         }))?;
         return Ok(exit::DONE);
     }
+    let now = Some(clock::now());
     let bytes = match args.format {
         ShowFormat::Text => as_text(session, &plan, session.output.color).into_bytes(),
+        ShowFormat::Markdown => markdown(&plan, now).into_bytes(),
+        ShowFormat::Html => html(&plan, now).into_bytes(),
+        ShowFormat::Mermaid => mermaid(&plan).into_bytes(),
+        ShowFormat::Dot => dot(&plan).into_bytes(),
         ShowFormat::Json => emit::to_json(&plan)?.into_bytes(),
         ShowFormat::Yaml => emit::to_yaml(&plan)?.into_bytes(),
         ShowFormat::Canonical => canonical::canonical(&plan)?,

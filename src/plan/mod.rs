@@ -4,10 +4,12 @@
 //! wish, [`observed`] what the planner saw, [`preview`] what would change, [`step`] the steps and the
 //! one function that derives them, [`graph`] the rules that make any order safe, [`canonical`] the
 //! bytes that are digested and signed, [`approval`] the signatures over them, [`source`] the text with
-//! its positions, [`load`] the strict reader, [`emit`] the writer, [`render`] the views for people.
+//! its positions, [`load`] the strict reader, [`emit`] the writer, [`render`] the views for people,
+//! [`diff`] two plans compared.
 
 pub mod approval;
 pub mod canonical;
+pub mod diff;
 pub mod drift;
 pub mod emit;
 pub mod graph;

@@ -14,4 +14,5 @@ mod locks;
 mod plan_files;
 mod readonly;
 mod restore;
+mod review;
 mod support;

@@ -4,15 +4,10 @@ use jiff::Timestamp;
 
 use super::super::canonical;
 use super::super::model::Plan;
-use super::super::observed::ServiceManagerKind;
-use super::super::preview::{BudgetPresence, BudgetPreview, FileGroup, Verdict};
-use super::super::spec::{
-    AssetScope, ClientPolicy, DriftPolicy, OnFailure, PreBackupMode, ReplayPolicy, RestartPolicy,
-    SessionPolicy, SourceScope,
-};
-use super::super::step::StepKind;
+use super::super::preview::FileGroup;
 use super::branches::{Part, parts};
 use super::layout::{Cell, Page, Style, bytes, span, wrap};
+use super::words::{self, Said, Tone};
 
 /// How a plan is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,23 +46,9 @@ pub fn text(plan: &Plan, options: &TextOptions) -> String {
 
 fn title(page: &mut Page, plan: &Plan, options: &TextOptions) {
     let (spec, made) = (&plan.spec, &plan.metadata);
-    let title = format!("Restore backup {} of instance {}", spec.source.backup_id, spec.instance);
-    page.paragraph("", &Cell::new(Style::Bold, title));
-    let scope = match spec.source.scope {
-        SourceScope::Full => "with unit and vhost",
-        SourceScope::Data => "data only",
-    };
-    let from = format!(
-        "{}, {} ({}, {scope})",
-        time(spec.source.created_at.timestamp(), options),
-        bytes(spec.source.size_bytes),
-        spec.source.algorithm
-    );
-    let to = if spec.target.live {
-        format!("{}, the live directory of the instance", spec.target.directory)
-    } else {
-        format!("{}, not the live directory", spec.target.directory)
-    };
+    page.paragraph("", &Cell::new(Style::Bold, words::title(plan)));
+    let from = format!("{}, {}", time(spec.source.created_at.timestamp(), options), words::archive(plan));
+    let to = words::destination(plan);
     let by = format!("{} ({})", made.created_by.name, time(made.created_at.timestamp(), options));
     let mut lines = vec![
         vec![Cell::plain("from"), Cell::plain(from)],
@@ -78,8 +59,7 @@ fn title(page: &mut Page, plan: &Plan, options: &TextOptions) {
         lines.push(vec![Cell::plain("because"), Cell::plain(reason)]);
     }
     if let Some(downtime) = plan.preview.downtime_ms {
-        let about = format!("about {}.{} s without a server", downtime / 1000, downtime % 1000 / 100);
-        lines.push(vec![Cell::plain("downtime"), Cell::plain(about)]);
+        lines.push(vec![Cell::plain("downtime"), Cell::plain(words::downtime(downtime))]);
     }
     lines.push(vec![Cell::plain("status"), status(plan, options)]);
     if let Some(stale) = &options.stale {
@@ -112,10 +92,14 @@ fn status(plan: &Plan, options: &TextOptions) -> Cell {
 }
 
 fn warnings(page: &mut Page, plan: &Plan) {
-    if plan.preview.warnings.is_empty() {
+    let alarms = words::alarms(plan);
+    if plan.preview.warnings.is_empty() && alarms.is_empty() {
         return;
     }
     page.blank();
+    for alarm in alarms {
+        page.paragraph("! ", &cell(alarm));
+    }
     for warning in &plan.preview.warnings {
         let text = format!("{} [{}]", warning.message, warning.code);
         page.paragraph("! ", &Cell::new(Style::Yellow, text));
@@ -126,11 +110,7 @@ fn files(page: &mut Page, plan: &Plan) {
     let files = &plan.preview.files;
     page.section(&format!("Files in {}", plan.spec.target.directory));
     let row = |name: &str, style, group: &FileGroup| {
-        let mut examples = group.examples.join(", ");
-        if u64::try_from(group.examples.len()).is_ok_and(|shown| shown < group.count) && !examples.is_empty()
-        {
-            examples += ", …";
-        }
+        let examples = words::examples(group).join(", ");
         let number = Cell::plain(group.count.to_string());
         vec![Cell::new(style, name), number, Cell::plain(bytes(group.bytes)), Cell::new(Style::Dim, examples)]
     };
@@ -156,16 +136,11 @@ fn budgets(page: &mut Page, plan: &Plan) {
     let head = ["name", "encrypted", "after the restore", "newer changes on the server"];
     let mut table = vec![head.map(|name| Cell::new(Style::Dim, name)).to_vec()];
     table.extend(budgets.iter().map(|budget| {
-        let (fate, style) = match budget.presence {
-            BudgetPresence::Both => ("as in the backup", Style::Plain),
-            BudgetPresence::LiveOnly => ("gone", Style::Red),
-            BudgetPresence::BackupOnly => ("back", Style::Green),
-        };
         vec![
-            Cell::plain(name(budget)),
+            Cell::plain(words::name(budget)),
             Cell::plain(if budget.encrypted { "yes" } else { "no" }),
-            Cell::new(style, fate),
-            newer(budget, plan.spec.clients),
+            cell(words::fate(budget)),
+            cell(words::newer(budget, plan.spec.clients)),
         ]
     }));
     page.rows(table);
@@ -173,7 +148,7 @@ fn budgets(page: &mut Page, plan: &Plan) {
         .iter()
         .filter_map(|budget| {
             let change = format!("{} → {}", budget.group_id.as_deref()?, budget.new_group_id.as_deref()?);
-            Some(vec![Cell::plain(name(budget)), Cell::plain(change)])
+            Some(vec![Cell::plain(words::name(budget)), Cell::plain(change)])
         })
         .collect();
     if !groups.is_empty() {
@@ -182,28 +157,19 @@ fn budgets(page: &mut Page, plan: &Plan) {
     }
 }
 
-fn name(budget: &BudgetPreview) -> &str {
-    budget.name.as_deref().unwrap_or(&budget.id)
+/// A piece of text in the colour of its tone.
+fn cell(said: Said) -> Cell {
+    Cell::new(style(said.tone), said.text)
 }
 
-/// What becomes of changes that the backup does not have.
-fn newer(budget: &BudgetPreview, clients: ClientPolicy) -> Cell {
-    let count = match (budget.presence, budget.changes_newer) {
-        (BudgetPresence::BackupOnly, _) | (_, Some(0)) => return Cell::plain("none"),
-        (_, None) => return Cell::new(Style::Yellow, "not counted"),
-        (_, Some(count)) => count,
-    };
-    let (fate, style) = match (budget.presence, clients) {
-        (BudgetPresence::Both, ClientPolicy::Merge) => ("come back from clients", Style::Yellow),
-        (BudgetPresence::Both, ClientPolicy::Reset) => ("lost", Style::Red),
-        (BudgetPresence::LiveOnly | BudgetPresence::BackupOnly, _) => ("lost with it", Style::Red),
-    };
-    let times = match (&budget.first_newer, &budget.last_newer) {
-        (Some(first), Some(last)) => format!(", {first} to {last}"),
-        (Some(one), None) | (None, Some(one)) => format!(", {one}"),
-        (None, None) => String::new(),
-    };
-    Cell::new(style, format!("{count} {fate}{times}"))
+fn style(tone: Tone) -> Style {
+    match tone {
+        Tone::Plain => Style::Plain,
+        Tone::Quiet => Style::Dim,
+        Tone::Good => Style::Green,
+        Tone::Care => Style::Yellow,
+        Tone::Danger => Style::Red,
+    }
 }
 
 fn rows(page: &mut Page, plan: &Plan) {
@@ -212,10 +178,9 @@ fn rows(page: &mut Page, plan: &Plan) {
         return;
     }
     page.section("Rows of the server's tables that differ");
-    let number = |count: Option<u64>| count.map_or_else(|| "none".to_owned(), |count| count.to_string());
     let row = |change: &&super::super::preview::RowChange| {
-        let change_text = format!("{} → {}", number(change.live), number(change.backup));
-        vec![Cell::plain(&change.table), Cell::plain(change_text), Cell::new(Style::Dim, &change.database)]
+        let counts = Cell::plain(words::counts(change));
+        vec![Cell::plain(&change.table), counts, Cell::new(Style::Dim, &change.database)]
     };
     page.rows(differing.iter().map(row).collect());
 }
@@ -245,12 +210,7 @@ fn checks(page: &mut Page, plan: &Plan) {
     }
     page.section("Checks");
     let row = |check: &super::super::preview::Check| {
-        let (mark, style) = match check.verdict {
-            Verdict::Will => ("✓ will", Style::Green),
-            Verdict::WillNot => ("✗ will not", Style::Red),
-            Verdict::NotChecked => ("? not checked", Style::Yellow),
-        };
-        vec![Cell::new(style, mark), Cell::plain(&check.id), Cell::plain(&check.why)]
+        vec![cell(words::verdict(check.verdict)), Cell::plain(&check.id), Cell::plain(&check.why)]
     };
     page.rows(plan.preview.checks.iter().map(row).collect());
 }
@@ -295,154 +255,40 @@ fn chain(
 }
 
 fn step_cells(plan: &Plan, step: usize, with_needs: bool) -> Vec<Cell> {
-    use super::super::step::Effect;
     let step = &plan.steps[step];
-    let (effect, style) = match step.kind().effect() {
-        Effect::Read => ("read", Style::Dim),
-        Effect::Staging => ("staging", Style::Plain),
-        Effect::Live => ("live", Style::Red),
-        Effect::Service => ("service", Style::Yellow),
-        Effect::Record => ("record", Style::Yellow),
-    };
     let needs: Vec<&str> = step.needs.iter().map(crate::ids::StepId::as_str).collect();
     let after = if with_needs && !needs.is_empty() {
         format!(" (after {})", needs.join(", "))
     } else {
         String::new()
     };
-    let name = if step.id.as_str() == step.kind().name() {
-        step.id.to_string()
-    } else {
-        format!("{} ({})", step.id, step.kind())
-    };
-    vec![Cell::plain(name), Cell::new(style, effect), Cell::plain(format!("{}{after}", step.summary))]
+    vec![
+        Cell::plain(words::step_name(step)),
+        cell(words::effect(step.kind().effect())),
+        Cell::plain(format!("{}{after}", step.summary)),
+    ]
 }
 
 fn settings(page: &mut Page, plan: &Plan) {
-    let spec = &plan.spec;
     page.section("Settings");
-    let row = |name: &str, (style, text): (Style, String)| vec![Cell::plain(name), Cell::new(style, text)];
-    let pre_backup = match spec.pre_backup.mode {
-        PreBackupMode::None => (Style::Red, "none: the displaced directory is the only way back".to_owned()),
-        mode @ (PreBackupMode::Quiesced | PreBackupMode::Online) => {
-            (Style::Plain, format!("{mode}, to {}", plan.observed.space.backup_directory))
-        }
-    };
-    let space = &plan.observed.space;
-    let needs = format!(
-        "{} beside the target ({}), {} for the pre-backup",
-        bytes(space.staging_bytes),
-        plan.observed.file_system.r#type,
-        bytes(space.backup_bytes)
-    );
-    let mut rows = vec![
-        row("pre-backup", pre_backup),
-        row("clients", clients(spec.clients)),
-        row("sessions", sessions(spec.sessions)),
-        row("service", service(plan)),
-        row("unit, vhost", assets(spec.assets)),
-        row("on failure", on_failure(spec.on_failure)),
-        row("drift", drift(spec.drift)),
-        row("replay", replay(spec.replay)),
-        row("retain", (Style::Plain, format!("the displaced directory for {}", spec.retain))),
-        row("space", (Style::Plain, needs)),
-    ];
-    if plan.steps.iter().any(|step| step.kind() == StepKind::Health) {
-        let health = format!("up to {}, asked every {}", spec.health.timeout, spec.health.interval);
-        rows.push(row("health", (Style::Plain, health)));
-    }
-    page.rows(rows);
-}
-
-fn clients(policy: ClientPolicy) -> (Style, String) {
-    let text = match policy {
-        ClientPolicy::Merge => "merge: clients send their newer changes back",
-        ClientPolicy::Reset => "reset: new sync groups, clients must download the restored state",
-    };
-    (Style::Plain, text.to_owned())
-}
-
-fn sessions(policy: SessionPolicy) -> (Style, String) {
-    let text = match policy {
-        SessionPolicy::Keep => "keep: the logins of the backup are valid again",
-        SessionPolicy::Revoke => "revoke: everybody logs in again",
-    };
-    (Style::Plain, text.to_owned())
-}
-
-fn service(plan: &Plan) -> (Style, String) {
-    let observed = &plan.observed.service;
-    let restart = match plan.spec.service.restart {
-        RestartPolicy::Auto => "auto: started if it ran",
-        RestartPolicy::Always => "always started",
-        RestartPolicy::Never => "never started",
-    };
-    let seen = match (observed.manager, &observed.unit) {
-        (ServiceManagerKind::None, _) => {
-            let text = "not controlled: stop the server before apply, start it afterwards";
-            return (Style::Plain, text.to_owned());
-        }
-        (ServiceManagerKind::Systemd, unit) => format!(
-            "{} {}",
-            unit.as_deref().unwrap_or("no unit"),
-            if observed.running { "was running" } else { "was not running" }
-        ),
-    };
-    (Style::Plain, format!("{restart}; {seen}"))
-}
-
-fn assets(scope: AssetScope) -> (Style, String) {
-    match scope {
-        AssetScope::Data => (Style::Plain, "stay as they are".to_owned()),
-        AssetScope::Full => (Style::Yellow, "restored too: code that root runs".to_owned()),
-    }
-}
-
-fn on_failure(policy: OnFailure) -> (Style, String) {
-    match policy {
-        OnFailure::Rollback => (Style::Plain, "rollback: everything is put back".to_owned()),
-        OnFailure::Halt => (Style::Yellow, "halt: everything stays for a person to look at".to_owned()),
-    }
-}
-
-fn drift(policy: DriftPolicy) -> (Style, String) {
-    match policy {
-        DriftPolicy::Structure => {
-            (Style::Plain, "structure: more changes of the same budgets are fine".to_owned())
-        }
-        DriftPolicy::Exact => (Style::Plain, "exact: any difference is refused".to_owned()),
-        DriftPolicy::Ignore => {
-            (Style::Red, "ignore: whatever is in the target by then is replaced, reviewed or not".to_owned())
-        }
-    }
-}
-
-fn replay(policy: ReplayPolicy) -> (Style, String) {
-    match policy {
-        ReplayPolicy::Once => (Style::Plain, "once".to_owned()),
-        ReplayPolicy::Allowed => (Style::Yellow, "allowed: the plan may be applied again".to_owned()),
-    }
+    let row = |(name, said): (&str, Said)| vec![Cell::plain(name), cell(said)];
+    page.rows(words::settings(plan).into_iter().map(row).collect());
 }
 
 fn end(page: &mut Page, plan: &Plan) {
     page.blank();
     let digest = canonical::digest(plan).map_or_else(|error| error.to_string(), |digest| digest.to_string());
-    let approvals = match plan.approvals.as_slice() {
-        [] => "none in the file".to_owned(),
-        all => {
-            let names: Vec<&str> = all.iter().map(|approval| approval.principal.as_str()).collect();
-            format!("{} in the file, not checked here: {}", all.len(), names.join(", "))
-        }
-    };
     page.paragraph("plan ", &Cell::plain(plan.metadata.id.as_str()));
     page.paragraph("digest ", &Cell::plain(digest));
-    page.paragraph("approvals ", &Cell::plain(approvals));
+    page.paragraph("approvals ", &Cell::plain(words::approvals(plan)));
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
+    use super::super::super::preview::Verdict;
+    use super::super::super::spec::{DriftPolicy, PreBackupMode, ReplayPolicy};
     use super::super::super::testing::{sample, sample_dest, sample_with_service, with_steps};
     use super::*;
 

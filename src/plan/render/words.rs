@@ -1,0 +1,371 @@
+//! What a plan means, in words: the one source of all renderings, so that none says less than another.
+//! The words may hold hostile text of the plan; each rendering makes it harmless in its own way. Pure.
+
+use jiff::Timestamp;
+
+use super::super::model::Plan;
+use super::super::observed::{Presence, ServiceManagerKind};
+use super::super::preview::{BudgetPresence, BudgetPreview, FileGroup, RowChange, Verdict};
+use super::super::spec::{
+    AssetScope, ClientPolicy, DriftPolicy, OnFailure, PreBackupMode, ReplayPolicy, RestartPolicy,
+    SessionPolicy, SourceScope,
+};
+use super::super::step::{Effect, Step, StepKind};
+use super::layout::bytes;
+
+/// Names that a sentence lists before it counts the rest.
+const NAMES: usize = 5;
+
+/// How much a text matters. Looks only help; the words say the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tone {
+    Plain,
+    Quiet,
+    Good,
+    Care,
+    Danger,
+}
+
+/// A text and how much it matters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Said {
+    pub(super) tone: Tone,
+    pub(super) text: String,
+}
+
+impl Said {
+    pub(super) fn new(tone: Tone, text: impl Into<String>) -> Self {
+        Self { tone, text: text.into() }
+    }
+
+    fn plain(text: impl Into<String>) -> Self {
+        Self::new(Tone::Plain, text)
+    }
+}
+
+pub(super) fn title(plan: &Plan) -> String {
+    format!("Restore backup {} of instance {}", plan.spec.source.backup_id, plan.spec.instance)
+}
+
+/// What the archive is like.
+pub(super) fn archive(plan: &Plan) -> String {
+    let source = &plan.spec.source;
+    let scope = match source.scope {
+        SourceScope::Full => "with unit and vhost",
+        SourceScope::Data => "data only",
+    };
+    format!("{} ({}, {scope})", bytes(source.size_bytes), source.algorithm)
+}
+
+pub(super) fn destination(plan: &Plan) -> String {
+    let target = &plan.spec.target;
+    let which = if target.live { "the live directory of the instance" } else { "not the live directory" };
+    format!("{}, {which}", target.directory)
+}
+
+pub(super) fn downtime(milliseconds: u64) -> String {
+    format!("about {}.{} s without a server", milliseconds / 1000, milliseconds % 1000 / 100)
+}
+
+/// Until when the plan may be applied. The same words until then, so that a comment does not change.
+pub(super) fn validity(plan: &Plan, now: Option<Timestamp>) -> Said {
+    let expires = plan.metadata.expires_at;
+    if now.is_some_and(|now| expires.timestamp() <= now) {
+        Said::new(Tone::Danger, format!("EXPIRED on {expires}; plan again"))
+    } else {
+        Said::plain(format!("expires {expires}"))
+    }
+}
+
+/// What changes, in one line.
+pub(super) fn summary(plan: &Plan) -> String {
+    let files = &plan.preview.files;
+    let mut parts = vec![
+        counted(files.removed.count, "file removed", "files removed"),
+        format!("{} changed", files.changed.count),
+        format!("{} added", files.added.count),
+    ];
+    let gone = of_presence(plan, BudgetPresence::LiveOnly).len();
+    if gone > 0 {
+        parts.push(counted(count(gone), "budget gone", "budgets gone"));
+    }
+    let newer = total_newer(plan.preview.budgets.iter());
+    if newer > 0 {
+        parts.push(counted(newer, "newer change on the server", "newer changes on the server"));
+    }
+    parts.join(", ")
+}
+
+/// Settings that take a safeguard away, for the top of every rendering.
+pub(super) fn alarms(plan: &Plan) -> Vec<Said> {
+    [drift_alarm(plan), pre_backup_alarm(plan)].into_iter().flatten().collect()
+}
+
+pub(super) fn drift_alarm(plan: &Plan) -> Option<Said> {
+    let text = "drift: ignore. Whatever is in the target by then is replaced, reviewed or not.";
+    (plan.spec.drift == DriftPolicy::Ignore).then(|| Said::new(Tone::Danger, text))
+}
+
+pub(super) fn pre_backup_alarm(plan: &Plan) -> Option<Said> {
+    let (tone, text) = match plan.observed.target.presence {
+        Presence::Content => (
+            Tone::Danger,
+            "No pre-backup. The displaced directory is the only way back, and it is removed in time.",
+        ),
+        Presence::Absent | Presence::Empty => {
+            (Tone::Care, "No pre-backup. Nothing was in the target when this was planned.")
+        }
+    };
+    (plan.spec.pre_backup.mode == PreBackupMode::None).then(|| Said::new(tone, text))
+}
+
+/// What would be lost, worst first; empty where nothing would.
+pub(super) fn losses(plan: &Plan) -> Vec<Said> {
+    let mut losses = Vec::new();
+    let gone = of_presence(plan, BudgetPresence::LiveOnly);
+    if !gone.is_empty() {
+        let many = counted(count(gone.len()), "budget is", "budgets are");
+        losses.push(Said::new(Tone::Danger, format!("{many} not in the backup and gone: {}", names(&gone))));
+    }
+    let both = of_presence(plan, BudgetPresence::Both);
+    let newer: Vec<_> =
+        both.iter().copied().filter(|budget| budget.changes_newer.is_some_and(|n| n > 0)).collect();
+    if !newer.is_empty() {
+        let total = total_newer(newer.iter().copied());
+        let many = counted(total, "change", "changes");
+        let (tone, fate) = match plan.spec.clients {
+            ClientPolicy::Merge => {
+                (Tone::Care, "leave the server and come back at the next sync of their clients")
+            }
+            ClientPolicy::Reset => (Tone::Danger, "will be lost"),
+        };
+        losses.push(Said::new(tone, format!("{many} newer than the backup {fate}: {}", names(&newer))));
+    }
+    let unknown: Vec<_> = plan
+        .preview
+        .budgets
+        .iter()
+        .filter(|budget| budget.presence != BudgetPresence::BackupOnly && budget.changes_newer.is_none())
+        .collect();
+    if !unknown.is_empty() {
+        losses.push(Said::new(Tone::Care, format!("newer changes were not counted: {}", names(&unknown))));
+    }
+    let removed = &plan.preview.files.removed;
+    if removed.count > 0 {
+        let many = counted(removed.count, "file", "files");
+        losses.push(Said::new(
+            Tone::Care,
+            format!("{many} ({}) removed from {}", bytes(removed.bytes), plan.spec.target.directory),
+        ));
+    }
+    losses
+}
+
+/// Saturates: a plan's numbers are as large as its author likes.
+fn total_newer<'p>(budgets: impl Iterator<Item = &'p BudgetPreview>) -> u64 {
+    budgets.filter_map(|budget| budget.changes_newer).fold(0, u64::saturating_add)
+}
+
+fn of_presence(plan: &Plan, presence: BudgetPresence) -> Vec<&BudgetPreview> {
+    plan.preview.budgets.iter().filter(|budget| budget.presence == presence).collect()
+}
+
+fn names(budgets: &[&BudgetPreview]) -> String {
+    let mut listed: Vec<String> = budgets.iter().take(NAMES).map(|budget| name(budget).to_owned()).collect();
+    if budgets.len() > NAMES {
+        listed.push(format!("and {} more", budgets.len() - NAMES));
+    }
+    listed.join(", ")
+}
+
+/// A length as a number of a plan.
+pub(super) fn count(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+/// The files that a group names, and a sign where there are more.
+pub(super) fn examples(group: &FileGroup) -> Vec<&str> {
+    let mut listed: Vec<&str> = group.examples.iter().map(String::as_str).collect();
+    if !listed.is_empty() && count(listed.len()) < group.count {
+        listed.push("…");
+    }
+    listed
+}
+
+pub(super) fn name(budget: &BudgetPreview) -> &str {
+    budget.name.as_deref().unwrap_or(&budget.id)
+}
+
+pub(super) fn fate(budget: &BudgetPreview) -> Said {
+    match budget.presence {
+        BudgetPresence::Both => Said::plain("as in the backup"),
+        BudgetPresence::LiveOnly => Said::new(Tone::Danger, "gone"),
+        BudgetPresence::BackupOnly => Said::new(Tone::Good, "back"),
+    }
+}
+
+/// What becomes of changes that the backup does not have.
+pub(super) fn newer(budget: &BudgetPreview, clients: ClientPolicy) -> Said {
+    let count = match (budget.presence, budget.changes_newer) {
+        (BudgetPresence::BackupOnly, _) | (_, Some(0)) => return Said::plain("none"),
+        (_, None) => return Said::new(Tone::Care, "not counted"),
+        (_, Some(count)) => count,
+    };
+    let (fate, tone) = match (budget.presence, clients) {
+        (BudgetPresence::Both, ClientPolicy::Merge) => ("come back from clients", Tone::Care),
+        (BudgetPresence::Both, ClientPolicy::Reset) => ("lost", Tone::Danger),
+        (BudgetPresence::LiveOnly | BudgetPresence::BackupOnly, _) => ("lost with it", Tone::Danger),
+    };
+    let times = match (&budget.first_newer, &budget.last_newer) {
+        (Some(first), Some(last)) => format!(", {first} to {last}"),
+        (Some(one), None) | (None, Some(one)) => format!(", {one}"),
+        (None, None) => String::new(),
+    };
+    Said::new(tone, format!("{count} {fate}{times}"))
+}
+
+/// Rows of a table, now and after.
+pub(super) fn counts(change: &RowChange) -> String {
+    let number = |count: Option<u64>| count.map_or_else(|| "none".to_owned(), |count| count.to_string());
+    format!("{} → {}", number(change.live), number(change.backup))
+}
+
+pub(super) fn verdict(verdict: Verdict) -> Said {
+    match verdict {
+        Verdict::Will => Said::new(Tone::Good, "✓ will"),
+        Verdict::WillNot => Said::new(Tone::Danger, "✗ will not"),
+        Verdict::NotChecked => Said::new(Tone::Care, "? not checked"),
+    }
+}
+
+pub(super) fn effect(effect: Effect) -> Said {
+    match effect {
+        Effect::Read => Said::new(Tone::Quiet, "read"),
+        Effect::Staging => Said::plain("staging"),
+        Effect::Live => Said::new(Tone::Danger, "live"),
+        Effect::Service => Said::new(Tone::Care, "service"),
+        Effect::Record => Said::new(Tone::Care, "record"),
+    }
+}
+
+/// A step's id, and its kind where that is another word.
+pub(super) fn step_name(step: &Step) -> String {
+    if step.id.as_str() == step.kind().name() {
+        step.id.to_string()
+    } else {
+        format!("{} ({})", step.id, step.kind())
+    }
+}
+
+pub(super) fn approvals(plan: &Plan) -> String {
+    match plan.approvals.as_slice() {
+        [] => "none in the file".to_owned(),
+        all => {
+            let names: Vec<&str> = all.iter().map(|approval| approval.principal.as_str()).collect();
+            format!("{} in the file, not checked here: {}", all.len(), names.join(", "))
+        }
+    }
+}
+
+/// Every setting by name.
+pub(super) fn settings(plan: &Plan) -> Vec<(&'static str, Said)> {
+    let (spec, space) = (&plan.spec, &plan.observed.space);
+    let pre_backup = match spec.pre_backup.mode {
+        PreBackupMode::None => Said::new(Tone::Danger, "none: the displaced directory is the only way back"),
+        mode @ (PreBackupMode::Quiesced | PreBackupMode::Online) => {
+            Said::plain(format!("{mode}, to {}", space.backup_directory))
+        }
+    };
+    let needs = format!(
+        "{} beside the target ({}), {} for the pre-backup",
+        bytes(space.staging_bytes),
+        plan.observed.file_system.r#type,
+        bytes(space.backup_bytes)
+    );
+    let mut settings = vec![
+        ("pre-backup", pre_backup),
+        ("clients", clients(spec.clients)),
+        ("sessions", sessions(spec.sessions)),
+        ("service", service(plan)),
+        ("unit, vhost", assets(spec.assets)),
+        ("on failure", on_failure(spec.on_failure)),
+        ("drift", drift(spec.drift)),
+        ("replay", replay(spec.replay)),
+        ("retain", Said::plain(format!("the displaced directory for {}", spec.retain))),
+        ("space", Said::plain(needs)),
+    ];
+    if plan.steps.iter().any(|step| step.kind() == StepKind::Health) {
+        let health = format!("up to {}, asked every {}", spec.health.timeout, spec.health.interval);
+        settings.push(("health", Said::plain(health)));
+    }
+    settings
+}
+
+fn clients(policy: ClientPolicy) -> Said {
+    Said::plain(match policy {
+        ClientPolicy::Merge => "merge: clients send their newer changes back",
+        ClientPolicy::Reset => "reset: new sync groups, clients must download the restored state",
+    })
+}
+
+fn sessions(policy: SessionPolicy) -> Said {
+    Said::plain(match policy {
+        SessionPolicy::Keep => "keep: the logins of the backup are valid again",
+        SessionPolicy::Revoke => "revoke: everybody logs in again",
+    })
+}
+
+fn service(plan: &Plan) -> Said {
+    let observed = &plan.observed.service;
+    let restart = match plan.spec.service.restart {
+        RestartPolicy::Auto => "auto: started if it ran",
+        RestartPolicy::Always => "always started",
+        RestartPolicy::Never => "never started",
+    };
+    let seen = match (observed.manager, &observed.unit) {
+        (ServiceManagerKind::None, _) => {
+            return Said::plain("not controlled: stop the server before apply, start it afterwards");
+        }
+        (ServiceManagerKind::Systemd, unit) => format!(
+            "{} {}",
+            unit.as_deref().unwrap_or("no unit"),
+            if observed.running { "was running" } else { "was not running" }
+        ),
+    };
+    Said::plain(format!("{restart}; {seen}"))
+}
+
+fn assets(scope: AssetScope) -> Said {
+    match scope {
+        AssetScope::Data => Said::plain("stay as they are"),
+        AssetScope::Full => Said::new(Tone::Care, "restored too: code that root runs"),
+    }
+}
+
+fn on_failure(policy: OnFailure) -> Said {
+    match policy {
+        OnFailure::Rollback => Said::plain("rollback: everything is put back"),
+        OnFailure::Halt => Said::new(Tone::Care, "halt: everything stays for a person to look at"),
+    }
+}
+
+fn drift(policy: DriftPolicy) -> Said {
+    match policy {
+        DriftPolicy::Structure => Said::plain("structure: more changes of the same budgets are fine"),
+        DriftPolicy::Exact => Said::plain("exact: any difference is refused"),
+        DriftPolicy::Ignore => {
+            Said::new(Tone::Danger, "ignore: whatever is in the target by then is replaced, reviewed or not")
+        }
+    }
+}
+
+fn replay(policy: ReplayPolicy) -> Said {
+    match policy {
+        ReplayPolicy::Once => Said::plain("once"),
+        ReplayPolicy::Allowed => Said::new(Tone::Care, "allowed: the plan may be applied again"),
+    }
+}
