@@ -4,7 +4,7 @@
 //! Everything here takes a directory handle and a name below it; no symbolic link on the way is
 //! followed. [`settle`] changes the file it is given; all else leaves the file, its directory and its
 //! companions (`-journal`, `-wal`, `-shm`) as they are. A crash inside [`settle`] leaves what SQLite
-//! recovers from by itself; a crash inside [`snapshot`] leaves a partial copy in the scratch directory.
+//! recovers from by itself; a crash inside [`fn@snapshot`] leaves a partial copy in the scratch directory.
 //!
 //! POSIX locks belong to the process and vanish when *any* descriptor of the file is closed. So no two
 //! threads of this program may use the functions here on one file at the same time, and a connection of

@@ -400,7 +400,7 @@ const MAX_TEXT: usize = 4096;
 /// Warnings that a step may leave.
 const MAX_WARNINGS: usize = 50;
 
-/// Cuts a text to [`MAX_TEXT`] bytes, and says so.
+/// Cuts a text to what a journal holds, and says so.
 pub fn bounded(mut text: String) -> String {
     if text.len() > MAX_TEXT {
         let end = (0..=MAX_TEXT).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();

@@ -6,14 +6,10 @@ use std::path::Path;
 use crate::support::TestRoot;
 use crate::support::root::ZSTD;
 use crate::support::strace;
-use crate::support::tools::tool;
+use crate::support::tools::{skip_unless, tool};
 
 fn skip(test: &str) -> bool {
-    let cannot = !strace::works();
-    if cannot {
-        println!("SKIPPED {test}: strace cannot trace here");
-    }
-    cannot
+    skip_unless(test, strace::works(), "strace is missing, or ptrace is not permitted")
 }
 
 /// Applies with a fault in a call of the kernel; strace counts `when` for each thread.
@@ -83,8 +79,8 @@ fn killed_in_the_swap_and_the_disk_comes_back_as_another_device() {
     if skip("killed_in_the_swap_and_the_disk_comes_back_as_another_device") {
         return;
     }
-    if !rustix::process::geteuid().is_root() {
-        println!("SKIPPED killed_in_the_swap_and_the_disk_comes_back_as_another_device: needs root");
+    let test = "killed_in_the_swap_and_the_disk_comes_back_as_another_device";
+    if skip_unless(test, rustix::process::geteuid().is_root(), "only root attaches disks") {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
