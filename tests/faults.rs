@@ -24,6 +24,7 @@ use abssctl::run::{list, state};
 use abssctl::state::config::{Config, ConfigFlags};
 use abssctl::steps::context::{Hook, Moment};
 use abssctl::steps::{Probe, StepContext, StepError, runner};
+use abssctl::survey::approvals::Evidence;
 
 const BACKUP: &str = "20261124-022632-budget-fc166c";
 
@@ -68,6 +69,7 @@ impl World {
     fn apply(&self, plan: &Plan, hook: Option<&Hook<'_>>) -> Result<Report, ApplyError> {
         let options = Options {
             replay: false,
+            evidence: &Evidence::default(),
             lock_timeout: Duration::from_secs(5),
             command: "plan apply",
             exit_code: &|_| 4,

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use rusqlite::Connection;
 
+use crate::host::sqlite::{self, ReadError};
+
 /// One row of the server's table `files`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Budget {
@@ -25,7 +27,7 @@ pub struct Budget {
 pub struct Account {
     /// Budgets, by id.
     pub budgets: Vec<Budget>,
-    /// Rows of every table.
+    /// Rows of every table, by name.
     pub rows: BTreeMap<String, u64>,
 }
 
@@ -39,20 +41,21 @@ impl Account {
 /// Tables without which a database is not an account database.
 pub const REQUIRED_TABLES: [&str; 3] = ["auth", "files", "sessions"];
 
-/// Reads the account database.
-pub fn read(connection: &Connection) -> rusqlite::Result<Account> {
-    let tables: Vec<String> = connection
-        .prepare(
-            "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name",
-        )?
-        .query_map([], |row| row.get(0))?
-        .collect::<Result<_, _>>()?;
+/// More budgets than this are refused: no server has them, and a plan could not show them.
+const MAX_BUDGETS: usize = 10_000;
+/// Of ids and names this many characters are read. [`super::layout::is_plain_id`] refuses an id long
+/// before.
+const MAX_TEXT: usize = 300;
+
+/// Reads the account database: tables as [`sqlite::tables`] names them, ids and names up to 300 characters.
+///
+/// # Errors
+/// [`ReadError::TooMany`] for more than 10 000 budgets, and what SQLite refuses.
+pub fn read(connection: &Connection) -> Result<Account, ReadError> {
     let mut account = Account::default();
-    for table in tables {
-        let quoted = table.replace('"', "\"\"");
-        let count: i64 =
-            connection.query_row(&format!("SELECT count(*) FROM \"{quoted}\""), [], |row| row.get(0))?;
-        account.rows.insert(table, u64::try_from(count).unwrap_or_default());
+    for table in sqlite::tables(connection)? {
+        let count = sqlite::count_rows(connection, &table)?;
+        account.rows.insert(table, count);
     }
     if account.rows.contains_key("files") {
         account.budgets = budgets(connection)?;
@@ -60,21 +63,21 @@ pub fn read(connection: &Connection) -> rusqlite::Result<Account> {
     Ok(account)
 }
 
-fn budgets(connection: &Connection) -> rusqlite::Result<Vec<Budget>> {
-    let known: Vec<String> = connection
-        .prepare("SELECT name FROM pragma_table_info('files')")?
-        .query_map([], |row| row.get(0))?
-        .collect::<Result<_, _>>()?;
+/// Reads the server's list of budgets, sorted by id.
+pub fn budgets(connection: &Connection) -> Result<Vec<Budget>, ReadError> {
+    let stored = sqlite::stored_columns(connection, "files")?;
     let column = |name: &str| {
-        if known.iter().any(|column| column == name) { format!("\"{name}\"") } else { "NULL".to_owned() }
+        if stored.iter().any(|column| column == name) { format!("\"{name}\"") } else { "NULL".to_owned() }
     };
+    let text = |name: &str| format!("substr(CAST({} AS TEXT), 1, {MAX_TEXT})", column(name));
     let query = format!(
-        "SELECT CAST({} AS TEXT), CAST({} AS TEXT), CAST({} AS TEXT), {} IS NOT NULL, coalesce({}, 0) <> 0 FROM files ORDER BY 1",
-        column("id"),
-        column("group_id"),
-        column("name"),
+        "SELECT {}, {}, {}, {} IS NOT NULL, coalesce({}, 0) <> 0 FROM files ORDER BY 1, 2, 3 LIMIT {}",
+        text("id"),
+        text("group_id"),
+        text("name"),
         column("encrypt_keyid"),
         column("deleted"),
+        MAX_BUDGETS + 1,
     );
     let mut statement = connection.prepare(&query)?;
     let rows = statement.query_map([], |row| {
@@ -86,5 +89,9 @@ fn budgets(connection: &Connection) -> rusqlite::Result<Vec<Budget>> {
             deleted: row.get(4)?,
         })
     })?;
-    rows.collect()
+    let budgets = rows.collect::<Result<Vec<_>, _>>()?;
+    if budgets.len() > MAX_BUDGETS {
+        return Err(ReadError::TooMany { what: "budgets", limit: MAX_BUDGETS });
+    }
+    Ok(budgets)
 }

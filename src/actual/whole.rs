@@ -3,10 +3,17 @@
 //! login and then fails, budget by budget. Reads only.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::account::Account;
 use super::layout;
+
+/// More gaps than this are not listed; those that break come first.
+const MAX_GAPS: usize = 100;
+/// Characters of a name or id that are shown.
+const MAX_NAME: usize = 100;
+/// Characters of a path that are shown: more than one with a plain id has.
+const MAX_PATH: usize = 240;
 
 /// Something missing or left over, by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,20 +50,40 @@ impl Gap {
         !matches!(self, Gap::Orphan { .. })
     }
 
-    /// In one line, for a person.
+    /// In one line, for a person; hidden characters are shown as codes, long text is cut.
     pub fn describe(&self) -> String {
+        let path = |file: &Path| shown(&file.to_string_lossy(), MAX_PATH);
         match self {
-            Gap::NoBlob { budget, file } => format!("budget '{budget}' has no blob {}", file.display()),
-            Gap::NoGroup { budget, file } => {
-                format!("budget '{budget}' has no group database {}", file.display())
+            Gap::NoBlob { budget, file } => {
+                format!("budget '{}' has no blob {}", shown(budget, MAX_NAME), path(file))
             }
-            Gap::StrangeId { id } => format!("budget id '{}' cannot be a file name", id.escape_debug()),
-            Gap::Orphan { file } => format!("{} belongs to no budget", file.display()),
+            Gap::NoGroup { budget, file } => {
+                format!("budget '{}' has no group database {}", shown(budget, MAX_NAME), path(file))
+            }
+            Gap::StrangeId { id } => format!("budget id '{}' cannot be a file name", shown(id, MAX_NAME)),
+            Gap::Orphan { file } => format!("{} belongs to no budget", path(file)),
         }
     }
 }
 
-/// Compares the server's list with the files that are there (paths below the data directory).
+/// Text of a database or a file name that is safe to print.
+fn shown(text: &str, most: usize) -> String {
+    let mut shown = String::new();
+    for (count, c) in text.chars().enumerate() {
+        if count == most {
+            shown.push('…');
+            break;
+        }
+        match c {
+            '\'' | '"' | '\\' => shown.push(c),
+            c => shown.extend(c.escape_debug()),
+        }
+    }
+    shown
+}
+
+/// Compares the server's list with the files that are there (paths below the data directory). Gives the
+/// first hundred gaps, those that break first.
 pub fn gaps(account: &Account, files: &BTreeSet<PathBuf>) -> Vec<Gap> {
     let mut gaps = Vec::new();
     let mut claimed = BTreeSet::new();
@@ -87,6 +114,7 @@ pub fn gaps(account: &Account, files: &BTreeSet<PathBuf>) -> Vec<Gap> {
     };
     let orphans = files.iter().filter(owned).filter(|path| !claimed.contains(*path));
     gaps.extend(orphans.map(|path| Gap::Orphan { file: path.clone() }));
+    gaps.truncate(MAX_GAPS);
     gaps
 }
 
@@ -118,5 +146,27 @@ mod tests {
         let found = gaps(&account(false), &files(&["user-files/file-b1.blob", "user-files/file-b2.blob"]));
         assert!(matches!(&found[..], [Gap::NoGroup { .. }, Gap::Orphan { .. }]), "{found:?}");
         assert_eq!(gaps(&account(true), &files(&[])), [], "a deleted budget's files may be gone");
+    }
+
+    #[test]
+    fn what_a_database_says_cannot_flood_or_steer_a_terminal() {
+        let mut hostile = account(false);
+        hostile.budgets[0].name = Some("\u{1b}[31mO'Neil\u{202e}\n".to_owned() + &"x".repeat(5000));
+        let mut long = hostile.budgets[0].clone();
+        long.id = "i".repeat(201);
+        hostile.budgets.push(long);
+        let first = hostile.budgets[0].clone();
+        hostile.budgets.extend((0..500).map(|n| Budget { id: format!("b/{n}"), ..first.clone() }));
+        let files = BTreeSet::from([PathBuf::from("user-files/file-\u{1b}.blob")]);
+        let found = gaps(&hostile, &files);
+        assert_eq!(found.len(), 100);
+        assert!(found.iter().all(Gap::breaks));
+        assert!(matches!(&found[2], Gap::StrangeId { id } if id.len() == 201), "{:?}", found[2]);
+        for gap in found.iter().chain(&gaps(&Account::default(), &files)) {
+            let text = gap.describe();
+            assert!(text.chars().count() < 1000 && !text.contains(char::is_control), "{text:?}");
+            assert!(!text.contains('\u{202e}'), "{text:?}");
+        }
+        assert!(found[0].describe().contains("O'Neil"), "{}", found[0].describe());
     }
 }

@@ -83,8 +83,8 @@ pub struct ExtractedEntry {
 /// decompressed archive; it is read to its end. `progress` gets the bytes written so far.
 ///
 /// Modes are kept but for setuid, setgid and sticky bits of files; times to the nanosecond; owners are
-/// set only where they differ, so that no privilege is needed to unpack one's own files. Extended
-/// attributes that the system refuses are left out.
+/// set only where they differ, so that no privilege is needed to unpack one's own files. Of the extended
+/// attributes, only `user.*` and POSIX ACLs are set, and those that the system refuses are left out.
 ///
 /// # Errors
 /// The first member that does not belong into a backup, [`ArchiveError::Fs`] where writing fails.
@@ -305,7 +305,7 @@ impl Work<'_> {
             let (uid, gid) = ids(wanted);
             rustix::fs::fchown(&file, uid, gid).context("set the owner of", &member.path)?;
         }
-        for (name, value) in &member.xattrs {
+        for (name, value) in member.xattrs.iter().filter(|(name, _)| is_restorable(name)) {
             let set = rustix::fs::fsetxattr(&file, name.as_str(), value, XattrFlags::empty());
             // Which attributes a system takes depends on file system, user and kernel.
             if matches!(set, Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT)) {
@@ -321,6 +321,12 @@ impl Work<'_> {
 fn open_below(staging: &Dir, path: &Path) -> Result<Dir, ArchiveError> {
     let name = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     Ok(fs::open_dir(staging, name).context("open directory", path)?)
+}
+
+/// Whether an extended attribute may come out of an archive: capabilities, labels and marks of the kernel
+/// give a file rights that its mode does not show.
+fn is_restorable(name: &str) -> bool {
+    name.starts_with("user.") || matches!(name, "system.posix_acl_access" | "system.posix_acl_default")
 }
 
 /// `u32::MAX` would mean "leave it"; a resolver that gives it gets just that.

@@ -6,7 +6,7 @@ use super::args::ApplyArgs;
 use super::error::CliError;
 use super::progress::{Mode, Progress};
 use super::session::Session;
-use super::{exit, plan as plan_cli, prompt};
+use super::{exit, plan as plan_cli, prompt, verify};
 use crate::context::Context;
 use crate::engine::apply::{self as engine, Options, Resumed};
 use crate::engine::report::{Outcome, Report};
@@ -14,17 +14,19 @@ use crate::plan::canonical;
 use crate::plan::model::Plan;
 use crate::plan::render::human_bytes;
 use crate::steps::StepError;
+use crate::survey::approvals::Evidence;
 use crate::survey::preflight::{self, Ask};
 
 /// `abssctl apply`
 pub fn apply(session: &Session, args: &ApplyArgs) -> Result<u8, CliError> {
     let (plan, bytes) = plan_cli::load_plan(session, &args.file)?;
     let cx = session.context()?;
+    let evidence = verify::evidence(&args.file, args.require_approvals)?;
     if args.dry_run {
-        return dry_run(session, &cx, &plan, args.replay);
+        return dry_run(session, &cx, &plan, args.replay, &evidence);
     }
     let mode = if args.events { Mode::Events } else { Mode::Lines };
-    let job = Job { replay: args.replay, command: "plan apply", mode };
+    let job = Job { replay: args.replay, evidence: &evidence, command: "plan apply", mode };
     let undone = match resume(session, &cx, &plan, &job)? {
         Resumed::Finished(report) => return finish(session, &job, &report),
         Resumed::Undone(run) => Some(run),
@@ -34,7 +36,8 @@ pub fn apply(session: &Session, args: &ApplyArgs) -> Result<u8, CliError> {
         session.output.note(&format!("run {run} had not replaced the target yet; it is undone"));
     }
     let digest = canonical::digest(&plan)?;
-    let found = preflight::preflight(&cx, &plan, Ask { digest, replay: args.replay, own_run: None })?;
+    let ask = Ask { digest, replay: args.replay, own_run: None, evidence: Some(&evidence) };
+    let found = preflight::preflight(&cx, &plan, ask)?;
     // Whatever stands in the way is said before anybody is asked.
     if found.is_clear() {
         say_what_is_lost(session, &plan, &found.warnings);
@@ -61,9 +64,11 @@ pub fn say_what_is_lost(session: &Session, plan: &Plan, newer: &[String]) {
 
 /// How a plan is applied.
 #[derive(Debug)]
-pub struct Job {
+pub struct Job<'a> {
     /// Whether an applied plan may be applied again.
     pub replay: bool,
+    /// What came with the plan to judge its approvals by.
+    pub evidence: &'a Evidence,
     /// The command, as the operations log names it.
     pub command: &'static str,
     /// How it is shown.
@@ -71,7 +76,7 @@ pub struct Job {
 }
 
 /// Finishes or undoes an interrupted run of the plan.
-fn resume(session: &Session, cx: &Context, plan: &Plan, job: &Job) -> Result<Resumed, CliError> {
+fn resume(session: &Session, cx: &Context, plan: &Plan, job: &Job<'_>) -> Result<Resumed, CliError> {
     let progress = Progress::new(&session.output, job.mode);
     let exit_code = |error: &StepError| exit::step(error, session.interrupted());
     let options = options(session, cx, job, &exit_code);
@@ -79,7 +84,13 @@ fn resume(session: &Session, cx: &Context, plan: &Plan, job: &Job) -> Result<Res
 }
 
 /// Applies a plan and prints the result.
-pub fn run(session: &Session, cx: &Context, plan: &Plan, bytes: &[u8], job: &Job) -> Result<u8, CliError> {
+pub fn run(
+    session: &Session,
+    cx: &Context,
+    plan: &Plan,
+    bytes: &[u8],
+    job: &Job<'_>,
+) -> Result<u8, CliError> {
     let progress = Progress::new(&session.output, job.mode);
     let exit_code = |error: &StepError| exit::step(error, session.interrupted());
     let options = options(session, cx, job, &exit_code);
@@ -90,14 +101,21 @@ pub fn run(session: &Session, cx: &Context, plan: &Plan, bytes: &[u8], job: &Job
 fn options<'a>(
     session: &Session,
     cx: &Context,
-    job: &Job,
+    job: &Job<'a>,
     exit_code: &'a (dyn Fn(&StepError) -> u8 + Sync),
 ) -> Options<'a> {
     let lock_timeout = session.lock_timeout(cx);
-    Options { replay: job.replay, lock_timeout, command: job.command, exit_code, hook: None }
+    Options {
+        replay: job.replay,
+        evidence: job.evidence,
+        lock_timeout,
+        command: job.command,
+        exit_code,
+        hook: None,
+    }
 }
 
-fn finish(session: &Session, job: &Job, report: &Report) -> Result<u8, CliError> {
+fn finish(session: &Session, job: &Job<'_>, report: &Report) -> Result<u8, CliError> {
     if job.mode == Mode::Events {
         let line = serde_json::to_string(&json!({ "event": "result", "result": report }))
             .map_err(std::io::Error::other)?;
@@ -120,6 +138,9 @@ fn result_text(report: &Report) -> String {
             report.target,
             millis(report.duration_ms)
         ));
+        if !report.approvers.is_empty() {
+            lines.push(format!("  approved by {}", report.approvers.join(", ")));
+        }
         if let Some(id) = &report.pre_backup {
             lines.push(format!("  the state before: backup {id}"));
         }
@@ -138,9 +159,16 @@ fn millis(whole: u64) -> f64 {
     whole as f64 / 1000.0
 }
 
-fn dry_run(session: &Session, cx: &Context, plan: &Plan, replay: bool) -> Result<u8, CliError> {
+fn dry_run(
+    session: &Session,
+    cx: &Context,
+    plan: &Plan,
+    replay: bool,
+    evidence: &Evidence,
+) -> Result<u8, CliError> {
     let digest = canonical::digest(plan)?;
-    let found = preflight::preflight(cx, plan, Ask { digest, replay, own_run: None })?;
+    let ask = Ask { digest, replay, own_run: None, evidence: Some(evidence) };
+    let found = preflight::preflight(cx, plan, ask)?;
     let mut value = plan_cli::check_json(&found, exit::problems_code(&found.problems));
     value["planDigest"] = json!(digest);
     value["steps"] =

@@ -101,6 +101,10 @@ pub enum PlanCommand {
     Check(PlanCheckArgs),
     /// Write the plan again for the wish in it (its spec) and the machine as it is now
     Refresh(PlanRefreshArgs),
+    /// Sign a plan with an SSH key: you have read it and want it applied
+    Approve(PlanApproveArgs),
+    /// Say who signed a plan, and whether the signatures are valid
+    Verify(PlanVerifyArgs),
     /// Compare two plans by meaning: what the wish changed, what the world changed, what follows
     Diff(PlanDiffArgs),
 }
@@ -344,6 +348,37 @@ pub struct PlanRefreshArgs {
     pub expires: Option<DurationText>,
 }
 
+/// `abssctl plan approve`
+#[derive(Debug, Clone, Args)]
+pub struct PlanApproveArgs {
+    /// The plan file
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Sign with this private key; with a .pub file, or without --key, ssh-agent signs
+    #[arg(long, value_name = "PATH", conflicts_with = "signature")]
+    pub key: Option<PathBuf>,
+    /// Add a signature made elsewhere: plan show --format canonical FILE | ssh-keygen -Y sign -n abssctl-plan@v1 -f KEY -
+    #[arg(long, value_name = "FILE")]
+    pub signature: Option<PathBuf>,
+    /// Who signs, as the allowed signers name you; found by the key where it can be
+    #[arg(long, value_name = "NAME")]
+    pub principal: Option<String>,
+    /// Write the signature to PLAN.NAME.sig beside the plan and leave the plan file alone
+    #[arg(long)]
+    pub detached: bool,
+}
+
+/// `abssctl plan verify`
+#[derive(Debug, Clone, Args)]
+pub struct PlanVerifyArgs {
+    /// The plan file; '-' is standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Who may sign with which key, in OpenSSH's format, instead of allowedSigners in restore.yml
+    #[arg(long, value_name = "FILE")]
+    pub allowed_signers: Option<PathBuf>,
+}
+
 /// `abssctl plan diff`
 #[derive(Debug, Clone, Args)]
 pub struct PlanDiffArgs {
@@ -373,6 +408,9 @@ pub struct ApplyArgs {
     /// Apply a plan again that was applied before; the plan must allow it
     #[arg(long)]
     pub replay: bool,
+    /// Refuse a plan that fewer people approved; restore.yml may ask for more
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub require_approvals: u32,
 }
 
 /// `abssctl run …`

@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
+use super::approve::ApproveError;
 use crate::backup::BackupError;
 use crate::engine::apply::ApplyError;
+use crate::host::agent::AgentError;
 use crate::host::fs::FsError;
+use crate::host::keys::KeyError;
 use crate::host::lock::LockError;
 use crate::plan::canonical::CanonicalError;
 use crate::plan::emit::EmitError;
@@ -61,6 +64,25 @@ pub enum CliError {
     #[error("the plan would not apply: {} in the way", count(.0.len()))]
     #[diagnostic(code(abssctl::plan::check), help("each problem is listed with what to do about it"))]
     WouldNotApply(Vec<Problem>),
+    /// An approval that was not given, or is not enough.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Approve(#[from] ApproveError),
+    /// A key.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Key(#[from] KeyError),
+    /// An agent.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Agent(#[from] AgentError),
+    /// Nobody could be asked for a passphrase.
+    #[error("{} needs a passphrase, and there is no terminal to ask at", .0.display())]
+    #[diagnostic(
+        code(abssctl::key::no_terminal),
+        help("add the key to ssh-agent (ssh-add {}) and name its .pub file", .0.display())
+    )]
+    NoPassphrase(PathBuf),
     /// A run's journal.
     #[error(transparent)]
     #[diagnostic(transparent)]

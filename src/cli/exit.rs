@@ -1,5 +1,6 @@
 //! From error to exit code: one exhaustive match. The codes are part of the interface.
 
+use super::approve::ApproveError;
 use super::error::CliError;
 use crate::archive::ArchiveError;
 use crate::backup::BackupError;
@@ -26,6 +27,8 @@ pub const ENVIRONMENT: u8 = 3;
 pub const ROLLED_BACK: u8 = 4;
 /// The plan is stale or expired: plan again.
 pub const STALE: u8 = 5;
+/// An approval is missing or bad.
+pub const APPROVAL: u8 = 6;
 /// A person must look.
 pub const HALTED: u8 = 7;
 /// Changes are present (only with `--detailed-exitcode`).
@@ -47,6 +50,8 @@ pub fn code(error: &CliError, interrupted: u8) -> u8 {
         | CliError::Usage { .. }
         | CliError::Canonical(_)
         | CliError::Emit(_) => INVALID,
+        CliError::Key(_) | CliError::Agent(_) | CliError::NoPassphrase(_) => ENVIRONMENT,
+        CliError::Approve(error) => approve(error),
         CliError::Plan(error) => plan(error, interrupted),
         CliError::Apply(error) => apply(error, interrupted),
         CliError::Backup(error) => backup(error, interrupted),
@@ -63,13 +68,28 @@ pub fn code(error: &CliError, interrupted: u8) -> u8 {
     }
 }
 
-/// Stale before refused before environment: a plan that must be made again is made again first.
+/// Stale before all: a plan that must be made again is made again first, and approved after that.
 pub fn problems_code(problems: &[Problem]) -> u8 {
     match problems.iter().map(|problem| problem.class).max() {
         None => DONE,
         Some(Class::Environment) => ENVIRONMENT,
         Some(Class::Refused) => INVALID,
+        Some(Class::Approval) => APPROVAL,
         Some(Class::Stale) => STALE,
+    }
+}
+
+fn approve(error: &ApproveError) -> u8 {
+    match error {
+        ApproveError::Expired { .. } => STALE,
+        ApproveError::Signature { .. } | ApproveError::NotApproved | ApproveError::NoList { .. } => APPROVAL,
+        ApproveError::Interrupted => INTERRUPTED,
+        ApproveError::StandardInput
+        | ApproveError::WhichKey { .. }
+        | ApproveError::WhoSigns { .. }
+        | ApproveError::Principal { .. }
+        | ApproveError::NoTerminal
+        | ApproveError::Changed => INVALID,
     }
 }
 

@@ -2,6 +2,7 @@
 //! help), [`output`] writes results, [`exit`] maps errors to exit codes, in one place.
 
 pub mod apply;
+pub mod approve;
 pub mod args;
 pub mod backup;
 pub mod config;
@@ -19,5 +20,6 @@ pub mod run;
 pub mod schema;
 pub mod session;
 pub mod signals;
+pub mod verify;
 
 pub use session::main;

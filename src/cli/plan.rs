@@ -11,6 +11,7 @@ use super::args::{
 use super::error::CliError;
 use super::exit;
 use super::session::Session;
+use super::verify;
 use crate::host::clock;
 use crate::host::fs::{self, IoContext as _};
 use crate::plan::model::Plan;
@@ -19,6 +20,7 @@ use crate::plan::render::{dot::dot, html::html, markdown::markdown, mermaid::mer
 use crate::plan::spec::{PreBackupMode, RestartPolicy};
 use crate::plan::{canonical, emit, load};
 use crate::planner::{self, Selector, Wish, wish};
+use crate::survey::approvals::Approvals;
 use crate::survey::preflight::{self, Ask, Class, Preflight, Problem};
 
 /// `abssctl plan restore`
@@ -111,15 +113,21 @@ fn format_of(path: &Path) -> PlanFormat {
     if path.extension().is_some_and(|end| end == "json") { PlanFormat::Json } else { PlanFormat::Yaml }
 }
 
-fn document(plan: &Plan, format: PlanFormat) -> Result<String, CliError> {
+pub(super) fn document(plan: &Plan, format: PlanFormat) -> Result<String, CliError> {
     Ok(match format {
         PlanFormat::Yaml => emit::to_yaml(plan)?,
         PlanFormat::Json => emit::to_json(plan)?,
     })
 }
 
-/// A plan is written where the person says, on the machine itself and not inside the root.
+/// A plan is written where the person says, and over nothing but an older plan.
 fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
+    refuse_other_file(path)?;
+    put(path, bytes)
+}
+
+/// Replaces or creates a file on the machine itself, not inside the root.
+pub(super) fn put(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
     let parent = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         Some(_) | None => Path::new("."),
@@ -132,7 +140,6 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
     };
     let dir = cap_std::fs::Dir::open_ambient_dir(parent, cap_std::ambient_authority())
         .context("open directory", parent)?;
-    refuse_other_file(path)?;
     Ok(fs::replace(&dir, name, bytes, 0o644).context("write", path)?)
 }
 
@@ -209,7 +216,9 @@ pub fn check(session: &Session, args: &PlanCheckArgs) -> Result<u8, CliError> {
     let (plan, _) = load_plan(session, &args.file)?;
     let cx = session.context()?;
     let digest = canonical::digest(&plan)?;
-    let found = preflight::preflight(&cx, &plan, Ask { digest, replay: false, own_run: None })?;
+    let evidence = verify::evidence(&args.file, 0)?;
+    let ask = Ask { digest, replay: false, own_run: None, evidence: Some(&evidence) };
+    let found = preflight::preflight(&cx, &plan, ask)?;
     let value = check_json(&found, exit::problems_code(&found.problems));
     let mut text = check_text(&found);
     if found.is_clear() {
@@ -241,6 +250,7 @@ pub fn check_json(found: &Preflight, code: u8) -> Value {
         "warnings": found.warnings,
         "notChecked": found.not_checked,
         "newerChanges": found.drift.newer_changes,
+        "approvals": found.approvals.as_ref().map(verify::approvals_json),
         "exitCode": code,
     })
 }
@@ -251,6 +261,7 @@ pub fn problems_json(problems: &[Problem]) -> Value {
         let class = match problem.class {
             Class::Refused => "refused",
             Class::Environment => "environment",
+            Class::Approval => "approval",
             Class::Stale => "stale",
         };
         json!({ "code": problem.code, "class": class, "message": problem.message, "help": problem.help })
@@ -265,6 +276,7 @@ pub fn check_text(found: &Preflight) -> String {
         lines.push(format!("✗ {}", problem.message));
         lines.push(format!("  {}", problem.help));
     }
+    lines.extend(found.approvals.iter().filter_map(Approvals::summary));
     lines.extend(found.warnings.iter().map(|warning| format!("! {warning}")));
     lines.extend(found.not_checked.iter().map(|what| format!("? {what}")));
     lines.iter().map(|line| format!("{line}\n")).collect()
@@ -284,8 +296,7 @@ pub fn refresh(session: &Session, args: &PlanRefreshArgs) -> Result<u8, CliError
         };
         session.output.note(&approvals);
     }
-    let is_json = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
-    let format = args.format.unwrap_or(if is_json { PlanFormat::Json } else { PlanFormat::Yaml });
+    let format = args.format.unwrap_or_else(|| format_in(&bytes));
     if has_comments_of_a_person(&bytes, &plan)? {
         session.output.note("comments that were written into the plan by hand are dropped");
     }
@@ -301,6 +312,12 @@ fn has_comments_of_a_person(bytes: &[u8], plan: &Plan) -> Result<bool, CliError>
     let ours: Vec<&str> = ours.lines().map(str::trim).filter(|line| comment(line)).collect();
     let text = String::from_utf8_lossy(bytes);
     Ok(text.lines().map(str::trim).any(|line| comment(line) && !ours.contains(&line)))
+}
+
+/// The format that a plan file is written in.
+pub(super) fn format_in(bytes: &[u8]) -> PlanFormat {
+    let is_json = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+    if is_json { PlanFormat::Json } else { PlanFormat::Yaml }
 }
 
 /// A plan's bytes as they are kept with its run, for plans that were never a file.

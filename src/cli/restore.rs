@@ -10,6 +10,7 @@ use super::session::Session;
 use super::{exit, plan as plan_cli, prompt};
 use crate::plan::canonical;
 use crate::planner::{self, Selector};
+use crate::survey::approvals::Evidence;
 
 /// `abssctl backup restore`
 pub fn restore(session: &Session, args: &BackupRestoreArgs) -> Result<u8, CliError> {
@@ -34,6 +35,14 @@ pub fn restore(session: &Session, args: &BackupRestoreArgs) -> Result<u8, CliErr
         session.output.note_prepared(&shown);
         prompt::confirm(session, &format!("Restore {} now?", args.backup))?;
     }
+    // A plan that nobody else saw has no approvals: where the policy needs some, it is refused.
+    let evidence = Evidence::default();
     let bytes = plan_cli::bytes_of(&plan)?;
-    run(session, &cx, &plan, &bytes, &Job { replay: false, command: "backup restore", mode: Mode::Lines })
+    run(
+        session,
+        &cx,
+        &plan,
+        &bytes,
+        &Job { replay: false, evidence: &evidence, command: "backup restore", mode: Mode::Lines },
+    )
 }

@@ -10,6 +10,7 @@ use super::session::Session;
 use crate::context::Context;
 use crate::ids::AbsPath;
 use crate::plan::model::Time;
+use crate::plan::render::visible;
 use crate::run::fact::Fact;
 use crate::run::journal;
 use crate::run::list::{self, Run};
@@ -71,6 +72,10 @@ pub fn show(session: &Session, args: &RunShowArgs) -> Result<u8, CliError> {
             text.push_str(&format!("{label:<11} {value}\n"));
         }
     }
+    if let Some(names) = object["approvers"].as_array().filter(|names| !names.is_empty()) {
+        let names: Vec<String> = names.iter().filter_map(Value::as_str).map(visible).collect();
+        text.push_str(&format!("{:<11} {}\n", "approved by", names.join(", ")));
+    }
     for step in &run.state.steps {
         text.push_str(&format!("  {:<11} {:<8} {}\n", step.id, state_name(step.state), step.detail));
     }
@@ -118,6 +123,7 @@ fn object(cx: &Context, run: &Run) -> Result<Value, CliError> {
         "instance": started.map(|started| &started.instance),
         "backup": started.map(|started| &started.backup),
         "target": started.map(|started| &started.target),
+        "approvers": started.map(|started| &started.approvers),
         "startedAt": state.started_at.map(|at| Time::from(at).to_string()),
         "endedAt": state.ended_at.map(|at| Time::from(at).to_string()),
         "outcome": outcome,

@@ -14,7 +14,9 @@ use super::args::{
 use super::error::CliError;
 use super::output::Output;
 use super::signals::{self, Caught};
-use super::{apply, backup, config, exit, instance, plan, plan_diff, prune, restore, run, schema};
+use super::{
+    apply, approve, backup, config, exit, instance, plan, plan_diff, prune, restore, run, schema, verify,
+};
 use crate::context::Context;
 use crate::host::cancel::Cancel;
 use crate::host::fs::{IoContext as _, Root, read_limited};
@@ -101,6 +103,8 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, CliError> {
         Command::Plan(PlanCommand::Validate(args)) => plan::validate(session, &args),
         Command::Plan(PlanCommand::Check(args)) => plan::check(session, &args),
         Command::Plan(PlanCommand::Refresh(args)) => plan::refresh(session, &args),
+        Command::Plan(PlanCommand::Approve(args)) => approve::approve(session, &args),
+        Command::Plan(PlanCommand::Verify(args)) => verify::verify(session, &args),
         Command::Plan(PlanCommand::Diff(args)) => plan_diff::plan_diff(session, &args),
         Command::Apply(args) => apply::apply(session, &args),
         Command::Run(RunCommand::List) => run::list(session),

@@ -19,6 +19,7 @@ use crate::run::list;
 use crate::run::state::{self, Direction, RunEnded, RunStarted, StepState};
 use crate::steps::context::{Hook, Shared, lock};
 use crate::steps::{StepContext, StepError};
+use crate::survey::approvals::{Approvals, Evidence};
 use crate::survey::preflight::{self, Ask, PreflightError, Problem};
 
 /// The exit code of a run that a person must look at.
@@ -31,6 +32,8 @@ pub struct Options<'a> {
     pub replay: bool,
     /// How long to wait for locks.
     pub lock_timeout: Duration,
+    /// What came with the plan to judge its approvals by.
+    pub evidence: &'a Evidence,
     /// The command, as the operations log names it.
     pub command: &'static str,
     /// The program's exit code for a run that this error undid: the log's line says the same as the shell.
@@ -156,7 +159,7 @@ pub fn apply(
     sink: &Sink<'_>,
 ) -> Result<Report, ApplyError> {
     let digest = canonical::digest(plan)?;
-    let ask = Ask { digest, replay: options.replay, own_run: None };
+    let ask = Ask { digest, replay: options.replay, own_run: None, evidence: Some(options.evidence) };
     let found = preflight::preflight(cx, plan, ask)?;
     if found.applied_by.is_some() && !options.replay {
         return already_applied(cx, plan, digest);
@@ -164,7 +167,7 @@ pub fn apply(
     if !found.problems.is_empty() {
         return Err(ApplyError::Refused { problems: found.problems });
     }
-    match (Job { cx, plan, digest, options, sink }).start(bytes) {
+    match (Job { cx, plan, digest, options, sink }).start(bytes, found.approvals) {
         // Another process was first, while this one waited for the locks.
         Err(ApplyError::RolledBack { cause, .. }) if was_applied(&cause) && !options.replay => {
             already_applied(cx, plan, digest)
@@ -193,7 +196,7 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn start(&self, bytes: &[u8]) -> Result<Report, ApplyError> {
+    fn start(&self, bytes: &[u8], approvals: Option<Approvals>) -> Result<Report, ApplyError> {
         let run = RunId::generate();
         let mut journal = Journal::create(&self.cx.root, &self.cx.config, &run, bytes)?;
         journal.append(state::Event::RunStarted(RunStarted {
@@ -204,11 +207,13 @@ impl Job<'_> {
             target: self.plan.spec.target.directory.clone(),
             actor: self.cx.actor.clone(),
             retain: self.plan.spec.retain.clone(),
+            approvals_required: approvals.as_ref().map_or(0, |approvals| approvals.required),
+            approvers: approvals.map(|approvals| approvals.approvers).unwrap_or_default(),
             generator: concat!("abssctl ", env!("CARGO_PKG_VERSION")).to_owned(),
         }))?;
         self.tell_start(&run, false);
         let journal = Mutex::new(journal);
-        self.with_steps(&run, &journal, |steps| {
+        self.with_steps(&run, &journal, Some(self.options.evidence), |steps| {
             let result = schedule::run(steps, &journal, self.sink);
             self.finish(steps, &journal, result)
         })
@@ -219,7 +224,8 @@ impl Job<'_> {
         let run = journal.run().clone();
         self.tell_start(&run, true);
         let journal = Mutex::new(journal);
-        self.with_steps(&run, &journal, |steps| {
+        // It began with the approvals that it needed; whether it may end does not depend on them again.
+        self.with_steps(&run, &journal, None, |steps| {
             let cannot = |source| ApplyError::CannotResume { run: run.clone(), cause: Box::new(source) };
             recover::relock(steps).map_err(cannot)?;
             let direction = recover::direction(steps, &journal).map_err(cannot)?;
@@ -247,6 +253,7 @@ impl Job<'_> {
         &self,
         run: &RunId,
         journal: &Mutex<Journal>,
+        evidence: Option<&Evidence>,
         work: impl FnOnce(&StepContext<'_>) -> T,
     ) -> T {
         let record = |step: &StepId, fact: crate::run::fact::Fact| {
@@ -261,12 +268,15 @@ impl Job<'_> {
         };
         let waiting = |message: &str| (self.sink)(&Event::Waiting { message: message.to_owned() });
         let facts = lock(journal).state().facts().cloned().collect();
+        let approvers = lock(journal).state().started.as_ref().map(|started| started.approvers.clone());
         let steps = StepContext {
             host: self.cx,
             plan: self.plan,
             digest: self.digest,
             run,
             replay: self.options.replay,
+            evidence,
+            approvers: approvers.unwrap_or_default(),
             lock_timeout: self.options.lock_timeout,
             facts: Mutex::new(facts),
             record: &record,

@@ -28,7 +28,10 @@ pub fn write(
         "destination": report.target,
         "clients": report.clients,
     });
-    let args = args.as_object().cloned().unwrap_or_else(Map::new);
+    let mut args = args.as_object().cloned().unwrap_or_else(Map::new);
+    if !report.approvers.is_empty() {
+        args.insert("approvers".to_owned(), json!(report.approvers));
+    }
     let target = json!({ "kind": "backup", "id": report.backup, "instance": report.instance });
     let mut operation = Operation::begin(command, args, cx.actor.clone()).with_id(id).with_target(target);
     if let Some(began) = state.started_at {

@@ -74,6 +74,8 @@ pub struct Report {
     pub live: bool,
     /// The backup of what was there before.
     pub pre_backup: Option<BackupId>,
+    /// Whose approvals were proven when it began.
+    pub approvers: Vec<String>,
     /// What happens to clients with newer changes.
     pub clients: ClientPolicy,
     /// Where the replaced tree is kept.
@@ -138,6 +140,7 @@ pub fn report(
         target: plan.spec.target.directory.clone(),
         live: plan.spec.target.live,
         pre_backup: state.pre_backup().filter(|_| made).cloned(),
+        approvers: state.started.as_ref().map(|started| started.approvers.clone()).unwrap_or_default(),
         clients: plan.spec.clients,
         displaced: state.displaced().filter(|_| done(StepKind::Swap)).cloned(),
         duration_ms: state

@@ -1,11 +1,14 @@
 //! The outside world: files, locks, processes, SQLite, the clock. Only this layer knows Linux, and
 //! durability (data before names, file and directory synced) is written here once.
 
+pub mod agent;
 pub mod cancel;
 pub mod clock;
 pub mod fs;
+pub mod keys;
 pub mod lock;
 pub mod machine;
 pub mod place;
 pub mod processes;
 pub mod sqlite;
+pub mod terminal;

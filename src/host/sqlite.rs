@@ -1,8 +1,9 @@
 //! SQLite files of an instance: looking into them, copying them while a server writes, bringing them
 //! to rest.
 //!
-//! Everything here takes a directory handle and a name below it; no symbolic link on the way is
-//! followed. [`settle`] changes the file it is given; all else leaves the file, its directory and its
+//! Everything here takes a directory handle and a name below it; no symbolic link is followed, neither on
+//! the way nor in the last part. A database is hostile until proven otherwise: no code of its schema runs,
+//! and reading it ends within a minute. [`settle`] changes the file it is given; all else leaves the file, its directory and its
 //! companions (`-journal`, `-wal`, `-shm`) as they are. A crash inside [`settle`] leaves what SQLite
 //! recovers from by itself; a crash inside [`fn@snapshot`] leaves a partial copy in the scratch directory.
 //!
@@ -10,25 +11,30 @@
 //! threads of this program may use the functions here on one file at the same time, and a connection of
 //! [`open_read_only`] must be closed before another function opens the same file.
 
+mod guard;
+#[cfg(test)]
+mod hostile_tests;
 mod inspect;
 mod snapshot;
+mod tables;
 #[cfg(test)]
 mod tests;
 
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cap_std::fs::Dir;
-use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
+pub use guard::{ReadError, StopGuard, stop_on};
 pub use inspect::{DatabaseSummary, Messages, open_bytes, quick_check, summarize, summarize_connection};
 pub use snapshot::{settle, snapshot};
+pub use tables::{count_rows, is_plain, require, stored_columns, tables};
 
 use super::fs::{FsError, IoContext as _};
 
@@ -36,6 +42,8 @@ use super::fs::{FsError, IoContext as _};
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The first bytes of every SQLite database.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+/// `SQLITE_CANTOPEN_SYMLINK`: the last look before SQLite's own opening was a lie by then.
+const CANTOPEN_SYMLINK: i32 = rusqlite::ffi::SQLITE_CANTOPEN_SYMLINK;
 /// The length of a database header.
 const HEADER: usize = 100;
 
@@ -54,6 +62,43 @@ pub enum SqliteError {
         help("restore a backup made before the file was damaged")
     )]
     NotADatabase {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It is a symbolic link, or one leads to it.
+    #[error("{} is a symbolic link, or lies behind one", .path.display())]
+    #[diagnostic(
+        code(abssctl::sqlite::link),
+        help("put the file itself in place of the link: what a link refers to is never read or written")
+    )]
+    Linked {
+        /// The name.
+        path: PathBuf,
+    },
+    /// Working on it did not end in time.
+    #[error("{} took too long: it is damaged, or made to stall", .path.display())]
+    #[diagnostic(
+        code(abssctl::sqlite::too_long),
+        help("restore another backup: `abssctl backup list`, `abssctl backup verify --all`")
+    )]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Somebody asked to stop.
+    #[error("{}: stopped on request", .path.display())]
+    #[diagnostic(code(abssctl::sqlite::stopped), help("run the same command again"))]
+    Stopped {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Checking it would run programs that the database brings along.
+    #[error("{} has computed columns or virtual tables, and is not checked", .path.display())]
+    #[diagnostic(
+        code(abssctl::sqlite::computes),
+        help("no server makes such tables; check it yourself on a machine that may be lost")
+    )]
+    Computes {
         /// The file.
         path: PathBuf,
     },
@@ -114,14 +159,32 @@ impl SqliteError {
         matches!(self, Self::NotADatabase { .. } | Self::Corrupt { .. })
     }
 
+    /// The same reason with the file's name.
+    fn from_read(path: &Path, error: ReadError) -> Self {
+        let path = path.to_owned();
+        match error {
+            ReadError::Sql(source) => Self::from_sql(&path, source),
+            ReadError::TooLong => Self::TooLong { path },
+            ReadError::Stopped => Self::Stopped { path },
+            ReadError::TooLarge | ReadError::TooMany { .. } | ReadError::NoTable { .. } => {
+                Self::Corrupt { path, messages: vec![error.to_string()] }
+            }
+        }
+    }
+
     /// Sorts SQLite's own errors into ours.
     fn from_sql(path: &Path, source: rusqlite::Error) -> Self {
         let path = path.to_owned();
+        if source.sqlite_error().is_some_and(|error| error.extended_code == CANTOPEN_SYMLINK) {
+            return Self::Linked { path };
+        }
         let code = source.sqlite_error_code();
         match code {
             Some(ErrorCode::NotADatabase) => Self::NotADatabase { path },
             Some(ErrorCode::DatabaseCorrupt) => Self::Corrupt { path, messages: vec![source.to_string()] },
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy { path },
+            Some(ErrorCode::OperationInterrupted) if guard::is_stopped() => Self::Stopped { path },
+            Some(ErrorCode::OperationInterrupted) => Self::TooLong { path },
             Some(ErrorCode::DiskFull) => {
                 Self::Io(FsError { action: "write", path, source: io::ErrorKind::StorageFull.into() })
             }
@@ -207,15 +270,34 @@ fn location(dir: &Dir, name: &Path) -> PathBuf {
 
 /// Opens a regular file below a directory, following no link.
 fn open_file(dir: &Dir, name: &Path) -> Result<std::fs::File, SqliteError> {
+    open_with(dir, name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY).map(|(file, _)| file)
+}
+
+/// What tells one file from all others: device and inode.
+type FileId = (u64, u64);
+
+fn open_with(dir: &Dir, name: &Path, flags: OFlags) -> Result<(std::fs::File, FileId), SqliteError> {
     let path = location(dir, name);
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let flags = flags | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    let opened = rustix::fs::openat2(dir, name, flags, Mode::empty(), resolve).context("open", &path)?;
+    let opened = match rustix::fs::openat2(dir, name, flags, Mode::empty(), resolve) {
+        Err(rustix::io::Errno::LOOP) => return Err(SqliteError::Linked { path }),
+        other => other.context("open", &path)?,
+    };
     let file = std::fs::File::from(opened);
-    if !file.metadata().context("inspect", &path)?.is_file() {
+    let meta = file.metadata().context("inspect", &path)?;
+    if !meta.is_file() {
         return Err(SqliteError::NotADatabase { path });
     }
-    Ok(file)
+    Ok((file, (meta.dev(), meta.ino())))
+}
+
+/// Where a regular file really is, and which it is. Nothing is opened that would drop SQLite's locks
+/// when it is closed.
+fn find(dir: &Dir, name: &Path) -> Result<(PathBuf, FileId), SqliteError> {
+    let (handle, id) = open_with(dir, name, OFlags::PATH)?;
+    let real = std::fs::read_link(format!("/proc/self/fd/{}", handle.as_raw_fd()));
+    Ok((real.context("locate", location(dir, name))?, id))
 }
 
 /// Reads the header of a database and checks its magic.
@@ -232,38 +314,41 @@ fn header(file: &std::fs::File, path: &Path) -> Result<[u8; HEADER], SqliteError
 }
 
 /// Opens a connection; nothing is read or locked yet.
+///
+/// SQLite takes names only. It gets the real one and is told to refuse links in it; that it was the same
+/// file before and after is proven.
 fn connect(dir: &Dir, name: &Path, access: Access) -> Result<Connection, SqliteError> {
-    let path = location(dir, name);
+    let (real, id) = find(dir, name)?;
     let (query, mode) = match access {
         Access::Shared => ("mode=ro&readonly_shm=1", OpenFlags::SQLITE_OPEN_READ_ONLY),
         Access::Immutable => ("mode=ro&immutable=1", OpenFlags::SQLITE_OPEN_READ_ONLY),
         Access::Write => ("mode=rw", OpenFlags::SQLITE_OPEN_READ_WRITE),
     };
-    let mut uri = format!("file:/proc/self/fd/{}/", dir.as_raw_fd());
-    for byte in name.as_os_str().as_bytes() {
-        if byte.is_ascii_alphanumeric() || b"/._-".contains(byte) {
-            uri.push(char::from(*byte));
-        } else {
-            uri.push('%');
-            uri.extend(
-                [byte >> 4, byte & 15].map(|digit| char::from(b"0123456789ABCDEF"[usize::from(digit)])),
-            );
-        }
+    let flags = mode
+        | OpenFlags::SQLITE_OPEN_URI
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW
+        | OpenFlags::SQLITE_OPEN_EXRESCODE;
+    let opened = Connection::open_with_flags(format!("file:{}?{query}", percent_encoded(&real)), flags);
+    let conn = opened
+        .and_then(|mut conn| guard::harden(&mut conn).map(|()| conn))
+        .map_err(|error| SqliteError::from_sql(&real, error))?;
+    if find(dir, name)? != (real, id) {
+        return Err(SqliteError::Busy { path: location(dir, name) });
     }
-    uri.push('?');
-    uri.push_str(query);
-    let flags = mode | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    Connection::open_with_flags(uri, flags)
-        .and_then(|conn| harden(&conn).map(|()| conn))
-        .map_err(|error| SqliteError::from_sql(&path, error))
+    Ok(conn)
 }
 
-/// Settings for a database that somebody else wrote.
-fn harden(conn: &Connection) -> rusqlite::Result<()> {
-    conn.busy_timeout(BUSY_TIMEOUT)?;
-    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
-    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
-    conn.pragma_update(None, "temp_store", "MEMORY")
+fn percent_encoded(path: &Path) -> String {
+    let mut text = String::new();
+    for byte in path.as_os_str().as_bytes() {
+        if byte.is_ascii_alphanumeric() || b"/._-".contains(byte) {
+            text.push(char::from(*byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
 }
 
 /// Reads the header through SQLite, which finds a journal that must be worked in first. It parses no

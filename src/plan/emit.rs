@@ -55,6 +55,7 @@ const HEAD: &str = "\
 # A plan of abssctl. Nothing has been changed yet.
 # Read it:     abssctl plan show FILE
 # Check it:    abssctl plan check FILE
+# Sign it:     abssctl plan approve FILE
 # Execute it:  abssctl apply FILE
 ";
 

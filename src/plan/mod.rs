@@ -3,9 +3,11 @@
 //! Pure: nothing here reads a file, a clock or the network. [`model`] is the document; [`spec`] the
 //! wish, [`observed`] what the planner saw, [`preview`] what would change, [`step`] the steps and the
 //! one function that derives them, [`graph`] the rules that make any order safe, [`canonical`] the
-//! bytes that are digested and signed, [`source`] the text with its positions, [`load`] the strict
-//! reader, [`emit`] the writer, [`render`] the views for people, [`diff`] two plans compared.
+//! bytes that are digested and signed, [`approval`] the signatures over them, [`source`] the text with
+//! its positions, [`load`] the strict reader, [`emit`] the writer, [`render`] the views for people,
+//! [`diff`] two plans compared.
 
+pub mod approval;
 pub mod canonical;
 pub mod diff;
 pub mod drift;

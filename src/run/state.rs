@@ -54,8 +54,19 @@ pub struct RunStarted {
     pub actor: Actor,
     /// How long the displaced directory is kept after the end of the run.
     pub retain: DurationText,
+    /// How many approvals were needed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub approvals_required: u32,
+    /// Whose approvals were proven.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approvers: Vec<String>,
     /// Program and version.
     pub generator: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Where a run goes.

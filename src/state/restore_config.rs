@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::duration::DurationText;
+use crate::ids::AbsPath;
 use crate::state::size::SizeText;
 
 /// How the backup before a restore is made.
@@ -60,7 +61,7 @@ pub enum SessionsDefault {
     Revoke,
 }
 
-/// Defaults for new plans. Every key may be left out.
+/// Defaults for new plans, and what a plan needs to be applied here. Every key may be left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RestoreConfig {
@@ -84,7 +85,16 @@ pub struct RestoreConfig {
     pub expansion_factor: u64,
     /// Unpacking to less than this is never refused.
     pub minimum_expansion: SizeText,
+    /// How many people must have approved a plan before it is applied.
+    pub require_approvals: u32,
+    /// Who may approve with which key: a file in OpenSSH's format, inside the root.
+    pub allowed_signers: AbsPath,
+    /// Whether the approval of the plan's own author counts.
+    pub author_may_approve: bool,
 }
+
+/// Where the allowed signers are listed, unless `allowedSigners` says otherwise.
+const ALLOWED_SIGNERS: &str = "/etc/abssctl/allowed_signers";
 
 impl Default for RestoreConfig {
     fn default() -> Self {
@@ -99,6 +109,9 @@ impl Default for RestoreConfig {
             health_timeout: DurationText::of_seconds(60),
             expansion_factor: 200,
             minimum_expansion: SizeText::mebibytes(64),
+            require_approvals: 0,
+            allowed_signers: ALLOWED_SIGNERS.parse().expect("a constant that is an absolute path"),
+            author_may_approve: true,
         }
     }
 }

@@ -15,7 +15,7 @@ pub struct Check;
 
 impl StepRunner for Check {
     fn run(&self, cx: &StepContext<'_>, _step: &Step) -> Result<Done, StepError> {
-        let ask = Ask { digest: cx.digest, replay: cx.replay, own_run: Some(cx.run) };
+        let ask = Ask { digest: cx.digest, replay: cx.replay, own_run: Some(cx.run), evidence: cx.evidence };
         let found = preflight::preflight(cx.host, cx.plan, ask)?;
         if !found.is_clear() {
             return Err(StepError::Check(found.problems));

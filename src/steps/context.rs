@@ -12,6 +12,7 @@ use crate::ids::{BackupId, PlanDigest, RunId, StepId};
 use crate::plan::model::Plan;
 use crate::plan::step::Step;
 use crate::run::fact::Fact;
+use crate::survey::approvals::Evidence;
 
 /// What a step did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -89,6 +90,10 @@ pub struct StepContext<'a> {
     pub run: &'a RunId,
     /// Whether the person asked to apply an applied plan again.
     pub replay: bool,
+    /// What came with the plan to judge its approvals by; `None` in a run that goes on.
+    pub evidence: Option<&'a Evidence>,
+    /// Whose approvals were proven when the run began.
+    pub approvers: Vec<String>,
     /// How long to wait for locks.
     pub lock_timeout: std::time::Duration,
     /// Facts of this run, oldest first: from the journal, and new ones.

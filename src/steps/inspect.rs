@@ -13,9 +13,12 @@ use super::extract::DATA;
 use super::staging;
 use crate::actual::{account, layout, messages, whole};
 use crate::archive::{EntryKind, Extracted};
-use crate::host::fs::IoContext as _;
-use crate::host::sqlite;
+use crate::host::fs::{self, IoContext as _};
+use crate::host::sqlite::{self, SqliteError};
 use crate::plan::step::Step;
+
+/// How many reasons one message names.
+const SHOWN: usize = 10;
 
 /// The code of `inspect`.
 #[derive(Debug)]
@@ -37,10 +40,12 @@ impl StepRunner for Inspect {
             });
         }
         let path = cx.host.root.host_path(&directory);
-        let databases = check_databases(cx, &dir, extracted, &path)?;
         let data = Path::new(DATA).join(&cx.plan.observed.instance.data_directory);
-        let mut done = check_whole(&dir, &data, extracted)?;
+        let _stop = sqlite::stop_on(&cx.stop);
+        let (databases, unchecked) = check_databases(cx, &dir, extracted, &path, &data)?;
+        let mut done = check_whole(&dir, &data)?;
         done.detail = format!("{databases} databases sound, {}", done.detail);
+        done.warnings.extend(unchecked);
         Ok(done)
     }
 
@@ -53,14 +58,20 @@ impl StepRunner for Inspect {
     }
 }
 
-/// Every file that says it is a database is one, sound all through.
+/// Every file that says it is a database is one, sound all through. Gives their number, and what could
+/// not be checked since no server makes its like.
 fn check_databases(
     cx: &StepContext<'_>,
     dir: &Dir,
     extracted: &Extracted,
     path: &Path,
-) -> Result<usize, StepError> {
-    let mut count = 0;
+    data: &Path,
+) -> Result<(usize, Vec<String>), StepError> {
+    let (mut count, mut unchecked) = (0, Vec::new());
+    let servers = |file: &Path| {
+        file.strip_prefix(data)
+            .is_ok_and(|below| below == Path::new(layout::ACCOUNT) || below.starts_with(layout::USER_FILES))
+    };
     for entry in extracted.entries.iter().filter(|entry| entry.kind == EntryKind::File) {
         cx.check_cancelled()?;
         let mut header = Vec::new();
@@ -79,34 +90,40 @@ fn check_databases(
             }
             continue;
         }
-        sqlite::quick_check(dir, &entry.path)?;
-        count += 1;
+        match sqlite::quick_check(dir, &entry.path) {
+            Ok(()) => count += 1,
+            Err(error @ SqliteError::Computes { .. }) if !servers(&entry.path) => {
+                if unchecked.len() < SHOWN {
+                    unchecked.push(error.to_string());
+                }
+            }
+            Err(error) => {
+                cx.check_cancelled()?;
+                return Err(error.into());
+            }
+        }
     }
-    Ok(count)
+    Ok((count, unchecked))
 }
 
-/// The server's list of budgets, its tables, and each budget's parts.
-fn check_whole(dir: &Dir, data: &Path, extracted: &Extracted) -> Result<Done, StepError> {
+/// The server's list of budgets, its tables, and each budget's parts: of the tree as it stands on disk,
+/// where a symbolic link is no part of anything.
+pub(super) fn check_whole(dir: &Dir, data: &Path) -> Result<Done, StepError> {
     let path = data.join(layout::ACCOUNT);
     let unsound = |why: String| StepError::Unsound { why };
-    if !extracted.entries.iter().any(|entry| entry.path == path) {
-        return Err(unsound(format!("it holds no {}", path.display())));
+    let files = regular_files(dir, data)?;
+    if !files.contains(Path::new(layout::ACCOUNT)) {
+        return Err(unsound(format!("it holds no regular file {}", path.display())));
     }
     let connection = sqlite::open_immutable(dir, &path)?;
     let read = account::read(&connection).map_err(|error| unsound(format!("{}: {error}", path.display())))?;
     if let Some(table) = account::REQUIRED_TABLES.iter().find(|table| !read.rows.contains_key(**table)) {
         return Err(unsound(format!("{} has no table '{table}'", path.display())));
     }
-    let files: BTreeSet<PathBuf> = extracted
-        .entries
-        .iter()
-        .filter(|entry| entry.kind == EntryKind::File || entry.kind == EntryKind::Hardlink)
-        .filter_map(|entry| entry.path.strip_prefix(data).ok().map(Path::to_path_buf))
-        .collect();
     let gaps = whole::gaps(&read, &files);
     let broken: Vec<String> = gaps.iter().filter(|gap| gap.breaks()).map(whole::Gap::describe).collect();
     if !broken.is_empty() {
-        return Err(unsound(broken.join("; ")));
+        return Err(unsound(joined(&broken)));
     }
     for budget in read.budgets.iter().filter(|budget| !budget.deleted) {
         if let Some(group) = &budget.group_id {
@@ -118,16 +135,42 @@ fn check_whole(dir: &Dir, data: &Path, extracted: &Extracted) -> Result<Done, St
     Ok(Done { detail: format!("{live} budgets whole"), warnings })
 }
 
-fn check_group(dir: &Dir, path: &Path) -> Result<(), StepError> {
-    let connection = sqlite::open_immutable(dir, path)?;
-    for table in messages::REQUIRED_TABLES {
-        let query = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?1";
-        let found = connection.query_row(query, [table], |row| row.get::<_, i64>(0));
-        let found =
-            found.map_err(|error| StepError::Unsound { why: format!("{}: {error}", path.display()) })?;
-        if found != 1 {
-            return Err(StepError::Unsound { why: format!("{} has no table '{table}'", path.display()) });
+/// The account database and the budgets' files, below the data directory, as far as they are regular.
+fn regular_files(dir: &Dir, data: &Path) -> Result<BTreeSet<PathBuf>, StepError> {
+    let account = Path::new(layout::ACCOUNT);
+    let mut files = BTreeSet::new();
+    for folder in [account.parent().unwrap_or(account), Path::new(layout::USER_FILES)] {
+        let path = data.join(folder);
+        let opened = match fs::open_dir(dir, &path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            other => other.context("open directory", &path)?,
+        };
+        for entry in opened.entries().context("list", &path)? {
+            let entry = entry.context("list", &path)?;
+            if entry.file_type().context("inspect", &path)?.is_file() {
+                files.insert(folder.join(entry.file_name()));
+            }
         }
     }
-    Ok(())
+    Ok(files)
+}
+
+/// The first of many reasons.
+fn joined(reasons: &[String]) -> String {
+    match reasons.len().checked_sub(SHOWN) {
+        None | Some(0) => reasons.join("; "),
+        Some(more) => format!("{}; and {more} more", reasons[..SHOWN].join("; ")),
+    }
+}
+
+fn check_group(dir: &Dir, path: &Path) -> Result<(), StepError> {
+    let connection = sqlite::open_immutable(dir, path)?;
+    let unsound =
+        |error: &dyn std::fmt::Display| StepError::Unsound { why: format!("{}: {error}", path.display()) };
+    messages::require(&connection).map_err(|error| unsound(&error))?;
+    let tables = sqlite::tables(&connection).map_err(|error| unsound(&error))?;
+    match messages::REQUIRED_TABLES.iter().find(|required| !tables.iter().any(|table| table == *required)) {
+        Some(missing) => Err(unsound(&format!("it has no table '{missing}'"))),
+        None => Ok(()),
+    }
 }

@@ -1,14 +1,16 @@
 //! `prepare`: changes the unpacked tree as the plan wants it (`clients: reset`, `sessions: revoke`);
-//! with `merge` and `keep` it stays byte for byte. Undo is `extract`'s: the tree is thrown away.
+//! with `merge` and `keep` it stays byte for byte. What was changed is proven whole once more. Undo is `extract`'s: the tree is thrown away.
 
 use std::path::Path;
 
 use super::context::{Done, Probe, StepContext, StepRunner};
 use super::error::StepError;
 use super::extract::DATA;
-use super::staging;
+use super::{inspect, staging};
 use crate::actual::clients::{self, NewGroup};
+use crate::actual::layout;
 use crate::host::fs::{self, IoContext as _};
+use crate::host::sqlite;
 use crate::plan::spec::{ClientPolicy, SessionPolicy};
 use crate::plan::step::{Action, Step};
 
@@ -27,8 +29,9 @@ impl StepRunner for Prepare {
         let directory = staging::staging(&cx.plan.spec.target.directory, cx.run)?;
         let dir = cx.host.root.dir(&directory)?;
         let path = cx.host.root.host_path(&directory);
-        let data = Path::new(DATA).join(&cx.plan.observed.instance.data_directory);
-        let data = fs::open_dir(&dir, &data).context("open", path.join(&data))?;
+        let below = Path::new(DATA).join(&cx.plan.observed.instance.data_directory);
+        let data = fs::open_dir(&dir, &below).context("open", path.join(&below))?;
+        let _stop = sqlite::stop_on(&cx.stop);
         let mut parts = Vec::new();
         if with.clients == ClientPolicy::Reset {
             let groups: Vec<NewGroup<'_>> = with
@@ -46,6 +49,9 @@ impl StepRunner for Prepare {
             clients::revoke_sessions(&data)?;
             parts.push("all logins are ended".to_owned());
         }
+        // The statements ran in a database that somebody else wrote.
+        sqlite::quick_check(&data, Path::new(layout::ACCOUNT))?;
+        inspect::check_whole(&dir, &below)?;
         fs::sync_filesystem(&dir).context("sync", path)?;
         Ok(Done::new(parts.join(", ")))
     }

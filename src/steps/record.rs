@@ -95,7 +95,7 @@ fn record(cx: &StepContext<'_>, at: Timestamp) -> RestoreRecord {
         at,
         to: spec.target.directory.clone(),
         actor: cx.host.actor.clone(),
-        approvers: cx.plan.approvals.iter().map(|approval| approval.principal.clone()).collect(),
+        approvers: cx.approvers.clone(),
         pre_backup: cx.pre_backup(),
         clients: spec.clients.to_string(),
         outcome: "applied".to_owned(),

@@ -1,6 +1,7 @@
 //! Looks at the machine without changing it: instance, backup, archive and target. The planner writes
 //! what it sees into a plan; the `check` step looks again.
 
+pub mod approvals;
 pub mod archive;
 pub mod forbidden;
 pub mod observe;

@@ -17,6 +17,7 @@ use crate::run::list;
 use crate::state::backup_index::{BackupEntry, BackupIndex, IndexError, entry_digest};
 use crate::store::{self, StoreError};
 
+use super::approvals::{self, Approvals, Evidence};
 use super::forbidden::{self, Forbidden};
 use super::observe::{self, Survey, SurveyError};
 use super::private;
@@ -29,6 +30,8 @@ pub const OTHER_TARGET: &str = "choose an empty or new directory with --dest";
 pub enum Class {
     /// The environment lacks something.
     Environment,
+    /// Approvals are missing.
+    Approval,
     /// The request or the plan is refused.
     Refused,
     /// The plan is stale or expired: plan again.
@@ -63,6 +66,8 @@ pub struct Preflight {
     pub applied_by: Option<RunId>,
     /// Whether an interrupted run of this very plan is there to go on with.
     pub resumes: bool,
+    /// Who approved the plan; absent where that was not asked.
+    pub approvals: Option<Approvals>,
 }
 
 /// The look itself failed.
@@ -95,6 +100,8 @@ pub struct Ask<'a> {
     pub replay: bool,
     /// The run that asks, which is no obstacle to itself.
     pub own_run: Option<&'a RunId>,
+    /// What came with the plan to judge its approvals by; `None` for a run that began with enough of them.
+    pub evidence: Option<&'a Evidence>,
 }
 
 /// Looks at every precondition of a plan.
@@ -102,6 +109,7 @@ pub fn preflight(cx: &Context, plan: &Plan, ask: Ask<'_>) -> Result<Preflight, P
     let mut found = Preflight::default();
     found.steps(plan);
     found.expiry(plan);
+    found.approvals(cx, plan, ask);
     found.runs(cx, plan, ask)?;
     let entry = found.backup(cx, plan)?;
     let survey = observe::observe(cx, &plan.spec, plan.observed.backup.clone())?;
@@ -168,6 +176,17 @@ impl Preflight {
                 "set this machine's clock, or the one where the plan was made",
             );
         }
+    }
+
+    fn approvals(&mut self, cx: &Context, plan: &Plan, ask: Ask<'_>) {
+        let Some(evidence) = ask.evidence else { return };
+        let approvals = approvals::look(cx, plan, evidence);
+        if let Some((code, message, help)) = approvals.missing() {
+            self.problem(Class::Approval, code, message, help);
+        }
+        self.warnings.extend(approvals.warnings());
+        self.not_checked.extend(approvals.not_checked());
+        self.approvals = Some(approvals);
     }
 
     fn runs(&mut self, cx: &Context, plan: &Plan, ask: Ask<'_>) -> Result<(), JournalError> {

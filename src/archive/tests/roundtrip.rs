@@ -65,12 +65,9 @@ fn rich_tree() -> TempDir {
             let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
             rustix::fs::chownat(CWD, at(name), uid, gid, AtFlags::SYMLINK_NOFOLLOW).unwrap();
         }
-        let capability = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        rustix::fs::setxattr(at("data/block"), "security.capability", &capability, XattrFlags::empty())
-            .unwrap();
         std::fs::set_permissions(at("data/config.json"), Permissions::from_mode(0o640)).unwrap();
     } else {
-        skipped("foreign owners and security.capability need root");
+        skipped("foreign owners need root");
     }
     set_time(&at("data/zero"), -2, 500_000_000);
     set_time(&at("data/link"), 1_000_000_000, 123_456_789);
@@ -106,6 +103,43 @@ fn everything_comes_back() {
         );
         assert_eq!(pack(live.path(), algorithm).0, bytes, "the same tree gives the same bytes");
     }
+}
+
+#[test]
+fn no_rights_come_out_of_an_archive() {
+    let live = TempDir::new().unwrap();
+    let file = live.path().join("program");
+    create(&file, b"#!");
+    let set = |name: &str, value: &[u8]| rustix::fs::setxattr(&file, name, value, XattrFlags::empty());
+    set("user.note", b"kept").unwrap();
+    // Owner, user 4711, group, mask, others.
+    let mut acl = 2_u32.to_le_bytes().to_vec();
+    for (tag, rights, id) in
+        [(1_u16, 6_u16, u32::MAX), (2, 4, 4711), (4, 4, u32::MAX), (16, 4, u32::MAX), (32, 0, u32::MAX)]
+    {
+        acl.extend([&tag.to_le_bytes()[..], &rights.to_le_bytes(), &id.to_le_bytes()].concat());
+    }
+    let mut kept = vec!["user.note"];
+    if set("system.posix_acl_access", &acl).is_ok() {
+        kept.insert(0, "system.posix_acl_access");
+    } else {
+        skipped("this file system has no access lists");
+    }
+    let capability = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let dangerous =
+        ["security.capability", "trusted.mark"].map(|name| (name, set(name, &capability).is_ok()));
+    if !dangerous[0].1 {
+        return skipped("security.capability needs root");
+    }
+    let (bytes, _) = pack(live.path(), Algorithm::Zstd);
+    let (staging, extracted) = unpack(&bytes, Algorithm::Zstd).unwrap();
+    let manifest = extracted.manifest.unwrap();
+    let listed = &manifest.entry(Path::new("data/program")).unwrap().xattrs;
+    for (name, there) in dangerous {
+        assert_eq!(listed.contains_key(name), there, "the archive keeps all: {name}");
+    }
+    let found = xattrs(&staging.path().join("data/program"));
+    assert_eq!(found.keys().map(String::as_str).collect::<Vec<_>>(), kept);
 }
 
 #[test]

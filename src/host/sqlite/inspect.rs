@@ -3,14 +3,18 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use cap_std::fs::Dir;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, MAIN_DB, OptionalExtension as _};
+use rusqlite::{Connection, MAIN_DB};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Access, HEADER, SqliteError, connect, harden, location, looks_like_sqlite, open_read_only};
+use super::guard::{ReadError, WORK, harden, limit_work};
+use super::tables::{computes, count_rows, stored_columns, tables};
+use super::{Access, HEADER, SqliteError, connect, location, looks_like_sqlite, open_read_only};
+use crate::host::fs::IoContext as _;
 
 /// How many messages of `quick_check` are worth showing.
 const SHOWN: usize = 5;
@@ -19,7 +23,7 @@ const SHOWN: usize = 5;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DatabaseSummary {
-    /// Rows of each ordinary table, by name; SQLite's own tables and virtual ones are left out.
+    /// Rows of each ordinary table, by name: those that [`super::tables`] names.
     pub tables: BTreeMap<String, u64>,
     /// The sync messages, where there is a table of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,40 +47,22 @@ pub struct Messages {
 /// Counts what a database holds.
 ///
 /// `immutable`: nobody else has the file open (a staged or scratch copy), so no locks are taken and
-/// companions are not looked at. Otherwise as [`open_read_only`]. For files from elsewhere, run
-/// [`quick_check`] first: counting a maliciously built tree can take very long.
+/// companions are not looked at. Otherwise as [`open_read_only`].
 ///
 /// # Errors
 /// [`SqliteError::Unsettled`] as for [`open_read_only`].
 pub fn summarize(dir: &Dir, name: &Path, immutable: bool) -> Result<DatabaseSummary, SqliteError> {
     let conn = if immutable { connect(dir, name, Access::Immutable)? } else { open_read_only(dir, name)? };
-    summarize_connection(&conn).map_err(|error| SqliteError::from_sql(&location(dir, name), error))
+    summarize_connection(&conn).map_err(|error| SqliteError::from_read(&location(dir, name), error))
 }
 
 /// As [`summarize`], on an open connection, in one read transaction.
-pub fn summarize_connection(conn: &Connection) -> rusqlite::Result<DatabaseSummary> {
+pub fn summarize_connection(conn: &Connection) -> Result<DatabaseSummary, ReadError> {
     let transaction = conn.unchecked_transaction()?;
-    let mut names = Vec::new();
-    {
-        let mut statement = transaction.prepare(
-            "SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0 AND substr(name, 1, 7) <> 'sqlite_'",
-        )?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            // A name that is not UTF-8 cannot be put into a statement; no server makes one.
-            if let ValueRef::Text(bytes) = row.get_ref(0)?
-                && let Ok(name) = std::str::from_utf8(bytes)
-            {
-                names.push(name.to_owned());
-            }
-        }
-    }
     let mut summary = DatabaseSummary::default();
-    for name in names {
-        let quoted = name.replace('"', "\"\"");
-        let count = transaction
-            .query_row(&format!("SELECT count(*) FROM \"{quoted}\""), [], |row| row.get::<_, i64>(0))?;
-        summary.tables.insert(name, u64::try_from(count).unwrap_or_default());
+    for name in tables(&transaction)? {
+        let count = count_rows(&transaction, &name)?;
+        summary.tables.insert(name, count);
     }
     if let Some(&count) = summary.tables.get("messages_binary") {
         let first = timestamp(&transaction, "min")?;
@@ -87,32 +73,40 @@ pub fn summarize_connection(conn: &Connection) -> rusqlite::Result<DatabaseSumma
 }
 
 /// The least or greatest timestamp of the sync messages; `None` where there is none, or no such column.
-fn timestamp(conn: &Connection, which: &str) -> rusqlite::Result<Option<String>> {
-    let column = "SELECT 1 FROM pragma_table_info('messages_binary') WHERE name = 'timestamp'";
-    if conn.query_row(column, [], |_| Ok(())).optional()?.is_none() {
+fn timestamp(conn: &Connection, which: &str) -> Result<Option<String>, ReadError> {
+    if !stored_columns(conn, "messages_binary")?.iter().any(|column| column == "timestamp") {
         return Ok(None);
     }
-    let query = format!("SELECT {which}(timestamp) FROM messages_binary");
-    conn.query_row(&query, [], |row| {
+    let query = format!("SELECT substr({which}(timestamp), 1, 100) FROM messages_binary");
+    let found = conn.query_row(&query, [], |row| {
         Ok(match row.get_ref(0)? {
             ValueRef::Text(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
             ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) | ValueRef::Blob(_) => None,
         })
-    })
+    });
+    Ok(found?)
 }
 
 /// Checks the structure of a database that nobody has open (`PRAGMA quick_check`); a journal beside it
 /// is not looked at.
 ///
 /// # Errors
-/// [`SqliteError::Corrupt`] with SQLite's first messages, [`SqliteError::NotADatabase`].
+/// [`SqliteError::Corrupt`] with SQLite's first messages, [`SqliteError::NotADatabase`];
+/// [`SqliteError::Computes`] for a database whose check would run what it brings along.
 pub fn quick_check(dir: &Dir, name: &Path) -> Result<(), SqliteError> {
     let path = location(dir, name);
     let file = super::open_file(dir, name)?;
     super::header(&file, &path)?;
+    let size = file.metadata().context("inspect", &path)?.len();
     drop(file);
-    let conn = connect(dir, name, Access::Immutable)?;
-    let messages = first_messages(&conn).map_err(|error| SqliteError::from_sql(&path, error))?;
+    let mut conn = connect(dir, name, Access::Immutable)?;
+    let sql = |error| SqliteError::from_sql(&path, error);
+    // A large database on a slow disk is no attack: 4 MiB a second are granted on top.
+    limit_work(&mut conn, WORK + Duration::from_secs(size >> 22)).map_err(sql)?;
+    if computes(&conn).map_err(sql)? {
+        return Err(SqliteError::Computes { path });
+    }
+    let messages = first_messages(&conn).map_err(sql)?;
     if messages == ["ok"] { Ok(()) } else { Err(SqliteError::Corrupt { path, messages }) }
 }
 
@@ -149,8 +143,9 @@ pub fn open_bytes(mut bytes: Vec<u8>) -> Result<Connection, SqliteError> {
     let length = bytes.len();
     let open = || {
         let mut conn = Connection::open_in_memory()?;
+        // The heap's limit first: the bytes lie in it.
+        harden(&mut conn)?;
         conn.deserialize_read_exact(MAIN_DB, &bytes[..], length, true)?;
-        harden(&conn)?;
         Ok(conn)
     };
     open().map_err(|error| SqliteError::from_sql(path, error))

@@ -25,6 +25,9 @@ const ATTEMPTS: u32 = 5;
 /// The pause between two tries.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// What a rollback journal begins with, and ends with where the name of another file stands at its end.
+const JOURNAL_MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
+
 /// Copies a database to `scratch/out` through SQLite's backup interface: one state of it, whole, also
 /// while another process writes. The live file, its directory and its companions stay as they are.
 ///
@@ -191,8 +194,7 @@ pub fn settle(dir: &Dir, name: &Path) -> Result<bool, SqliteError> {
     if count_present(dir, &names)? == 0 {
         return Ok(false);
     }
-    // SQLite itself would follow a link.
-    drop(open_file(dir, name)?);
+    refuse_super_journal(dir, &names[0], &path)?;
     let conn = connect(dir, name, Access::Write)?;
     let sql = |error| SqliteError::from_sql(&path, error);
     touch(&conn, &path)?;
@@ -215,6 +217,24 @@ pub fn settle(dir: &Dir, name: &Path) -> Result<bool, SqliteError> {
     let parent = name.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::open_dir(dir, parent).and_then(|parent| fs::sync_dir(&parent)).context("sync", path)?;
     Ok(true)
+}
+
+/// A journal can name a file that SQLite removes after the rollback, wherever it lies. Only transactions
+/// over several databases have one, and the server makes none.
+fn refuse_super_journal(dir: &Dir, journal: &Path, database: &Path) -> Result<(), SqliteError> {
+    if size_of(dir, journal)?.is_none() {
+        return Ok(());
+    }
+    let file = open_file(dir, journal)?;
+    let length = file.metadata().context("inspect", location(dir, journal))?.len();
+    let mut end = [0; JOURNAL_MAGIC.len()];
+    let Some(at) = length.checked_sub(end.len() as u64) else { return Ok(()) };
+    file.read_exact_at(&mut end, at).context("read", location(dir, journal))?;
+    if end == JOURNAL_MAGIC {
+        let messages = vec!["its journal names a file outside of the database".to_owned()];
+        return Err(SqliteError::Corrupt { path: database.to_owned(), messages });
+    }
+    Ok(())
 }
 
 fn count_present(dir: &Dir, names: &[PathBuf]) -> Result<usize, SqliteError> {

@@ -287,7 +287,7 @@ fn all_problems_come_at_once_in_the_order_of_the_file() {
         ["/metadata/createdBy", "/metadata/createdBy/nmae", "/spec/drift", "/steps/1/needs/1"]
     );
     let rows: Vec<Value> = problems.iter().map(|problem| serde_json::to_value(problem).unwrap()).collect();
-    assert_eq!(rows[2]["line"], json!(48));
+    assert_eq!(rows[2]["line"], json!(49));
     assert!(rows.iter().all(|row| row.get("bytes").is_none()));
 }
 

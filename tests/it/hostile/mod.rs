@@ -3,6 +3,7 @@
 
 mod archives;
 mod backups;
+mod databases;
 mod disks;
 mod interrupted;
 mod machine;

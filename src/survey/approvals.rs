@@ -1,0 +1,164 @@
+//! Who approved a plan, and whether that is enough here: the signatures that came with it, the allowed
+//! signers of this machine and its policy (`restore.yml`). Reads only.
+
+use jiff::tz::TimeZone;
+
+use crate::context::Context;
+use crate::host::clock;
+use crate::plan::approval::allowed_signers::{AllowedSigners, Mistake};
+use crate::plan::approval::{Judged, Policy, Standing, approvers, claims, judge};
+use crate::plan::canonical;
+use crate::plan::model::Plan;
+
+/// No list of signers is larger.
+const LIMIT: u64 = 1 << 20;
+
+/// What came with a plan to judge its approvals by.
+#[derive(Debug, Clone, Default)]
+pub struct Evidence {
+    /// The name of the plan's file, which begins the names of detached signatures.
+    pub plan_name: String,
+    /// Files that lie beside it: name and content.
+    pub detached: Vec<(String, String)>,
+    /// How many approvals the person who applies asks for; the policy may ask for more.
+    pub require: u32,
+}
+
+/// The list of allowed signers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum List {
+    Read(Vec<Mistake>),
+    Absent,
+    Unreadable(String),
+}
+
+/// Who approved a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Approvals {
+    /// How many are needed.
+    pub required: u32,
+    /// The people whose approval counts.
+    pub approvers: Vec<String>,
+    /// Every signature; empty where there is no list to judge them by.
+    pub judged: Vec<Judged>,
+    given: usize,
+    list: List,
+    file: String,
+}
+
+/// Judges what came with a plan by the list and the policy of this machine.
+pub fn look(cx: &Context, plan: &Plan, evidence: &Evidence) -> Approvals {
+    let policy = &cx.config.restore;
+    let claims = claims(plan, &evidence.plan_name, evidence.detached.clone());
+    let mut found = Approvals {
+        required: policy.require_approvals.max(evidence.require),
+        approvers: Vec::new(),
+        judged: Vec::new(),
+        given: claims.len(),
+        list: List::Absent,
+        file: cx.root.host_path(&policy.allowed_signers).display().to_string(),
+    };
+    let text = match cx.root.read(&policy.allowed_signers, LIMIT) {
+        Ok(Some(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
+        Ok(None) => return found,
+        Err(error) => {
+            found.list = List::Unreadable(error.to_string());
+            return found;
+        }
+    };
+    let signers = AllowedSigners::read(&text, &TimeZone::system());
+    found.list = List::Read(signers.mistakes().to_vec());
+    // A plan without a canonical text has no digest either and came nowhere near.
+    let Ok(text) = canonical::canonical(plan) else { return found };
+    let author_may_approve = policy.author_may_approve;
+    let policy = Policy { signers: &signers, now: clock::now(), author_may_approve };
+    found.judged = judge(plan, &text, &claims, policy);
+    found.approvers = approvers(&found.judged);
+    found
+}
+
+impl Approvals {
+    /// What is missing, where something is: a stable code, what, and what to do.
+    pub fn missing(&self) -> Option<(&'static str, String, &'static str)> {
+        let counted = u32::try_from(self.approvers.len()).unwrap_or(u32::MAX);
+        if counted >= self.required {
+            return None;
+        }
+        let needed = match self.required {
+            1 => "1 approval is needed".to_owned(),
+            more => format!("{more} approvals are needed"),
+        };
+        let nobody =
+            "write down who may approve (docs/approvals.md), or name the file: allowedSigners in restore.yml";
+        match &self.list {
+            List::Absent => {
+                let message = format!("{needed}, and there is no {} to say whose count", self.file);
+                Some(("no-allowed-signers", message, nobody))
+            }
+            List::Unreadable(why) => Some((
+                "no-allowed-signers",
+                format!("{needed}, and nobody can say whose count: {why}"),
+                nobody,
+            )),
+            List::Read(_) => Some((
+                "approvals",
+                format!("{needed} and {}", self.tally()),
+                "let others approve it: abssctl plan approve FILE\nwhy an approval does not count: abssctl plan verify FILE",
+            )),
+        }
+    }
+
+    /// Who counts, and why others do not.
+    fn tally(&self) -> String {
+        let names: Vec<String> = self.counting().map(Judged::shown_principal).collect();
+        let mut text = match names.as_slice() {
+            [] => "nobody has approved".to_owned(),
+            [one] => format!("only {one} has approved"),
+            [first @ .., last] => format!("only {} and {last} have approved", first.join(", ")),
+        };
+        for judged in self.judged.iter().filter(|judged| judged.standing != Standing::Counts) {
+            text += &format!("; not counted: {} ({})", judged.shown_principal(), judged.verdict());
+        }
+        text
+    }
+
+    fn counting(&self) -> impl Iterator<Item = &Judged> {
+        self.judged.iter().filter(|judged| judged.standing == Standing::Counts)
+    }
+
+    /// In one line, for `plan check`; `None` where there is nothing to say.
+    pub fn summary(&self) -> Option<String> {
+        if self.required == 0 && self.given == 0 {
+            return None;
+        }
+        let names: Vec<String> = self.counting().map(Judged::shown_principal).collect();
+        let by = if names.is_empty() { "nobody".to_owned() } else { names.join(", ") };
+        Some(format!("approved by {by}; {} needed", self.required))
+    }
+
+    /// What a person should know: signatures that do not count although nobody asked, lines that grant nothing.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.missing().is_none() {
+            for judged in self.judged.iter().filter(|judged| !judged.is_valid()) {
+                let name = judged.shown_principal();
+                warnings.push(format!("the approval of {name} does not count: {}", judged.verdict()));
+            }
+        }
+        if let List::Read(mistakes) = &self.list
+            && self.given > 0
+        {
+            let told = mistakes.iter().map(|mistake| {
+                format!("{}, line {}: {}; it grants nothing", self.file, mistake.line, mistake.message)
+            });
+            warnings.extend(told);
+        }
+        warnings
+    }
+
+    /// What could not be checked.
+    pub fn not_checked(&self) -> Option<String> {
+        let unjudged = self.required == 0 && self.given > 0 && !matches!(self.list, List::Read(_));
+        unjudged.then(|| format!("approvals: {} given, and no {} to judge them by", self.given, self.file))
+    }
+}
