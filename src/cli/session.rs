@@ -22,6 +22,7 @@ use crate::host::cancel::Cancel;
 use crate::host::fs::{IoContext as _, Root, read_limited};
 use crate::host::lock::{LockGuard, LockName, LockWait, acquire};
 use crate::host::machine;
+use crate::host::sqlite;
 use crate::ids::AbsPath;
 use crate::state::config::{Config, ConfigFlags};
 
@@ -57,6 +58,8 @@ pub fn main() -> ExitCode {
     };
     let output = Output::new(&cli.global);
     let cancel = Cancel::default();
+    // A signal ends a long question to a database too; held until the command is over.
+    let _stop = sqlite::stop_on(&cancel);
     let caught = match signals::listen(&cancel) {
         Ok(caught) => caught,
         Err(error) => {

@@ -114,7 +114,7 @@ impl Looked<'_> {
         let by_id = |account: Option<&Account>| -> BTreeMap<String, Budget> {
             let budgets = account.into_iter().flat_map(|account| &account.budgets);
             budgets
-                .filter(|budget| !budget.deleted)
+                .filter(|budget| !budget.deleted && layout::is_plain_id(&budget.id))
                 .map(|budget| (budget.id.clone(), budget.clone()))
                 .collect()
         };
@@ -219,8 +219,9 @@ impl Looked<'_> {
 
     fn checks(&self) -> Vec<Check> {
         let mut checks = Vec::new();
-        let mut check =
-            |id: &str, verdict, why: String| checks.push(Check { id: id.to_owned(), verdict, why });
+        let mut check = |id: &str, verdict, why: String| {
+            checks.push(Check { id: id.to_owned(), verdict, why: line(why) });
+        };
         let observed = &self.survey.observed;
         match self.contents.sha256 {
             Some(_) => check("archive", Verdict::Will, "size and SHA-256 are those of the index".into()),
@@ -302,8 +303,9 @@ impl Looked<'_> {
 
     fn warnings(&self, budgets: &[BudgetPreview], files: &FileChanges) -> Vec<Warning> {
         let mut warnings = Vec::new();
-        let mut warn =
-            |code: &str, message: String| warnings.push(Warning { code: code.to_owned(), message });
+        let mut warn = |code: &str, message: String| {
+            warnings.push(Warning { code: code.to_owned(), message: line(message) });
+        };
         let writes = files.added.count + files.changed.count + files.removed.count;
         let prepares =
             self.spec.clients == ClientPolicy::Reset || self.spec.sessions == SessionPolicy::Revoke;
@@ -375,6 +377,15 @@ impl Looked<'_> {
             );
         }
         warnings
+    }
+}
+
+/// A line of a plan has at most 1000 characters; what is longer was made by somebody who floods it.
+fn line(text: String) -> String {
+    if text.chars().count() <= 1000 {
+        text
+    } else {
+        text.chars().take(990).collect::<String>() + " … (cut)"
     }
 }
 

@@ -8,6 +8,7 @@ use jiff::SignedDuration;
 use super::error::PlanError;
 use super::preview;
 use super::wish::{self, Wish};
+use crate::actual::layout;
 use crate::context::Context;
 use crate::duration::DurationText;
 use crate::host::clock;
@@ -103,7 +104,9 @@ fn assemble(
         });
     }
     let groups = contents.account.iter().flat_map(|account| &account.budgets).filter_map(|budget| {
-        let group_id = budget.group_id.clone()?;
+        // An id that cannot be a part of a file name is no budget that can be restored; inspect says so.
+        let group_id = budget.group_id.clone().filter(|group| layout::is_plain_id(group))?;
+        layout::is_plain_id(&budget.id).then_some(())?;
         Some(ObservedBackupBudget { id: budget.id.clone(), group_id })
     });
     let backup = ObservedBackup {

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use cap_std::fs::Dir;
 
 use super::tree::{self, Entry, Kind};
-use crate::actual::account::{self, Account};
+use crate::actual::account::{self, Account, Budget};
 use crate::actual::layout::{self, Role};
 use crate::actual::messages;
 use crate::host::{fs, sqlite};
@@ -99,6 +99,9 @@ impl Builder {
     fn finish(mut self, dir: &Dir, data: &Path) -> io::Result<TargetSurvey> {
         self.fixed.sort();
         let (account, unreadable) = match read_account(dir, data) {
+            Ok(account) if account.budgets.iter().any(is_strange) => {
+                (None, Some("a budget has an id that no server gives".to_owned()))
+            }
             Ok(account) => (Some(account), None),
             Err(why) => (None, Some(why)),
         };
@@ -138,6 +141,11 @@ impl Builder {
         };
         Ok(TargetSurvey { observed, entries: self.entries, account, bytes: self.bytes })
     }
+}
+
+/// Whether a budget has an id that cannot be a part of a file name: no server gives such ones.
+fn is_strange(budget: &Budget) -> bool {
+    [Some(&budget.id), budget.group_id.as_ref()].into_iter().flatten().any(|id| !layout::is_plain_id(id))
 }
 
 /// A path as text; what is not UTF-8 is shown as codes.

@@ -219,3 +219,15 @@ fn ids_and_names_neither_flood_nor_steer() {
     assert!(matches!(ran.code, 0 | 2), "{}", ran.stderr);
     assert!(ran.stdout.len() < 100_000 && ran.stderr.len() < 100_000);
 }
+
+#[test]
+fn a_plan_for_a_flooded_live_tree_loads_and_says_so() {
+    let root = TestRoot::new();
+    root.sql(
+        "srv/budget/data/server-files/account.sqlite",
+        "INSERT INTO files (id, group_id, sync_version, deleted, name) VALUES (hex(zeroblob(5000)), 'g', 2, 0, hex(zeroblob(5000)))",
+    );
+    let plan = root.plan(&[ZSTD]);
+    let shown = root.json(&["plan", "show", plan.to_str().unwrap()]).ok().json();
+    assert!(shown["plan"]["observed"]["target"]["budgetsUnreadable"].is_string(), "{shown:#}");
+}
