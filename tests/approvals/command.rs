@@ -146,6 +146,9 @@ fn an_encrypted_key_asks_at_the_terminal() {
             let own = root.command(&approve);
             let mut command = Command::new("python3");
             command.args(["-c", TYPIST, typed]).arg(own.get_program()).args(own.get_args());
+            // The environment of the tests is not the program's.
+            command.env_clear();
+            command.envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
             Ran::of(&mut command)
         };
         if number == 0 {
