@@ -15,7 +15,7 @@ if [ $# -lt 2 ] || [ ! -d "$1" ]; then
 fi
 root=$(cd -- "$1" && pwd)
 shift
-peer=${ABSSCTL_PEER:-$(dirname -- "${BASH_SOURCE[0]}")/../target/peer-venv/bin/abssctl}
+peer=${ABSSCTL_TEST_PEER:-$(dirname -- "${BASH_SOURCE[0]}")/../target/peer-venv/bin/abssctl}
 index=$root/srv/backups/backups.json
 
 settings=(

@@ -206,9 +206,9 @@ texts = json.load(sys.stdin)
 json.dump([yaml.safe_load(text) for text in texts], sys.stdout)
 ";
 
-/// A Python with `PyYAML`: `ABSSCTL_PYTHON`, else `python3`.
+/// A Python with `PyYAML`: `ABSSCTL_TEST_PYTHON`, else `python3`.
 fn python() -> Option<String> {
-    let name = std::env::var("ABSSCTL_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let name = std::env::var("ABSSCTL_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let quiet = || Stdio::null();
     let mut probe = Command::new(&name);
     let found = probe.args(["-c", "import yaml"]).stdin(quiet()).stdout(quiet()).stderr(quiet()).status();
@@ -219,7 +219,7 @@ fn python() -> Option<String> {
 fn pyyaml_reads_the_same() {
     let Some(python) = python() else {
         let mut err = std::io::stderr();
-        writeln!(err, "SKIPPED: no Python with PyYAML; name one with ABSSCTL_PYTHON").unwrap();
+        writeln!(err, "SKIPPED: no Python with PyYAML; name one with ABSSCTL_TEST_PYTHON").unwrap();
         return;
     };
     let mut runner = TestRunner::deterministic();

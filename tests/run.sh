@@ -9,11 +9,11 @@
 #
 # Environment:
 #   TESTS_ALLOW_SKIPS=1  as root, go on although a program cannot be installed (normally an error)
-#   ABSSCTL_PEER=PROG    another peer program than the published one
+#   ABSSCTL_TEST_PEER=PROG    another peer program than the published one
 # Exported to the tests:
-#   ABSSCTL_PEER           the peer's program; run it through tests/peer.sh, which points it into a scratch root
-#   ABSSCTL_PEER_VERIFIES  1 when that peer has `backup verify`
-#   ABSSCTL_PYTHON         a Python with PyYAML, for what YAML 1.1 readers make of our YAML
+#   ABSSCTL_TEST_PEER           the peer's program; run it through tests/peer.sh, which points it into a scratch root
+#   ABSSCTL_TEST_PEER_VERIFIES  1 when that peer has `backup verify`
+#   ABSSCTL_TEST_PYTHON         a Python with PyYAML, for what YAML 1.1 readers make of our YAML
 set -euo pipefail
 cd "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
@@ -94,18 +94,18 @@ install_peer() {
             return
         fi
     fi
-    export ABSSCTL_PYTHON=$venv/bin/python
-    : "${ABSSCTL_PEER:=$venv/bin/abssctl}"
-    export ABSSCTL_PEER
+    export ABSSCTL_TEST_PYTHON=$venv/bin/python
+    : "${ABSSCTL_TEST_PEER:=$venv/bin/abssctl}"
+    export ABSSCTL_TEST_PEER
 }
 
 # Not a skip for lack of a program: no published peer has the command, so these tests fall back
 # on what the peer itself calls, sha256 and GNU tar.
 probe_peer() {
-    unset ABSSCTL_PEER_VERIFIES
-    [ -n "${ABSSCTL_PEER:-}" ] || return 0
-    if env -i PATH="$PATH" HOME="${HOME:-/}" "$ABSSCTL_PEER" backup verify --help </dev/null >/dev/null 2>&1; then
-        export ABSSCTL_PEER_VERIFIES=1
+    unset ABSSCTL_TEST_PEER_VERIFIES
+    [ -n "${ABSSCTL_TEST_PEER:-}" ] || return 0
+    if env -i PATH="$PATH" HOME="${HOME:-/}" "$ABSSCTL_TEST_PEER" backup verify --help </dev/null >/dev/null 2>&1; then
+        export ABSSCTL_TEST_PEER_VERIFIES=1
     fi
 }
 
@@ -134,8 +134,8 @@ if [ ${#skipped[@]} -gt 0 ]; then
 else
     echo "tests/run.sh: nothing was skipped for lack of a program."
 fi
-if [ -n "${ABSSCTL_PEER:-}" ] && [ -z "${ABSSCTL_PEER_VERIFIES:-}" ]; then
-    version=$(env -i PATH="$PATH" HOME="${HOME:-/}" "$ABSSCTL_PEER" --version 2>/dev/null) || version="unknown version"
+if [ -n "${ABSSCTL_TEST_PEER:-}" ] && [ -z "${ABSSCTL_TEST_PEER_VERIFIES:-}" ]; then
+    version=$(env -i PATH="$PATH" HOME="${HOME:-/}" "$ABSSCTL_TEST_PEER" --version 2>/dev/null) || version="unknown version"
     echo "tests/run.sh: the published peer ($version) has no 'backup verify'; no test ran that command." \
         "What it would call, sha256sum and GNU tar, the tests call themselves."
 fi

@@ -18,7 +18,7 @@ pub const PROGRAM_VARIABLES: [&str; 5] = [
     "ABSSCTL_ASSUME_YES",
     "ABSSCTL_SKIP_NPM",
     "ABSSCTL_VERSIONS_CACHE",
-    "ABSSCTL_PEER",
+    "ABSSCTL_TEST_PEER",
 ];
 
 /// Variables with this beginning belong to the tests.

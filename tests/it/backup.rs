@@ -477,8 +477,8 @@ fn verify_of_an_archive_that_is_as_recorded_but_cannot_be_read() {
 #[test]
 fn the_peer_verifies_our_archives() {
     let test = "the_peer_verifies_our_archives";
-    let peer = std::env::var_os("ABSSCTL_PEER");
-    let verifies = peer.is_some() && std::env::var_os("ABSSCTL_PEER_VERIFIES").is_some();
+    let peer = std::env::var_os("ABSSCTL_TEST_PEER");
+    let verifies = peer.is_some() && std::env::var_os("ABSSCTL_TEST_PEER_VERIFIES").is_some();
     if skip_unless(
         test,
         verifies,

@@ -158,7 +158,8 @@ fn a_fifo_in_the_target_stops_nobody() {
         let _ = tool("mkfifo", &[path.to_str().unwrap()]);
         let mut command = std::process::Command::new("timeout");
         let plan = root.command(&["plan", "restore", ZSTD, "--json", "-o", "-"]);
-        command.arg("20").arg(plan.get_program()).args(plan.get_args());
+        command.arg("20").arg(plan.get_program()).args(plan.get_args()).env_clear();
+        command.envs(plan.get_envs().filter_map(|(name, value)| Some((name, value?))));
         let ran = Ran::of(&mut command);
         assert_eq!(ran.code, 0, "{name}: {}", ran.stderr);
     }

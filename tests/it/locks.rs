@@ -108,11 +108,12 @@ fn a_lock_of_python_keeps_us_out() {
 
 /// The Python that has the peer, where tests/run.sh found one.
 fn peer_python(test: &str) -> Option<String> {
-    let python = std::env::var("ABSSCTL_PYTHON").ok();
+    let python = std::env::var("ABSSCTL_TEST_PYTHON").ok();
     let can = python.as_ref().is_some_and(|python| {
         Command::new(python).args(["-c", "import abssctl.locking"]).output().is_ok_and(|o| o.status.success())
     });
-    let skip = skip_unless(test, can, "ABSSCTL_PYTHON names no Python with the peer; tests/run.sh sets it");
+    let skip =
+        skip_unless(test, can, "ABSSCTL_TEST_PYTHON names no Python with the peer; tests/run.sh sets it");
     python.filter(|_| !skip)
 }
 

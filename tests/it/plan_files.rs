@@ -257,7 +257,7 @@ fn a_plan_comes_from_standard_input_too() {
 #[test]
 fn a_yaml_1_1_reader_reads_the_same_plan() {
     let test = "a_yaml_1_1_reader_reads_the_same_plan";
-    let python = std::env::var("ABSSCTL_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let python = std::env::var("ABSSCTL_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let can = Command::new(&python).args(["-c", "import yaml"]).output().is_ok_and(|o| o.status.success());
     if skip_unless(test, can, "no Python with PyYAML") {
         return;
