@@ -23,7 +23,7 @@ const SHOWN: usize = 5;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DatabaseSummary {
-    /// Rows of each ordinary table, by name: those that [`super::tables`] names.
+    /// Rows of each ordinary table, by name: those that [`fn@super::tables`] names.
     pub tables: BTreeMap<String, u64>,
     /// The sync messages, where there is a table of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
