@@ -24,6 +24,7 @@ pub use error::ArchiveError;
 pub use extract::{ExtractOptions, Extracted, ExtractedEntry, Owners, extract};
 pub use hashed::HashingReader;
 pub use manifest::{Entry, EntryKind, Manifest, Scope};
+pub use name::DATA;
 pub use reader::{Limits, MAX_ENTRIES, Member, Totals, scan};
 pub use writer::{Extra, Payload, Written, write};
 

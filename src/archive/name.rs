@@ -16,8 +16,9 @@ use crate::ids::BackupId;
 pub(super) const MAX_NAME: usize = 4000;
 /// What all names together may take in memory.
 const MAX_NAMES: u64 = 256 * 1024 * 1024;
-/// The directory that holds the instance's files; symbolic links exist only below it.
-const DATA: &str = "data";
+/// The directory of an archive, and of a staging directory, that holds the instance's files; symbolic
+/// links exist only below it.
+pub const DATA: &str = "data";
 
 /// A name as a message shows it.
 pub(super) fn escape(name: &[u8]) -> String {

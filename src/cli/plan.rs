@@ -48,8 +48,7 @@ pub fn restore(session: &Session, args: &PlanRestoreArgs) -> Result<u8, CliError
 
 /// Whether a restore would change any file.
 fn changes_something(plan: &Plan) -> bool {
-    let files = &plan.preview.files;
-    files.added.count + files.changed.count + files.removed.count > 0
+    plan.preview.files.total() > 0
 }
 
 /// What the options ask for.
@@ -169,8 +168,7 @@ pub fn show(session: &Session, args: &PlanShowArgs) -> Result<u8, CliError> {
     if session.output.json {
         let digest = canonical::digest(&plan)?;
         let expired = plan.metadata.expires_at.timestamp() <= clock::now();
-        let files = &plan.preview.files;
-        let changes = files.added.count + files.changed.count + files.removed.count;
+        let changes = plan.preview.files.total();
         session.output.value(&json!({
             "plan": plan, "digest": digest, "expired": expired, "applyable": !expired, "changes": changes,
         }))?;

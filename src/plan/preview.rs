@@ -42,6 +42,13 @@ pub struct FileChanges {
     pub unchanged: u64,
 }
 
+impl FileChanges {
+    /// How many files would not be as they are.
+    pub fn total(&self) -> u64 {
+        self.added.count + self.changed.count + self.removed.count
+    }
+}
+
 /// A bounded list of files with totals.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -306,10 +306,9 @@ impl Looked<'_> {
         let mut warn = |code: &str, message: String| {
             warnings.push(Warning { code: code.to_owned(), message: line(message) });
         };
-        let writes = files.added.count + files.changed.count + files.removed.count;
         let prepares =
             self.spec.clients == ClientPolicy::Reset || self.spec.sessions == SessionPolicy::Revoke;
-        if writes == 0 && !prepares && self.survey.observed.target.presence == Presence::Content {
+        if files.total() == 0 && !prepares && self.survey.observed.target.presence == Presence::Content {
             warn("no-change", "the target already holds this backup".into());
         }
         let newer: u64 = budgets

@@ -10,7 +10,7 @@ use super::context::{Done, Probe, StepContext, StepRunner, lock};
 use super::error::StepError;
 use super::staging;
 use crate::archive::{
-    self, Algorithm, ArchiveError, ExtractOptions, Extracted, HashingReader, Limits, Owners,
+    self, Algorithm, ArchiveError, DATA, ExtractOptions, Extracted, HashingReader, Limits, Owners,
 };
 use crate::host::cancel::Cancel;
 use crate::host::fs::{self, IoContext as _};
@@ -25,9 +25,6 @@ use crate::survey::{archive as survey_archive, observe, tree};
 /// The code of `extract`.
 #[derive(Debug)]
 pub struct Extract;
-
-/// Name of the instance directory inside an archive and a staging directory.
-pub const DATA: &str = "data";
 
 impl StepRunner for Extract {
     fn run(&self, cx: &StepContext<'_>, step: &Step) -> Result<Done, StepError> {

@@ -9,9 +9,9 @@ use cap_std::fs::Dir;
 
 use super::context::{Done, Probe, StepContext, StepRunner, lock};
 use super::error::StepError;
-use super::extract::DATA;
 use super::staging;
 use crate::actual::{account, layout, messages, whole};
+use crate::archive::DATA;
 use crate::archive::{EntryKind, Extracted};
 use crate::host::fs::{self, IoContext as _};
 use crate::host::sqlite::{self, SqliteError};

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use super::context::{Done, Probe, StepContext, StepRunner};
 use super::error::StepError;
-use super::extract::DATA;
 use super::{inspect, staging};
 use crate::actual::clients::{self, NewGroup};
 use crate::actual::layout;
+use crate::archive::DATA;
 use crate::host::fs::{self, IoContext as _};
 use crate::host::sqlite;
 use crate::plan::spec::{ClientPolicy, SessionPolicy};

@@ -10,8 +10,8 @@ use cap_std::fs::{Dir, MetadataExt as _};
 
 use super::context::{Done, Probe, StepContext, StepRunner};
 use super::error::StepError;
-use super::extract::DATA;
 use super::staging;
+use crate::archive::DATA;
 use crate::host::fs::{self, IoContext as _};
 use crate::host::processes;
 use crate::ids::AbsPath;

@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use sha2::Digest as _;
-
 use crate::actual::account::{self, Account};
 use crate::actual::{layout, messages};
 use crate::archive::manifest::MANIFEST_PATH;
-use crate::archive::{self, Algorithm, ArchiveError, EntryKind, HashingReader, Limits, Manifest, Member};
+use crate::archive::{
+    self, Algorithm, ArchiveError, DATA, EntryKind, HashingReader, Limits, Manifest, Member,
+};
 use crate::context::Context;
 use crate::host::cancel::Cancel;
 use crate::host::sqlite;
@@ -21,8 +21,6 @@ use crate::store::{self, StoreError};
 
 const MAX_DATABASE: u64 = 16 << 20;
 const MAX_TEXT: u64 = 1 << 20;
-/// The instance directory inside an archive.
-const DATA: &str = "data";
 
 /// The archive could not be looked into.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -210,7 +208,7 @@ impl Look {
                         }
                         digest
                     }
-                    (None, _) => digest(body)?,
+                    (None, _) => HashingReader::new(body).finish()?,
                 };
                 self.found.files.insert(below, BackupFile { size: member.size, sha256 });
             }
@@ -236,18 +234,6 @@ fn read(body: &mut dyn Read, size: u64) -> Result<Vec<u8>, ArchiveError> {
     let mut bytes = Vec::new();
     body.take(size).read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-fn digest(body: &mut dyn Read) -> Result<Sha256, ArchiveError> {
-    let mut hasher = sha2::Sha256::new();
-    let mut buffer = vec![0; 128 << 10];
-    loop {
-        let count = body.read(&mut buffer)?;
-        if count == 0 {
-            return Ok(Sha256::from_bytes(hasher.finalize().into()));
-        }
-        hasher.update(&buffer[..count]);
-    }
 }
 
 /// `None` for a database that SQLite does not take: `inspect` says why when the plan is applied.

@@ -1,13 +1,12 @@
 //! Walks a directory tree by handles, in a stable order, without following links. Reads only.
 
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use cap_std::fs::{Dir, MetadataExt as _};
-use sha2::Digest as _;
-
+use crate::archive::HashingReader;
 use crate::host::fs;
 use crate::ids::Sha256;
+use cap_std::fs::{Dir, MetadataExt as _};
 
 const MAX_DEPTH: usize = 128;
 
@@ -103,14 +102,5 @@ fn level(
 
 /// SHA-256 of a regular file below `dir`; anything else is refused, and a FIFO does not block.
 pub fn digest(dir: &Dir, path: &Path) -> io::Result<Sha256> {
-    let mut file = fs::open_regular(dir, path)?;
-    let mut hasher = sha2::Sha256::new();
-    let mut buffer = vec![0; 128 << 10];
-    loop {
-        let count = file.read(&mut buffer)?;
-        if count == 0 {
-            return Ok(Sha256::from_bytes(hasher.finalize().into()));
-        }
-        hasher.update(&buffer[..count]);
-    }
+    HashingReader::new(fs::open_regular(dir, path)?).finish()
 }
