@@ -4,7 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{AbsPath, Sha256};
+pub use crate::state::restore_config::Source;
 
 /// What the policy says of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -24,16 +24,6 @@ pub struct Verdict {
     /// Everything that stands in the way; empty where it is allowed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,
-}
-
-/// The file with the policy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Source {
-    /// Where it lies, inside the root.
-    pub path: AbsPath,
-    /// SHA-256 of its bytes.
-    pub sha256: Sha256,
 }
 
 /// Whether a plan may be applied.
