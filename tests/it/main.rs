@@ -14,6 +14,7 @@ mod hostile;
 mod locks;
 mod messages;
 mod plan_files;
+mod policy;
 mod prompts;
 mod readonly;
 mod restore;
