@@ -146,6 +146,15 @@ fn an_approval_may_be_so_old() {
     assert_eq!(team.apply(&[])["approvers"], json!(["bert"]));
 }
 
+/// A plan that is dated ahead would make its approvals seem younger than they are.
+#[test]
+fn a_plan_of_the_future_is_not_signed() {
+    let team = Team::new("");
+    edit(&team, |plan| plan["metadata"]["createdAt"] = json!(ago(-1)));
+    let args = ["plan", "approve", team.plan(), "--key", team.keys[0].text(), "--principal", "anna", "--yes"];
+    let _ = team.root.json(&args).error(3, "abssctl::approve::future", &["in the future"]);
+}
+
 /// The policy is judged again when the locks are there: what was enough before is not any more.
 #[test]
 fn the_policy_is_judged_again_under_the_locks() {
