@@ -230,7 +230,7 @@ rules:
         match expected {
             None => assert_eq!(why, None, "{principal}"),
             Some(words) => {
-                assert!(why.as_deref().is_some_and(|why| why.contains(words)), "{principal}: {why:?}")
+                assert!(why.as_deref().is_some_and(|why| why.contains(words)), "{principal}: {why:?}");
             }
         }
     }
@@ -256,7 +256,7 @@ fn an_approval_is_young_where_its_plan_is_and_else_by_its_own_word() {
         match expected {
             None => assert_eq!(why, None, "{signed_at:?} {now}"),
             Some(words) => {
-                assert!(why.as_deref().is_some_and(|why| why.contains(words)), "{signed_at:?}: {why:?}")
+                assert!(why.as_deref().is_some_and(|why| why.contains(words)), "{signed_at:?}: {why:?}");
             }
         }
     }
