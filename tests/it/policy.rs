@@ -136,11 +136,16 @@ fn nothing_is_restored_in_a_freeze() {
     let _ = root.json(&["backup", "create", "budget"]).ok();
     root.write("etc/abssctl/restore.yml", rule("freeze: [{from: 00:00, until: 24:00, zone: UTC}]"));
     let _ = refused(&root, &plan, 3, "policy-freeze");
-    // Where the environment says what time zones are does not matter.
+    // What the environment calls Europe/Berlin does not matter: there it is a zone without an offset.
     root.write("etc/abssctl/restore.yml", rule(&format!("freeze: [{ALWAYS}]")));
+    std::fs::create_dir_all(root.work("zones/Europe")).unwrap();
+    let counts = [0, 0, 0, 0, 1, 4_u32].map(u32::to_be_bytes).concat();
+    let zone = [&b"TZif"[..], &[0; 16], &counts, &[0; 6], b"UTC\0"].concat();
+    std::fs::write(root.work("zones/Europe/Berlin"), zone).unwrap();
     let mut command = root.command(&["apply", plan.to_str().unwrap(), "--yes", "--json"]);
-    let _ = Ran::of(command.env("TZDIR", root.work(".")).env("TZ", "Pacific/Apia"))
-        .refused(3, &["policy-freeze"]);
+    let _ = command.env("TZDIR", root.work("zones")).env("TZ", "Europe/Berlin");
+    let object = Ran::of(&mut command).refused(3, &["policy-freeze"]);
+    assert!(object["message"].as_str().unwrap().contains(words), "{object:#}");
     root.write("etc/abssctl/restore.yml", rule(&format!("freeze: [{OVER}]")));
     assert_eq!(root.apply(&plan).ok().json()["outcome"], "applied");
 }
