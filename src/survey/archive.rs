@@ -131,12 +131,13 @@ impl Look {
             let bytes = read(body, member.size)?;
             content = Some(Sha256::of(&bytes));
             self.found.texts.insert(path.clone(), bytes);
-        } else if member.kind == EntryKind::File && *path == self.data.join(layout::ACCOUNT) {
-            if member.size <= MAX_DATABASE {
-                let bytes = read(body, member.size)?;
-                content = Some(Sha256::of(&bytes));
-                self.found.account = read_account(bytes);
-            }
+        } else if member.kind == EntryKind::File
+            && *path == self.data.join(layout::ACCOUNT)
+            && member.size <= MAX_DATABASE
+        {
+            let bytes = read(body, member.size)?;
+            content = Some(Sha256::of(&bytes));
+            self.found.account = read_account(bytes);
         }
         if !self.found.manifest {
             return self.member(member, body, content);
