@@ -8,6 +8,7 @@
 
 mod backup;
 mod cli;
+mod clients;
 mod destinations;
 mod drift;
 mod hostile;
