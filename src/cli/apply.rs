@@ -13,9 +13,10 @@ use crate::engine::report::{Outcome, Report};
 use crate::plan::canonical;
 use crate::plan::model::Plan;
 use crate::plan::render::human_bytes;
+use crate::planner::again::PREVIEW_UNTRUE;
 use crate::steps::StepError;
 use crate::survey::approvals::Evidence;
-use crate::survey::preflight::{self, Ask};
+use crate::survey::preflight::Ask;
 
 /// `abssctl apply`
 pub fn apply(session: &Session, args: &ApplyArgs) -> Result<u8, CliError> {
@@ -37,8 +38,11 @@ pub fn apply(session: &Session, args: &ApplyArgs) -> Result<u8, CliError> {
     }
     let digest = canonical::digest(&plan)?;
     let ask = Ask { digest, replay: args.replay, own_run: None, evidence: Some(&evidence) };
-    let found = preflight::preflight(&cx, &plan, ask)?;
-    // Whatever stands in the way is said before anybody is asked.
+    let found = plan_cli::look(&cx, &plan, ask)?;
+    if found.problems.iter().any(|problem| problem.code == PREVIEW_UNTRUE) {
+        return Err(CliError::WouldNotApply(found.problems));
+    }
+    // Whatever else stands in the way is said by the engine, before anybody is asked.
     if found.is_clear() {
         say_what_is_lost(session, &plan, &found.warnings);
         let Plan { spec, .. } = &plan;
@@ -168,7 +172,7 @@ fn dry_run(
 ) -> Result<u8, CliError> {
     let digest = canonical::digest(plan)?;
     let ask = Ask { digest, replay, own_run: None, evidence: Some(evidence) };
-    let found = preflight::preflight(cx, plan, ask)?;
+    let found = plan_cli::look(cx, plan, ask)?;
     let mut value = plan_cli::check_json(&found, exit::problems_code(&found.problems));
     value["planDigest"] = json!(digest);
     value["steps"] =

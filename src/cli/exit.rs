@@ -118,6 +118,7 @@ fn plan(error: &PlanError, interrupted: u8) -> u8 {
         | PlanError::Time { .. }
         | PlanError::Target { .. }
         | PlanError::Wish { .. }
+        | PlanError::Facts { .. }
         | PlanError::Steps(_)
         | PlanError::Rules(_)
         | PlanError::Canonical(_) => INVALID,
