@@ -17,7 +17,7 @@ use crate::survey::preflight::{Class, Problem};
 pub const PREVIEW_UNTRUE: &str = "preview-untrue";
 
 /// More differences than this are not told.
-const MAX_TOLD: usize = 20;
+const MAX_TOLD: usize = 10;
 
 /// What the preview of a plan says otherwise than this machine shows. Where the target took data since
 /// the plan, as `spec.drift` may allow, what that changes is not compared.

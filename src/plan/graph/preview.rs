@@ -157,3 +157,148 @@ fn rest(plan: &Plan) -> Vec<Violation> {
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::super::preview::Verdict;
+    use super::super::super::spec::{DriftPolicy, PreBackupMode};
+    use super::super::super::testing::{consistent, sample, sample_dest, sample_with_service, with_steps};
+    use super::super::check as check_all;
+    use super::*;
+
+    fn broken(plan: &Plan) -> Vec<(Rule, String)> {
+        check_all(plan).into_iter().map(|violation| (violation.rule, violation.pointer)).collect()
+    }
+
+    /// Plans that have every warning between them.
+    fn warned() -> Vec<Plan> {
+        let mut careless = sample();
+        careless.spec.pre_backup.mode = PreBackupMode::None;
+        careless.spec.pre_backup.message = None;
+        careless.spec.drift = DriftPolicy::Ignore;
+        let mut incomplete = sample();
+        incomplete.preview.checks[1].verdict = Verdict::WillNot;
+        let mut unreadable = sample();
+        unreadable.observed.target.budgets.clear();
+        unreadable.observed.target.budgets_unreadable = Some("it is no database".into());
+        unreadable.observed.target.sessions = None;
+        unreadable.preview.budgets.clear();
+        let mut same = sample();
+        same.preview.files = serde_json::from_value(json!({
+            "added": { "count": 0, "bytes": 0 }, "changed": { "count": 0, "bytes": 0 },
+            "removed": { "count": 0, "bytes": 0 }, "unchanged": 11
+        }))
+        .unwrap();
+        let plans = [sample(), sample_with_service(), careless, incomplete, unreadable, same];
+        plans.into_iter().map(with_steps).collect()
+    }
+
+    #[test]
+    fn rule_10_every_warning_counts() {
+        let mut codes = BTreeSet::new();
+        for good in warned() {
+            assert_eq!(broken(&good), []);
+            for at in 0..good.preview.warnings.len() {
+                codes.insert(good.preview.warnings[at].code.clone());
+                let mut plan = good.clone();
+                plan.preview.warnings.remove(at);
+                assert!(
+                    broken(&plan).iter().all(|(rule, _)| *rule == Rule::Warnings)
+                        && !broken(&plan).is_empty()
+                );
+                let mut plan = good.clone();
+                plan.preview.warnings[at].message.push_str(", but that is fine");
+                assert_eq!(broken(&plan), [(Rule::Warnings, format!("/preview/warnings/{at}"))]);
+                let mut plan = good.clone();
+                plan.preview.warnings[at].code = "hint".into();
+                assert_eq!(broken(&plan), [(Rule::Warnings, "/preview/warnings".into())]);
+            }
+            let mut plan = good.clone();
+            plan.preview
+                .warnings
+                .insert(0, serde_json::from_value(json!({ "code": "x", "message": "y" })).unwrap());
+            assert!(!broken(&plan).is_empty());
+        }
+        let all = [
+            "backup-incomplete",
+            "budget-gone",
+            "clients-merge",
+            "clients-reset",
+            "drift-ignore",
+            "live-unreadable",
+            "no-change",
+            "no-pre-backup",
+            "sessions-return",
+        ];
+        assert_eq!(codes.iter().map(String::as_str).collect::<Vec<_>>(), all);
+    }
+
+    #[test]
+    fn rule_10_every_check_counts() {
+        let good = sample();
+        for at in 0..good.preview.checks.len() {
+            let id = good.preview.checks[at].id.clone();
+            let mut plan = good.clone();
+            plan.preview.checks.remove(at);
+            assert!(broken(&plan).contains(&(Rule::Checks, "/preview/checks".into())), "{id}");
+            let mut plan = good.clone();
+            plan.preview.checks[at].why = "all is well".into();
+            let free = plan.preview.checks[at].verdict == Verdict::NotChecked && id == "target-in-use";
+            assert_eq!(broken(&plan).is_empty(), free, "{id}");
+        }
+        let mut plan = good;
+        plan.observed.file_system.atomic_exchange = Verdict::WillNot;
+        assert_eq!(broken(&plan), [(Rule::Checks, "/preview/checks/5".into())]);
+    }
+
+    #[test]
+    fn rule_10_budgets_are_those_that_were_observed() {
+        let edits: [(&dyn Fn(&mut Plan), &str); 6] = [
+            (&|plan| drop(plan.preview.budgets.remove(1)), "/preview/budgets"),
+            (&|plan| plan.preview.budgets[1].presence = BudgetPresence::BackupOnly, "/preview/budgets"),
+            (&|plan| plan.preview.budgets[1].presence = BudgetPresence::Both, "/preview/budgets/1"),
+            (&|plan| plan.preview.budgets[0].group_id = Some("other".into()), "/preview/budgets/0"),
+            (&|plan| plan.preview.budgets[1].group_id = Some("other".into()), "/preview/budgets/1"),
+            (&|plan| plan.preview.budgets[0].new_group_id = Some("mine".into()), "/preview/budgets/0"),
+        ];
+        for (at, (edit, place)) in edits.iter().enumerate() {
+            let mut plan = sample();
+            edit(&mut plan);
+            // What follows is brought up to date, as somebody who knows the rules would do.
+            let new = plan.preview.budgets[0].new_group_id.clone();
+            let mut plan = consistent(plan);
+            plan.preview.budgets[0].new_group_id = new;
+            assert!(broken(&plan).contains(&(Rule::Preview, (*place).into())), "{at}: {:?}", broken(&plan));
+        }
+        let mut plan = sample_with_service();
+        plan.preview.budgets[0].new_group_id = None;
+        assert_eq!(broken(&plan), [(Rule::Preview, "/preview/budgets/0".into())]);
+    }
+
+    #[test]
+    fn rule_10_rows_files_and_diffs_agree() {
+        let mut plan = sample();
+        plan.preview.rows.remove(0);
+        assert_eq!(broken(&consistent(plan)), [(Rule::Preview, "/preview/rows".into())]);
+        let mut plan = sample_dest();
+        plan.preview.files.removed.count = 1;
+        assert_eq!(broken(&plan), [(Rule::Preview, "/preview/files".into())]);
+        let mut plan = sample();
+        let unseen = json!({ "id": "diffs", "verdict": "not-checked", "why": "" });
+        plan.preview.checks.push(serde_json::from_value(unseen).unwrap());
+        assert_eq!(broken(&consistent(plan)), [(Rule::Preview, "/preview/diffs".into())]);
+    }
+
+    #[test]
+    fn rule_9_the_fingerprint_is_that_of_the_lists() {
+        let mut plan = sample();
+        plan.observed.target.budgets[0].deleted = true;
+        plan.preview.budgets.remove(0);
+        assert!(broken(&plan).contains(&(Rule::Structure, "/observed/target/structure".into())));
+        let mut plan = sample();
+        plan.observed.target.files.remove(0);
+        assert_eq!(broken(&plan), [(Rule::Structure, "/observed/target/structure".into())]);
+    }
+}
