@@ -27,12 +27,21 @@ const MAX_TOLD: usize = 10;
 pub fn untruths(cx: &Context, plan: &Plan) -> Result<Vec<Problem>, PlanError> {
     let fresh = restore::here_again(cx, plan, |_| plan.metadata.clone())?;
     let mut expected = plan.clone();
-    expected.observed.backup = fresh.observed.backup.clone();
     let (then, now) = (&plan.observed.target, &fresh.observed.target);
     // Another target is drift, which is told as such.
     if then.structure == now.structure && then.presence == now.presence {
-        expected.preview = shown(plan, fresh.preview, then.content == now.content);
+        let same_content = then.content == now.content;
+        let mut space = fresh.observed.space.clone();
+        // What is free changes by itself, and what a backup of a grown target needs grows with it.
+        space.verdict = plan.observed.space.verdict;
+        if !same_content {
+            space.backup_bytes = plan.observed.space.backup_bytes;
+        }
+        expected.observed.space = space;
+        expected.preview = shown(&expected, fresh.preview, same_content);
     }
+    expected.observed.backup = fresh.observed.backup;
+    expected.observed.instance = fresh.observed.instance;
     let found = diff::diff(plan, &expected).map_err(|error| PlanError::Rules(error.to_string()))?;
     let all = found.wish.into_iter().chain(found.world).chain(found.follows).chain(found.document);
     Ok(all.take(MAX_TOLD).map(|change| problem(&change)).collect())

@@ -53,17 +53,17 @@ impl<'f> Known<'f> {
     /// [`PlanError::Facts`] where they lack something.
     pub fn find(facts: &'f Facts, id: &BackupId, directory: &AbsPath) -> Result<Self, PlanError> {
         let Some(backup) = facts.backup(id) else {
-            let command = format!("abssctl facts --backup {id} -o FILE");
+            let command = format!("abssctl facts --backup {id} -o facts.json");
             return Err(lacking(format!("the facts do not tell of backup {id}"), &command));
         };
         let name = &backup.instance;
         let Some(instance) = facts.instance(name) else {
-            let command = format!("abssctl facts --instance {name} -o FILE");
+            let command = format!("abssctl facts --instance {name} -o facts.json");
             return Err(lacking(format!("the facts do not tell of instance {name}"), &command));
         };
         let Some(contents) = &backup.contents else {
             let why = backup.not_read.as_deref().unwrap_or("nobody looked into its archive");
-            let command = format!("abssctl facts --backup {id} -o FILE");
+            let command = format!("abssctl facts --backup {id} -o facts.json");
             return Err(lacking(format!("the facts do not tell what backup {id} holds: {why}"), &command));
         };
         let target = instance.targets.iter().find(|target| target.directory == *directory);
@@ -74,7 +74,7 @@ impl<'f> Known<'f> {
             let what =
                 format!("the facts do not tell of the directory {directory}{}", why.unwrap_or_default());
             let dest = if own { String::new() } else { format!(" --dest {directory}") };
-            return Err(lacking(what, &format!("abssctl facts --backup {id}{dest} -o FILE")));
+            return Err(lacking(what, &format!("abssctl facts --backup {id}{dest} -o facts.json")));
         };
         Ok(Self { facts, instance, target, backup, contents, changes, local: None })
     }

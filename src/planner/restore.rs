@@ -49,7 +49,7 @@ pub fn plan(machine: Machine<'_>, actor: &Actor, wish: &Wish) -> Result<Plan, Pl
             let instance = facts.instance(&backup.instance);
             let own = instance.map(|instance| &instance.directory).ok_or_else(|| PlanError::Facts {
                 what: format!("the facts do not tell of instance {}", backup.instance),
-                help: "collect them again on the machine: abssctl facts -o FILE".into(),
+                help: "collect them again on the machine: abssctl facts -o facts.json".into(),
             })?;
             let target = wish::target(wish, own)?;
             wish::check_live(&target, &backup.instance, own)?;

@@ -108,7 +108,7 @@ pub fn choose<'f>(facts: &'f Facts, wish: &Wish) -> Result<&'f BackupFacts, Plan
     let found = match &wish.selector {
         Selector::Id(id) => facts.backup(id).ok_or_else(|| PlanError::Facts {
             what: format!("the facts do not tell of backup {id}"),
-            help: format!("collect them on the machine: abssctl facts --backup {id} -o FILE"),
+            help: format!("collect them on the machine: abssctl facts --backup {id} -o facts.json"),
         })?,
         Selector::Latest(name) => newest(name, None).ok_or_else(|| none(name, String::new()))?,
         Selector::At(name, time) => {
