@@ -413,7 +413,8 @@ fn any_plan() -> impl Strategy<Value = Value> {
         }
         // What the preview must say follows from the rest, by rules of their own.
         let Ok(parsed) = serde_json::from_value::<Plan>(plan.clone()) else { return plan };
-        plan["preview"] = serde_json::to_value(consistent(parsed).preview).expect("a preview has a JSON form");
+        plan["preview"] =
+            serde_json::to_value(consistent(parsed).preview).expect("a preview has a JSON form");
         plan
     })
 }

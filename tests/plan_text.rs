@@ -137,8 +137,8 @@ prop_compose! {
         plan.preview.budgets[0].name = Some(names[2].clone());
         plan.preview.rows[1].table.clone_from(&names[3]);
         // The one check that says why in words of its own.
-        let in_use = plan.preview.checks.iter_mut().find(|check| check.id == "target-in-use").unwrap();
-        in_use.why.clone_from(&names[4]);
+        let mut checks = plan.preview.checks.iter_mut();
+        checks.find(|check| check.id == "target-in-use").expect("it is there").why.clone_from(&names[4]);
         plan.preview.diffs[0].path.clone_from(&names[5]);
         plan.preview.diffs[0].diff = diff;
         plan.preview.files.added.examples = examples;

@@ -44,6 +44,7 @@ pub fn code(error: &CliError, interrupted: u8) -> u8 {
         CliError::Config(_)
         | CliError::Load(_)
         | CliError::NoPlanFile(_)
+        | CliError::NoFactsFile(_)
         | CliError::NoRun(_)
         | CliError::Declined
         | CliError::NoTerminal

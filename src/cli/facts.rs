@@ -56,6 +56,6 @@ pub fn facts(session: &Session, args: &FactsArgs) -> Result<u8, CliError> {
 
 /// Reads facts, or standard input for `-`.
 pub fn read(session: &Session, path: &Path) -> Result<Facts, CliError> {
-    let (name, bytes) = session.read_input(path)?;
+    let (name, bytes) = session.read_input(path, CliError::NoFactsFile)?;
     Ok(load::load(&name, &bytes)?)
 }

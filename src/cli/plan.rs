@@ -21,7 +21,7 @@ use crate::plan::render::text::{TextOptions, text};
 use crate::plan::render::{dot::dot, html::html, markdown::markdown, mermaid::mermaid};
 use crate::plan::spec::{PreBackupMode, RestartPolicy};
 use crate::plan::{canonical, emit, load};
-use crate::planner::{self, Machine, Selector, Wish, wish};
+use crate::planner::{self, Selector, Wish, wish};
 use crate::survey::approvals::Approvals;
 use crate::survey::preflight::{self, Ask, Class, Preflight, Problem};
 
@@ -43,14 +43,8 @@ pub fn restore(session: &Session, args: &PlanRestoreArgs) -> Result<u8, CliError
     };
     let wish = to_wish(selector, args.instance.clone(), &args.wish);
     let plan = match &args.facts {
-        None => {
-            let cx = session.context()?;
-            planner::plan(Machine::Here(&cx), &cx.actor, &wish)?
-        }
-        Some(path) => {
-            let facts = facts::read(session, path)?;
-            planner::plan(Machine::Elsewhere(&facts), &Session::actor(), &wish)?
-        }
+        None => planner::plan(&session.context()?, &wish)?,
+        Some(path) => planner::plan_elsewhere(&facts::read(session, path)?, &Session::actor(), &wish)?,
     };
     write_new(session, &plan, &args.output, args.format)?;
     let code = if args.detailed_exitcode && changes_something(&plan) { exit::CHANGES } else { exit::DONE };
@@ -317,13 +311,9 @@ pub fn refresh(session: &Session, args: &PlanRefreshArgs) -> Result<u8, CliError
     let old = load::parse(&name, &bytes)?;
     let expires = args.expires.as_ref();
     let plan = match &args.facts {
-        None => {
-            let cx = session.context()?;
-            planner::refresh(Machine::Here(&cx), &cx.actor, &old, expires)?
-        }
+        None => planner::refresh(&session.context()?, &old, expires)?,
         Some(path) => {
-            let facts = facts::read(session, path)?;
-            planner::refresh(Machine::Elsewhere(&facts), &Session::actor(), &old, expires)?
+            planner::refresh_elsewhere(&facts::read(session, path)?, &Session::actor(), &old, expires)?
         }
     };
     if !old.approvals.is_empty() {

@@ -9,14 +9,14 @@ use super::progress::Mode;
 use super::session::Session;
 use super::{exit, plan as plan_cli, prompt};
 use crate::plan::canonical;
-use crate::planner::{self, Machine, Selector};
+use crate::planner::{self, Selector};
 use crate::survey::approvals::Evidence;
 
 /// `abssctl backup restore`
 pub fn restore(session: &Session, args: &BackupRestoreArgs) -> Result<u8, CliError> {
     let cx = session.context()?;
     let wish = plan_cli::to_wish(Selector::Id(args.backup.clone()), args.instance.clone(), &args.wish);
-    let plan = planner::plan(Machine::Here(&cx), &cx.actor, &wish)?;
+    let plan = planner::plan(&cx, &wish)?;
     let shown = plan_cli::as_text(session, &plan, session.output.color);
     if args.dry_run {
         let digest = canonical::digest(&plan)?;

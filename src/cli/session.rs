@@ -1,7 +1,7 @@
 //! One invocation: what was typed, the machine, where output goes.
 
 use std::io::{self, Read as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -183,7 +183,7 @@ impl Session {
 
     /// Reads a plan file, or standard input for `-`.
     pub fn read_plan(&self, path: &Path) -> Result<(String, Vec<u8>), CliError> {
-        let read = self.read_input(path)?;
+        let read = self.read_input(path, CliError::NoPlanFile)?;
         if path != Path::new("-") {
             // The first plan of a command is the one that it is about.
             drop(self.plan_file.set(typed(path)));
@@ -191,8 +191,12 @@ impl Session {
         Ok(read)
     }
 
-    /// Reads a document, or standard input for `-`.
-    pub fn read_input(&self, path: &Path) -> Result<(String, Vec<u8>), CliError> {
+    /// Reads a document, or standard input for `-`; `missing` is the error for one that is not there.
+    pub fn read_input(
+        &self,
+        path: &Path,
+        missing: fn(PathBuf) -> CliError,
+    ) -> Result<(String, Vec<u8>), CliError> {
         if path == Path::new("-") {
             let bytes =
                 read_limited(io::stdin().lock().by_ref(), MAX_PLAN).context("read", "standard input")?;
@@ -201,7 +205,7 @@ impl Session {
         let file = match std::fs::File::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(CliError::NoPlanFile(path.into()));
+                return Err(missing(path.into()));
             }
             Err(error) => return Err(error).context("open", path)?,
         };

@@ -17,5 +17,5 @@ pub mod wish;
 pub use again::untruths;
 pub use collect::facts;
 pub use error::PlanError;
-pub use restore::{Machine, plan, refresh};
+pub use restore::{plan, plan_elsewhere, refresh, refresh_elsewhere};
 pub use wish::{Selector, Wish};

@@ -21,42 +21,31 @@ use crate::plan::spec::{ClientPolicy, Spec};
 use crate::state::backup_index::BackupIndex;
 use crate::survey::observe;
 
-/// The machine that a plan is for.
-#[derive(Debug, Clone, Copy)]
-pub enum Machine<'a> {
-    /// This one.
-    Here(&'a Context),
-    /// Another one, by what was collected there; nothing of this one is read.
-    Elsewhere(&'a Facts),
+/// Plans a restore on this machine.
+pub fn plan(cx: &Context, wish: &Wish) -> Result<Plan, PlanError> {
+    let index = BackupIndex::load(&cx.root, &cx.config)?;
+    let entry = wish::select(cx, &index, wish)?;
+    let (instance, _) = observe::instance(cx, &entry.instance)?;
+    let target = wish::target(wish, &instance.paths.root)?;
+    wish::check_target(cx, &target, &entry.instance, &instance.paths.root)?;
+    let seen = look::one(cx, entry, &target)?;
+    let known = Known::find(&seen.facts, &entry.id, &target.directory)?;
+    let known = Known { local: Some(&seen.local), ..known };
+    new(&cx.actor, wish, wish::spec(wish, target, &known), &known)
 }
 
-/// Plans a restore.
-pub fn plan(machine: Machine<'_>, actor: &Actor, wish: &Wish) -> Result<Plan, PlanError> {
-    match machine {
-        Machine::Here(cx) => {
-            let index = BackupIndex::load(&cx.root, &cx.config)?;
-            let entry = wish::select(cx, &index, wish)?;
-            let (instance, _) = observe::instance(cx, &entry.instance)?;
-            let target = wish::target(wish, &instance.paths.root)?;
-            wish::check_target(cx, &target, &entry.instance, &instance.paths.root)?;
-            let seen = look::one(cx, entry, &target)?;
-            let known = Known::find(&seen.facts, &entry.id, &target.directory)?;
-            let known = Known { local: Some(&seen.local), ..known };
-            new(actor, wish, wish::spec(wish, target, &known), &known)
-        }
-        Machine::Elsewhere(facts) => {
-            let backup = wish::choose(facts, wish)?;
-            let instance = facts.instance(&backup.instance);
-            let own = instance.map(|instance| &instance.directory).ok_or_else(|| PlanError::Facts {
-                what: format!("the facts do not tell of instance {}", backup.instance),
-                help: "collect them again on the machine: abssctl facts -o facts.json".into(),
-            })?;
-            let target = wish::target(wish, own)?;
-            wish::check_live(&target, &backup.instance, own)?;
-            let known = Known::find(facts, &backup.source.backup_id, &target.directory)?;
-            new(actor, wish, wish::spec(wish, target, &known), &known)
-        }
-    }
+/// Plans a restore on the machine where these facts were collected; nothing of this one is read.
+pub fn plan_elsewhere(facts: &Facts, actor: &Actor, wish: &Wish) -> Result<Plan, PlanError> {
+    let backup = wish::choose(facts, wish)?;
+    let instance = facts.instance(&backup.instance);
+    let own = instance.map(|instance| &instance.directory).ok_or_else(|| PlanError::Facts {
+        what: format!("the facts do not tell of instance {}", backup.instance),
+        help: "collect them again on the machine: abssctl facts -o facts.json".into(),
+    })?;
+    let target = wish::target(wish, own)?;
+    wish::check_live(&target, &backup.instance, own)?;
+    let known = Known::find(facts, &backup.source.backup_id, &target.directory)?;
+    new(actor, wish, wish::spec(wish, target, &known), &known)
 }
 
 fn new(actor: &Actor, wish: &Wish, spec: Spec, known: &Known<'_>) -> Result<Plan, PlanError> {
@@ -66,29 +55,30 @@ fn new(actor: &Actor, wish: &Wish, spec: Spec, known: &Known<'_>) -> Result<Plan
 
 /// Plans again for the `spec` of a plan, which a person may have edited. Approvals are dropped: they
 /// were given for another text.
-pub fn refresh(
-    machine: Machine<'_>,
+pub fn refresh(cx: &Context, old: &Plan, expires: Option<&DurationText>) -> Result<Plan, PlanError> {
+    here_again(cx, old, |known| renewed(&cx.actor, old, expires, known))
+}
+
+/// As [`refresh`], by facts.
+pub fn refresh_elsewhere(
+    facts: &Facts,
     actor: &Actor,
     old: &Plan,
     expires: Option<&DurationText>,
 ) -> Result<Plan, PlanError> {
-    let metadata = |known: &Known<'_>| {
-        let expires = expires.unwrap_or(&known.facts.defaults.plan_expires);
-        metadata(actor, old.metadata.reason.clone(), expires)
-    };
-    match machine {
-        Machine::Here(cx) => here_again(cx, old, metadata),
-        Machine::Elsewhere(facts) => {
-            let (id, target) = (&old.spec.source.backup_id, &old.spec.target);
-            let known = Known::find(facts, id, &target.directory)?;
-            wish::check_instance(id, &known.backup.instance, Some(&old.spec.instance))?;
-            if let Some(status) = known.backup.unusable() {
-                return Err(wish::unusable(id, status));
-            }
-            wish::check_live(target, &old.spec.instance, &known.instance.directory)?;
-            again(metadata(&known), old, &known)
-        }
+    let (id, target) = (&old.spec.source.backup_id, &old.spec.target);
+    let known = Known::find(facts, id, &target.directory)?;
+    wish::check_instance(id, &known.backup.instance, Some(&old.spec.instance))?;
+    if let Some(status) = known.backup.unusable() {
+        return Err(wish::unusable(id, status));
     }
+    wish::check_live(target, &old.spec.instance, &known.instance.directory)?;
+    again(renewed(actor, old, expires, &known), old, &known)
+}
+
+fn renewed(actor: &Actor, old: &Plan, expires: Option<&DurationText>, known: &Known<'_>) -> Metadata {
+    let expires = expires.unwrap_or(&known.facts.defaults.plan_expires);
+    metadata(actor, old.metadata.reason.clone(), expires)
 }
 
 /// Looks at this machine again for the `spec` of a plan.

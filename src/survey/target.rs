@@ -43,7 +43,7 @@ pub fn look(target: Option<&Dir>, data: &Path) -> io::Result<TargetSurvey> {
     if builder.entries.is_empty() {
         return Ok(empty(Presence::Empty));
     }
-    builder.finish(dir, data)
+    Ok(builder.finish(dir, data))
 }
 
 fn empty(presence: Presence) -> TargetSurvey {
@@ -96,7 +96,7 @@ impl Builder {
         Ok(())
     }
 
-    fn finish(mut self, dir: &Dir, data: &Path) -> io::Result<TargetSurvey> {
+    fn finish(mut self, dir: &Dir, data: &Path) -> TargetSurvey {
         self.fixed.sort();
         let (account, unreadable) = match read_account(dir, data) {
             Ok(account) if account.budgets.iter().any(is_strange) => {
@@ -129,7 +129,7 @@ impl Builder {
             budgets_unreadable: unreadable,
             sessions: account.as_ref().map(Account::sessions),
         };
-        Ok(TargetSurvey { observed, entries: self.entries, account, bytes: self.bytes })
+        TargetSurvey { observed, entries: self.entries, account, bytes: self.bytes }
     }
 }
 

@@ -10,6 +10,7 @@ mod backup;
 mod cli;
 mod destinations;
 mod drift;
+mod facts;
 mod hostile;
 mod locks;
 mod messages;

@@ -9,6 +9,7 @@ use super::super::model::Plan;
 use super::super::observed::{self, Presence};
 use super::super::preview::{BudgetPresence, BudgetPreview};
 use super::rule::{Rule, Violation};
+use crate::actual::layout::is_plain_id;
 
 pub(super) fn check(plan: &Plan) -> Vec<Violation> {
     let mut found = Vec::new();
@@ -101,25 +102,26 @@ fn budgets(plan: &Plan) -> Vec<Violation> {
             let expected = expected.unwrap_or_else(|| "none".to_owned());
             wrong("", format!("gets another newGroupId than the one that follows: {expected}"));
         }
-        if let Some(group) = group_seen(plan, budget).filter(|group| budget.group_id != *group) {
-            let group = group.unwrap_or_else(|| "none".to_owned());
+        if let Err(group) = group_fits(plan, budget) {
             wrong("", format!("has another groupId than the one that was observed: {group}"));
         }
     }
     found
 }
 
-/// The sync group of a budget as it was observed, where it must have been.
-fn group_seen(plan: &Plan, budget: &BudgetPreview) -> Option<Option<String>> {
-    if budget.presence == BudgetPresence::LiveOnly {
-        let live = plan.observed.target.budgets.iter().find(|live| live.id == budget.id)?;
-        return Some(live.group_id.clone());
-    }
-    match plan.observed.backup.budgets.iter().find(|known| known.id == budget.id) {
-        Some(known) => Some(Some(known.group_id.clone())),
-        // One that never synced, or whose group cannot be a file name, is not observed.
-        None => budget.group_id.as_deref().is_some_and(crate::actual::layout::is_plain_id).then_some(None),
-    }
+/// Whether a budget's sync group is the one that was observed, or the one that was.
+fn group_fits(plan: &Plan, budget: &BudgetPreview) -> Result<(), String> {
+    let (id, shown) = (&budget.id, budget.group_id.as_ref());
+    let observed = &plan.observed;
+    let seen = if budget.presence == BudgetPresence::LiveOnly {
+        let live = observed.target.budgets.iter().find(|live| live.id == *id);
+        live.and_then(|live| live.group_id.as_ref())
+    } else {
+        let known = observed.backup.budgets.iter().find(|known| known.id == *id);
+        // One whose group cannot be a file name is not observed.
+        known.map(|known| &known.group_id).or(shown.filter(|group| !is_plain_id(group)))
+    };
+    if seen == shown { Ok(()) } else { Err(seen.cloned().unwrap_or_else(|| "none".to_owned())) }
 }
 
 /// Every budget of the live server is shown, as one that stays or as one that goes, and no other.
@@ -255,7 +257,8 @@ mod tests {
 
     #[test]
     fn rule_10_budgets_are_those_that_were_observed() {
-        let edits: [(&dyn Fn(&mut Plan), &str); 6] = [
+        type Edit<'e> = (&'e dyn Fn(&mut Plan), &'e str);
+        let edits: [Edit<'_>; 6] = [
             (&|plan| drop(plan.preview.budgets.remove(1)), "/preview/budgets"),
             (&|plan| plan.preview.budgets[1].presence = BudgetPresence::BackupOnly, "/preview/budgets"),
             (&|plan| plan.preview.budgets[1].presence = BudgetPresence::Both, "/preview/budgets/1"),
