@@ -10,6 +10,7 @@ use super::compare::Target as Compared;
 use super::diffs;
 use super::error::PlanError;
 use super::known::Local;
+use super::redact;
 use super::wish;
 use crate::actual::account::Account;
 use crate::actual::{layout, whole};
@@ -267,7 +268,7 @@ fn text_diffs(
             },
         };
         if let Some(live) = live {
-            found.extend(diffs::diff(&shown, restored, &live, backup));
+            found.extend(diffs::diff(&shown, kind_of(name), restored, &live, backup));
         }
     }
     Ok(found)
@@ -283,5 +284,18 @@ fn asset<'p>(paths: &'p InstancePaths, live: bool, member: &Path) -> Option<&'p 
         Some(&paths.nginx_site)
     } else {
         None
+    }
+}
+
+/// What kind of text a member of an archive is.
+fn kind_of(member: &Path) -> redact::Kind {
+    if member.starts_with("systemd") {
+        redact::Kind::Unit
+    } else if member.starts_with("nginx") {
+        redact::Kind::Site
+    } else if member.ends_with(layout::MIGRATE) {
+        redact::Kind::Migrations
+    } else {
+        redact::Kind::Configuration
     }
 }

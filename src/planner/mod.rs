@@ -11,6 +11,7 @@ pub mod error;
 pub mod known;
 pub mod look;
 pub mod preview;
+pub mod redact;
 pub mod restore;
 pub mod wish;
 

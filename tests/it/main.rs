@@ -8,6 +8,7 @@
 
 mod backup;
 mod cli;
+mod clients;
 mod destinations;
 mod drift;
 mod facts;
@@ -17,6 +18,7 @@ mod messages;
 mod plan_files;
 mod prompts;
 mod readonly;
+mod redaction;
 mod restore;
 mod review;
 mod support;
