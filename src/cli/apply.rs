@@ -40,6 +40,7 @@ pub fn apply(session: &Session, args: &ApplyArgs) -> Result<u8, CliError> {
     let ask = Ask { digest, replay: args.replay, own_run: None, evidence: Some(&evidence) };
     let found = plan_cli::look(&cx, &plan, ask)?;
     if found.problems.iter().any(|problem| problem.code == PREVIEW_UNTRUE) {
+        session.output.note(session.named(&plan_cli::check_text(&found)).trim_end());
         return Err(CliError::WouldNotApply(found.problems));
     }
     // Whatever else stands in the way is said by the engine, before anybody is asked.

@@ -447,6 +447,40 @@ fn an_edited_field_that_is_accepted_means_what_it_says() {
 }
 
 #[test]
+fn what_reviewers_read_is_compared_and_not_the_fingerprint_alone() {
+    let root = TestRoot::new();
+    // So many that the plan does not list them: nobody can compute the fingerprint from the plan.
+    for n in 0..100 {
+        root.write(format!("srv/budget/data/note-{n}.txt"), "x");
+    }
+    let good = read(&root.plan(&[ZSTD]));
+    assert_eq!(good["observed"]["target"].get("files"), None);
+    let edited = |edit: &dyn Fn(&mut Value)| {
+        let mut plan = good.clone();
+        edit(&mut plan);
+        let plan = abssctl::plan::testing::with_steps(serde_json::from_value(plan).unwrap());
+        let path = root.work("edited.json");
+        std::fs::write(&path, serde_json::to_vec(&plan).unwrap()).unwrap();
+        let _ = root.json(&["plan", "validate", path.to_str().unwrap()]).ok();
+        path
+    };
+    let is_kept = |budget: &Value| budget["id"].as_str().unwrap().starts_with("2a84");
+    let without = edited(&|plan| {
+        plan["observed"]["target"]["budgets"].as_array_mut().unwrap().retain(is_kept);
+        plan["preview"]["budgets"].as_array_mut().unwrap().retain(is_kept);
+    });
+    stale(&root, &without, &["budget-new"], "is new");
+    let fewer = edited(&|plan| {
+        plan["observed"]["target"]["sessions"] = 0_u64.into();
+        let rows = plan["preview"]["rows"].as_array_mut().unwrap();
+        rows.iter_mut().find(|row| row["table"] == "sessions").unwrap()["live"] = 0_u64.into();
+    });
+    stale(&root, &fewer, &["target-counts"], "edited");
+    let more = edited(&|plan| plan["observed"]["target"]["budgets"][0]["changes"] = 9000_u64.into());
+    stale(&root, &more, &["target-counts"], "edited");
+}
+
+#[test]
 fn each_missing_or_double_step_is_refused() {
     let root = TestRoot::new();
     let good = read(&root.plan(&[ZSTD]));

@@ -321,6 +321,9 @@ fn a_preview_that_lies_is_refused_by_the_machine() {
             let ran = root.json(command).code(2);
             let problems = ran.json()["problems"].to_string();
             assert!(problems.contains("preview-untrue") && problems.contains(place), "{what}: {problems}");
+            let told = root.run(command).code(2);
+            let told = told.stdout + &told.stderr;
+            assert!(told.contains(place) && told.contains("this machine shows"), "{what}: {told}");
         }
     }
     before.assert_same(&root.tree(), "plans that lie");
