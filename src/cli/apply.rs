@@ -8,12 +8,11 @@ use super::progress::{Mode, Progress};
 use super::session::Session;
 use super::{exit, plan as plan_cli, prompt, verify};
 use crate::context::Context;
-use crate::engine::apply::{self as engine, Options, Resumed};
+use crate::engine::apply::{self as engine, ApplyError, Options, Resumed};
 use crate::engine::report::{Outcome, Report};
 use crate::plan::canonical;
 use crate::plan::model::Plan;
 use crate::plan::render::human_bytes;
-use crate::planner::again::PREVIEW_UNTRUE;
 use crate::steps::StepError;
 use crate::survey::approvals::Evidence;
 use crate::survey::preflight::Ask;
@@ -39,11 +38,7 @@ pub fn apply(session: &Session, args: &ApplyArgs) -> Result<u8, CliError> {
     let digest = canonical::digest(&plan)?;
     let ask = Ask { digest, replay: args.replay, own_run: None, evidence: Some(&evidence) };
     let found = plan_cli::look(&cx, &plan, ask)?;
-    if found.problems.iter().any(|problem| problem.code == PREVIEW_UNTRUE) {
-        session.output.note(session.named(&plan_cli::check_text(&found)).trim_end());
-        return Err(CliError::WouldNotApply(found.problems));
-    }
-    // Whatever else stands in the way is said by the engine, before anybody is asked.
+    // Whatever stands in the way is said before anybody is asked.
     if found.is_clear() {
         say_what_is_lost(session, &plan, &found.warnings);
         let Plan { spec, .. } = &plan;
@@ -52,6 +47,9 @@ pub fn apply(session: &Session, args: &ApplyArgs) -> Result<u8, CliError> {
             spec.target.directory, spec.source.backup_id, spec.source.created_at
         );
         prompt::confirm(session, &question)?;
+    } else if found.applied_by.is_none() || args.replay {
+        // What stood in the way may be gone in a moment, a freeze over: nothing begins that nobody was asked for.
+        return Err(ApplyError::Refused { problems: found.problems }.into());
     }
     run(session, &cx, &plan, &bytes, &job)
 }

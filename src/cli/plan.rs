@@ -14,16 +14,43 @@ use super::facts;
 use super::session::Session;
 use super::verify;
 use crate::context::Context;
+use crate::facts::model::Facts;
 use crate::host::clock;
 use crate::host::fs::{self, IoContext as _};
 use crate::plan::model::Plan;
+use crate::plan::policy::{FindingCode, Verdict};
 use crate::plan::render::text::{TextOptions, text};
 use crate::plan::render::{dot::dot, html::html, markdown::markdown, mermaid::mermaid};
 use crate::plan::spec::{PreBackupMode, RestartPolicy};
 use crate::plan::{canonical, emit, load};
 use crate::planner::{self, Selector, Wish, wish};
-use crate::survey::approvals::Approvals;
+use crate::survey::approvals::{Approvals, Evidence};
+use crate::survey::policy::{self, Look};
 use crate::survey::preflight::{self, Ask, Class, Preflight, Problem};
+
+/// The machine that a plan is for.
+enum Machine {
+    /// This one.
+    Here(Box<Context>),
+    /// The one that facts tell of.
+    Elsewhere(Box<Facts>),
+}
+
+impl Machine {
+    fn of(session: &Session, facts: Option<&Path>) -> Result<Self, CliError> {
+        match facts {
+            None => Ok(Self::Here(Box::new(session.context()?))),
+            Some(path) => Ok(Self::Elsewhere(Box::new(facts::read(session, path)?))),
+        }
+    }
+
+    /// Only the machine itself knows its policy.
+    fn say_policy(&self, session: &Session, plan: &Plan, file: &Path) {
+        if let Self::Here(cx) = self {
+            say_policy(session, &policy::look(cx, plan, &Evidence::default()), plan, file);
+        }
+    }
+}
 
 /// `abssctl plan restore`
 pub fn restore(session: &Session, args: &PlanRestoreArgs) -> Result<u8, CliError> {
@@ -42,11 +69,13 @@ pub fn restore(session: &Session, args: &PlanRestoreArgs) -> Result<u8, CliError
         }
     };
     let wish = to_wish(selector, args.instance.clone(), &args.wish);
-    let plan = match &args.facts {
-        None => planner::plan(&session.context()?, &wish)?,
-        Some(path) => planner::plan_elsewhere(&facts::read(session, path)?, &Session::actor(), &wish)?,
+    let machine = Machine::of(session, args.facts.as_deref())?;
+    let plan = match &machine {
+        Machine::Here(cx) => planner::plan(cx, &wish)?,
+        Machine::Elsewhere(facts) => planner::plan_elsewhere(facts, &Session::actor(), &wish)?,
     };
     write_new(session, &plan, &args.output, args.format)?;
+    machine.say_policy(session, &plan, &args.output);
     let code = if args.detailed_exitcode && changes_something(&plan) { exit::CHANGES } else { exit::DONE };
     Ok(code)
 }
@@ -273,6 +302,7 @@ pub fn check_json(found: &Preflight, code: u8) -> Value {
         "notChecked": found.not_checked,
         "newerChanges": found.drift.newer_changes,
         "approvals": found.approvals.as_ref().map(verify::approvals_json),
+        "policy": found.policy,
         "exitCode": code,
     })
 }
@@ -299,6 +329,8 @@ pub fn check_text(found: &Preflight) -> String {
         lines.push(format!("  {}", problem.help));
     }
     lines.extend(found.approvals.iter().filter_map(Approvals::summary));
+    let policy = found.policy.iter().filter_map(Verdict::summary);
+    lines.extend(policy.map(|summary| format!("policy {summary}")));
     lines.extend(found.warnings.iter().map(|warning| format!("! {warning}")));
     lines.extend(found.not_checked.iter().map(|what| format!("? {what}")));
     lines.iter().map(|line| format!("{line}\n")).collect()
@@ -310,11 +342,10 @@ pub fn refresh(session: &Session, args: &PlanRefreshArgs) -> Result<u8, CliError
     // The spec may have been edited, so that steps and observations do not fit it any more.
     let old = load::parse(&name, &bytes)?;
     let expires = args.expires.as_ref();
-    let plan = match &args.facts {
-        None => planner::refresh(&session.context()?, &old, expires)?,
-        Some(path) => {
-            planner::refresh_elsewhere(&facts::read(session, path)?, &Session::actor(), &old, expires)?
-        }
+    let machine = Machine::of(session, args.facts.as_deref())?;
+    let plan = match &machine {
+        Machine::Here(cx) => planner::refresh(cx, &old, expires)?,
+        Machine::Elsewhere(facts) => planner::refresh_elsewhere(facts, &Session::actor(), &old, expires)?,
     };
     if !old.approvals.is_empty() {
         let approvals = match old.approvals.len() {
@@ -329,7 +360,37 @@ pub fn refresh(session: &Session, args: &PlanRefreshArgs) -> Result<u8, CliError
     }
     let output = args.output.as_deref().unwrap_or(&args.file);
     write_new(session, &plan, output, Some(format))?;
+    machine.say_policy(session, &plan, output);
     Ok(exit::DONE)
+}
+
+/// Tells early what this machine's policy will ask of a plan that was just made, and refuse.
+pub fn say_policy(session: &Session, look: &Look<'_>, plan: &Plan, file: &Path) {
+    for finding in &look.verdict.findings {
+        let message = &finding.message;
+        match finding.code {
+            FindingCode::Approvals => {
+                let file = file.display();
+                session.output.note(&format!("  {message}; sign it: abssctl plan approve {file}"));
+            }
+            FindingCode::NoAllowedSigners
+            | FindingCode::Clients
+            | FindingCode::Sessions
+            | FindingCode::PreBackup
+            | FindingCode::Drift
+            | FindingCode::Replay
+            | FindingCode::Assets
+            | FindingCode::OnFailure
+            | FindingCode::PlanAge
+            | FindingCode::Freeze => session.output.note(&format!("! the policy would refuse it: {message}")),
+        }
+    }
+    if let Some((rule, end)) = look.too_old_from {
+        let expires = plan.metadata.expires_at;
+        session
+            .output
+            .note(&format!("! rule '{rule}' takes it until {end} alone, before it expires at {expires}"));
+    }
 }
 
 /// Whether a YAML plan has a line of comment that this program would not write.

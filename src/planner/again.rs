@@ -13,9 +13,6 @@ use crate::plan::model::Plan;
 use crate::plan::preview::{BudgetPreview, Preview, RowChange};
 use crate::survey::preflight::{Class, Problem};
 
-/// The code of a problem that [`untruths`] finds.
-pub const PREVIEW_UNTRUE: &str = "preview-untrue";
-
 /// More differences than this are not told.
 const MAX_TOLD: usize = 10;
 
@@ -95,7 +92,7 @@ fn problem(change: &Change) -> Problem {
     let budget = change.budget.as_ref().map(|name| format!(" (budget '{name}')")).unwrap_or_default();
     let (says, shows) = (short(change.before.as_ref()), short(change.after.as_ref()));
     Problem {
-        code: PREVIEW_UNTRUE,
+        code: "preview-untrue",
         class: Class::Refused,
         message: format!("{}{budget}: the plan says {says}, this machine shows {shows}", change.path),
         help: "the reviewers saw something else than what would happen; find out who edited the plan, and make a new one: abssctl plan refresh FILE".to_owned(),

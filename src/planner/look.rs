@@ -25,12 +25,9 @@ use crate::plan::follows::InUse;
 use crate::plan::model::{ApiVersion, Time};
 use crate::plan::observed::ObservedBackupBudget;
 use crate::plan::preview::TextDiff;
-use crate::plan::spec::{ClientPolicy, DriftPolicy, OnFailure, PreBackupMode, SessionPolicy, Source, Target};
+use crate::plan::spec::{PreBackupMode, Source, Target};
 use crate::state::backup_index::{BackupEntry, entry_digest};
 use crate::state::instances::{InstanceEntry, InstancePaths};
-use crate::state::restore_config::{
-    ClientsDefault, DriftDefault, OnFailureDefault, PreBackupDefault, SessionsDefault,
-};
 use crate::store;
 use crate::survey::archive::{self, ArchiveSurvey};
 use crate::survey::{observe, preflight};
@@ -82,28 +79,11 @@ fn defaults(cx: &Context) -> Defaults {
     Defaults {
         plan_expires: restore.plan_expires.clone(),
         retain: restore.retain.clone(),
-        pre_backup: match restore.pre_backup {
-            PreBackupDefault::Quiesced => PreBackupMode::Quiesced,
-            PreBackupDefault::Online => PreBackupMode::Online,
-            PreBackupDefault::None => PreBackupMode::None,
-        },
-        on_failure: match restore.on_failure {
-            OnFailureDefault::Rollback => OnFailure::Rollback,
-            OnFailureDefault::Halt => OnFailure::Halt,
-        },
-        drift: match restore.drift {
-            DriftDefault::Structure => DriftPolicy::Structure,
-            DriftDefault::Exact => DriftPolicy::Exact,
-            DriftDefault::Ignore => DriftPolicy::Ignore,
-        },
-        clients: match restore.clients {
-            ClientsDefault::Merge => ClientPolicy::Merge,
-            ClientsDefault::Reset => ClientPolicy::Reset,
-        },
-        sessions: match restore.sessions {
-            SessionsDefault::Keep => SessionPolicy::Keep,
-            SessionsDefault::Revoke => SessionPolicy::Revoke,
-        },
+        pre_backup: restore.pre_backup.into(),
+        on_failure: restore.on_failure.into(),
+        drift: restore.drift.into(),
+        clients: restore.clients.into(),
+        sessions: restore.sessions.into(),
         health_timeout: restore.health_timeout.clone(),
     }
 }

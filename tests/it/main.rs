@@ -16,6 +16,7 @@ mod hostile;
 mod locks;
 mod messages;
 mod plan_files;
+mod policy;
 mod prompts;
 mod readonly;
 mod redaction;
