@@ -15,7 +15,7 @@ use crate::plan::model::Plan;
 use crate::plan::render::human_bytes;
 use crate::steps::StepError;
 use crate::survey::approvals::Evidence;
-use crate::survey::preflight::{self, Ask};
+use crate::survey::preflight::Ask;
 
 /// `abssctl apply`
 pub fn apply(session: &Session, args: &ApplyArgs) -> Result<u8, CliError> {
@@ -37,7 +37,7 @@ pub fn apply(session: &Session, args: &ApplyArgs) -> Result<u8, CliError> {
     }
     let digest = canonical::digest(&plan)?;
     let ask = Ask { digest, replay: args.replay, own_run: None, evidence: Some(&evidence) };
-    let found = preflight::preflight(&cx, &plan, ask)?;
+    let found = plan_cli::look(&cx, &plan, ask)?;
     // Whatever stands in the way is said before anybody is asked.
     if found.is_clear() {
         say_what_is_lost(session, &plan, &found.warnings);
@@ -171,7 +171,7 @@ fn dry_run(
 ) -> Result<u8, CliError> {
     let digest = canonical::digest(plan)?;
     let ask = Ask { digest, replay, own_run: None, evidence: Some(evidence) };
-    let found = preflight::preflight(cx, plan, ask)?;
+    let found = plan_cli::look(cx, plan, ask)?;
     let mut value = plan_cli::check_json(&found, exit::problems_code(&found.problems));
     value["planDigest"] = json!(digest);
     value["steps"] =

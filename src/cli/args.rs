@@ -66,6 +66,8 @@ pub enum Command {
     /// Write, show and check plans
     #[command(subcommand)]
     Plan(PlanCommand),
+    /// Print what plans need to know of this machine, so that they can be made elsewhere
+    Facts(FactsArgs),
     /// Execute a plan: exactly what it says
     Apply(ApplyArgs),
     /// Look at runs of plans
@@ -257,6 +259,10 @@ pub struct PlanRestoreArgs {
     /// Choose the newest backup of --instance that is not newer than this: 2026-11-24T02:30:00Z, or a date
     #[arg(long, value_name = "TIME", requires = "instance")]
     pub at: Option<String>,
+    /// Plan for the machine where these facts were collected, and read nothing of this one; '-' is
+    /// standard input
+    #[arg(long, value_name = "FILE")]
+    pub facts: Option<PathBuf>,
     /// What to restore, and how.
     #[command(flatten)]
     pub wish: WishArgs,
@@ -346,6 +352,26 @@ pub struct PlanRefreshArgs {
     /// How long the new plan may be applied
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = parse_duration)]
     pub expires: Option<DurationText>,
+    /// Look at these facts instead of this machine; '-' is standard input
+    #[arg(long, value_name = "FACTS")]
+    pub facts: Option<PathBuf>,
+}
+
+/// `abssctl facts`
+#[derive(Debug, Clone, Args)]
+pub struct FactsArgs {
+    /// Only this instance; may be given more than once
+    #[arg(long, value_name = "NAME")]
+    pub instance: Vec<InstanceName>,
+    /// Only this backup, and read its whole archive where that is needed; may be given more than once
+    #[arg(long, value_name = "BACKUP_ID")]
+    pub backup: Vec<BackupId>,
+    /// Also look at this directory, for plans with --dest; may be given more than once
+    #[arg(long, value_name = "DIR")]
+    pub dest: Vec<PathBuf>,
+    /// Write the facts here; '-' is standard output
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    pub output: PathBuf,
 }
 
 /// `abssctl plan approve`
@@ -579,6 +605,8 @@ pub enum SchemaName {
     Event,
     /// What `apply --json` prints
     Result,
+    /// What `facts` prints
+    Facts,
 }
 
 /// `abssctl completion`

@@ -114,6 +114,13 @@ pub enum CliError {
         help("write one: abssctl plan restore BACKUP_ID -o plan.yaml")
     )]
     NoPlanFile(PathBuf),
+    /// A file of facts that is not there.
+    #[error("there is no file of facts {}", .0.display())]
+    #[diagnostic(
+        code(abssctl::cli::no_facts_file),
+        help("collect them on the machine that the plan is for: abssctl facts -o facts.json")
+    )]
+    NoFactsFile(PathBuf),
     /// Nothing can be verified.
     #[error("there is no index of backups: {} does not exist", .0.display())]
     #[diagnostic(

@@ -44,6 +44,7 @@ pub fn code(error: &CliError, interrupted: u8) -> u8 {
         CliError::Config(_)
         | CliError::Load(_)
         | CliError::NoPlanFile(_)
+        | CliError::NoFactsFile(_)
         | CliError::NoRun(_)
         | CliError::Declined
         | CliError::NoTerminal
@@ -119,6 +120,7 @@ fn plan(error: &PlanError, interrupted: u8) -> u8 {
         | PlanError::Time { .. }
         | PlanError::Target { .. }
         | PlanError::Wish { .. }
+        | PlanError::Facts { .. }
         | PlanError::Steps(_)
         | PlanError::Rules(_)
         | PlanError::Canonical(_) => INVALID,

@@ -8,6 +8,7 @@ pub mod backup;
 pub mod config;
 pub mod error;
 pub mod exit;
+pub mod facts;
 pub mod instance;
 pub mod output;
 pub mod plan;

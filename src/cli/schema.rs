@@ -11,6 +11,7 @@ use super::session::Session;
 pub fn schema(session: &Session, args: &SchemaArgs) -> Result<u8, CliError> {
     let value = match args.name {
         SchemaName::Plan => crate::plan::schema::plan_schema().clone(),
+        SchemaName::Facts => crate::facts::schema::facts_schema().clone(),
         SchemaName::Event => schemars::schema_for!(crate::engine::event::Event).to_value(),
         SchemaName::Result => schemars::schema_for!(crate::engine::report::Report).to_value(),
     };

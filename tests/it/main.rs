@@ -11,6 +11,7 @@ mod cli;
 mod clients;
 mod destinations;
 mod drift;
+mod facts;
 mod hostile;
 mod locks;
 mod messages;

@@ -179,6 +179,8 @@ fn no_output_of_a_restore_holds_a_secret() {
         &["instance", "list"],
         &["instance", "show", "budget"],
         &["config", "show"],
+        &["facts"],
+        &["facts", "--backup", &id, "--backup", ZSTD],
     ] {
         watch.both(args);
     }
