@@ -112,7 +112,7 @@ fn object(cx: &Context, run: &Run) -> Result<Value, CliError> {
     let there = |path: &AbsPath| cx.root.dir_optional(path).ok().flatten().map(|_| path.clone());
     let staging = state.facts().find_map(|fact| match fact {
         Fact::Staging { directory } => there(directory),
-        Fact::Swap { .. } | Fact::PreBackup { .. } | Fact::Record { .. } => None,
+        Fact::Swap { .. } | Fact::PreBackup { .. } | Fact::Record { .. } | Fact::Tree { .. } => None,
     });
     let started = state.started.as_ref();
     Ok(json!({

@@ -4,10 +4,10 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::fact::Fact;
+use super::fact::{Fact, Side};
 use crate::duration::DurationText;
 use crate::host::machine::Actor;
-use crate::ids::{AbsPath, BackupId, InstanceName, PlanDigest, PlanId, StepId};
+use crate::ids::{AbsPath, BackupId, InstanceName, PlanDigest, PlanId, Sha256, StepId};
 use crate::plan::step::StepKind;
 
 /// What a journal records.
@@ -382,11 +382,22 @@ impl RunState {
         self.facts()
             .filter_map(|fact| match fact {
                 Fact::Swap { live: Some(_), displaced_at, .. } => Some(displaced_at),
-                Fact::Swap { .. } | Fact::Staging { .. } | Fact::PreBackup { .. } | Fact::Record { .. } => {
-                    None
-                }
+                Fact::Swap { .. }
+                | Fact::Staging { .. }
+                | Fact::PreBackup { .. }
+                | Fact::Record { .. }
+                | Fact::Tree { .. } => None,
             })
             .last()
+    }
+
+    /// The digest of one of the run's trees, where it was noted.
+    pub fn tree(&self, wanted: Side) -> Option<Sha256> {
+        let of = |fact: &Fact| match fact {
+            Fact::Tree { side, sha256 } => (*side == wanted).then_some(*sha256),
+            Fact::Staging { .. } | Fact::PreBackup { .. } | Fact::Record { .. } | Fact::Swap { .. } => None,
+        };
+        self.facts().filter_map(of).last()
     }
 
     /// Facts of all steps, oldest first.
