@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use super::event::{Event, Sink, now};
+use super::evidence;
 use super::report::{Outcome, Report, report};
 use super::schedule::{self, Failure};
 use super::{recover, unwind};
@@ -16,7 +17,8 @@ use crate::plan::spec::OnFailure;
 use crate::plan::step::StepKind;
 use crate::run::journal::{Journal, JournalError};
 use crate::run::list;
-use crate::run::state::{self, Direction, RunEnded, RunStarted, StepState};
+use crate::run::state::{self, Direction, RunEnded, RunStarted};
+use crate::run::summary;
 use crate::steps::context::{Hook, Shared, lock};
 use crate::steps::{StepContext, StepError};
 use crate::survey::approvals::{Approvals, Evidence};
@@ -198,7 +200,9 @@ struct Job<'a> {
 impl Job<'_> {
     fn start(&self, bytes: &[u8], approvals: Option<Approvals>) -> Result<Report, ApplyError> {
         let run = RunId::generate();
-        let mut journal = Journal::create(&self.cx.root, &self.cx.config, &run, bytes)?;
+        let evidence = self.options.evidence;
+        let kept = evidence::kept(evidence);
+        let mut journal = Journal::create(&self.cx.root, &self.cx.config, &run, bytes, &kept)?;
         journal.append(state::Event::RunStarted(RunStarted {
             plan: self.plan.metadata.id.clone(),
             plan_digest: self.digest,
@@ -208,6 +212,7 @@ impl Job<'_> {
             actor: self.cx.actor.clone(),
             retain: self.plan.spec.retain.clone(),
             approvals_required: approvals.as_ref().map_or(0, |approvals| approvals.required),
+            signatures: evidence::signatures(self.plan, evidence, approvals.as_ref()),
             approvers: approvals.map(|approvals| approvals.approvers).unwrap_or_default(),
             generator: concat!("abssctl ", env!("CARGO_PKG_VERSION")).to_owned(),
         }))?;
@@ -298,15 +303,10 @@ impl Job<'_> {
         let Err(failure) = result else {
             let mut report = self.report(journal, Outcome::Applied);
             report.warnings.extend(self.log(journal, &report, None));
-            self.end(journal, state::Outcome::Applied)?;
+            self.end(journal, state::Outcome::Applied, &report)?;
             return Ok(report);
         };
-        let swapped = lock(journal)
-            .state()
-            .steps
-            .iter()
-            .any(|record| record.kind == StepKind::Swap && record.state == StepState::Done);
-        if swapped && self.plan.spec.on_failure == OnFailure::Halt {
+        if summary::swapped(lock(journal).state()) && self.plan.spec.on_failure == OnFailure::Halt {
             let what = format!(
                 "{} failed after the swap, and the plan says to halt: {}",
                 step_name(failure.step.as_ref()),
@@ -335,7 +335,7 @@ impl Job<'_> {
                 let mut report = self.report(journal, Outcome::RolledBack);
                 report.exit_code = (self.options.exit_code)(&failure.error);
                 report.warnings.extend(self.log(journal, &report, Some(&failure.error.to_string())));
-                self.end(journal, state::Outcome::RolledBack)?;
+                self.end(journal, state::Outcome::RolledBack, &report)?;
                 Ok((report, failure))
             }
             Err(stuck) => {
@@ -355,7 +355,7 @@ impl Job<'_> {
         let run = lock(journal).run().clone();
         // The error is told in any case; a log that cannot be written must not hide it.
         drop(self.log(journal, &report, Some(what)));
-        drop(self.end(journal, state::Outcome::Halted));
+        drop(self.end(journal, state::Outcome::Halted, &report));
         let help = format!("{next}\nwhat stands where: abssctl run show {run}");
         ApplyError::Halted { report: Box::new(report), what: what.to_owned(), help }
     }
@@ -365,9 +365,18 @@ impl Job<'_> {
         report(self.plan, self.digest, Some(held.run()), held.state(), outcome)
     }
 
-    fn end(&self, journal: &Mutex<Journal>, outcome: state::Outcome) -> Result<(), JournalError> {
+    fn end(
+        &self,
+        journal: &Mutex<Journal>,
+        outcome: state::Outcome,
+        report: &Report,
+    ) -> Result<(), JournalError> {
         let mut held = lock(journal);
-        held.append(state::Event::RunEnded(RunEnded { outcome }))?;
+        // What the steps said is there already.
+        let said = summary::warnings(held.state()).len();
+        let warnings = report.warnings.iter().skip(said).cloned().collect();
+        let exit_code = report.exit_code;
+        held.append(state::Event::RunEnded(RunEnded { outcome, exit_code, warnings }))?;
         let name = match outcome {
             state::Outcome::Applied => Outcome::Applied,
             state::Outcome::RolledBack => Outcome::RolledBack,
