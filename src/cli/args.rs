@@ -375,8 +375,11 @@ pub struct PlanVerifyArgs {
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// Who may sign with which key, in OpenSSH's format, instead of allowedSigners in restore.yml
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "receipt")]
     pub allowed_signers: Option<PathBuf>,
+    /// Say instead whether this is the receipt of a run of the plan, as it was written
+    #[arg(long, value_name = "FILE")]
+    pub receipt: Option<PathBuf>,
 }
 
 /// `abssctl plan diff`
@@ -411,6 +414,9 @@ pub struct ApplyArgs {
     /// Refuse a plan that fewer people approved; restore.yml may ask for more
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub require_approvals: u32,
+    /// Write the receipt of the run here, whatever its end; nothing else than an older receipt is replaced
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
+    pub receipt: Option<PathBuf>,
 }
 
 /// `abssctl run …`
@@ -441,6 +447,9 @@ pub struct RunShowArgs {
     /// The run
     #[arg(value_name = "RUN")]
     pub run: RunId,
+    /// Print the receipt of the run, as apply --receipt writes it
+    #[arg(long)]
+    pub receipt: bool,
 }
 
 /// `abssctl backup …`
@@ -533,6 +542,9 @@ pub struct BackupRestoreArgs {
     /// Print the plan and change nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Write the receipt of the run here, whatever its end; nothing else than an older receipt is replaced
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
+    pub receipt: Option<PathBuf>,
     /// What to restore, and how.
     #[command(flatten)]
     pub wish: WishArgs,
@@ -579,6 +591,8 @@ pub enum SchemaName {
     Event,
     /// What `apply --json` prints
     Result,
+    /// What `apply --receipt` writes
+    Receipt,
 }
 
 /// `abssctl completion`

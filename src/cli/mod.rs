@@ -15,6 +15,7 @@ pub mod plan_diff;
 pub mod progress;
 pub mod prompt;
 pub mod prune;
+pub mod receipt;
 pub mod restore;
 pub mod run;
 pub mod schema;

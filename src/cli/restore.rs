@@ -6,6 +6,7 @@ use super::apply::{Job, run, say_what_is_lost};
 use super::args::BackupRestoreArgs;
 use super::error::CliError;
 use super::progress::Mode;
+use super::receipt::Place;
 use super::session::Session;
 use super::{exit, plan as plan_cli, prompt};
 use crate::plan::canonical;
@@ -28,6 +29,7 @@ pub fn restore(session: &Session, args: &BackupRestoreArgs) -> Result<u8, CliErr
         }
         return Ok(exit::DONE);
     }
+    let receipt = Place::prepare(args.receipt.as_deref(), &cx, &plan.spec.target.directory)?;
     if session.yes {
         // Nobody is asked, so that what it means must at least be there to read.
         say_what_is_lost(session, &plan, &[]);
@@ -43,6 +45,6 @@ pub fn restore(session: &Session, args: &BackupRestoreArgs) -> Result<u8, CliErr
         &cx,
         &plan,
         &bytes,
-        &Job { replay: false, evidence: &evidence, command: "backup restore", mode: Mode::Lines },
+        &Job { replay: false, evidence: &evidence, command: "backup restore", mode: Mode::Lines, receipt },
     )
 }

@@ -5,5 +5,6 @@ mod bounded;
 pub mod fact;
 pub mod journal;
 pub mod list;
+pub mod receipt;
 pub mod state;
 pub mod summary;
