@@ -20,6 +20,7 @@ use abssctl::plan::model::Plan;
 use abssctl::plan::spec::{PreBackupMode, RestartPolicy};
 use abssctl::plan::step::{Step, StepKind};
 use abssctl::planner::{self, Selector, Wish};
+use abssctl::run::fact::{Fact, Side};
 use abssctl::run::{list, state};
 use abssctl::state::config::{Config, ConfigFlags};
 use abssctl::steps::context::{Hook, Moment};
@@ -383,4 +384,55 @@ fn a_pre_backup_that_is_stopped_leaves_nothing() {
     assert!(world.apply(&plan, Some(&hook)).is_err());
     assert_eq!(entries(), before);
     assert_eq!(world.tree("srv/backups/budget"), files);
+}
+
+#[test]
+fn a_signal_while_trees_are_digested_stops_a_restore_before_the_swap_and_none_after_it() {
+    for (kind, applied) in [(StepKind::Prepare, false), (StepKind::Cleanup, true)] {
+        let world = World::new();
+        let before = world.lasting();
+        let plan = world.plan(PreBackupMode::Quiesced);
+        let hook = |cx: &StepContext<'_>, step: &Step, moment: Moment| {
+            if step.kind() == kind && moment == Moment::BeforeRun {
+                cx.host.cancel.request();
+            }
+            Ok(())
+        };
+        let ended = world.apply(&plan, Some(&hook));
+        let run = list::all(&world.cx).unwrap().remove(0);
+        assert_eq!(run.state.tree(Side::After).is_some(), applied);
+        assert_eq!(run.state.tree(Side::Before), None);
+        if applied {
+            let warnings = ended.unwrap().warnings;
+            assert!(warnings[0].starts_with("the digest of the displaced tree is not known"), "{warnings:?}");
+            assert!(!world.dir.path().join("srv/.abssctl/staging").exists(), "it is tidied all the same");
+        } else {
+            let error = ended.unwrap_err();
+            assert!(error.to_string().contains("stopped by a signal"), "{error}");
+            assert_eq!(world.lasting(), before);
+        }
+    }
+}
+
+#[test]
+fn a_tree_that_cannot_be_digested_is_a_warning_and_no_failure() {
+    let world = World::new();
+    let plan = world.plan(PreBackupMode::Quiesced);
+    let hook = |cx: &StepContext<'_>, step: &Step, moment: Moment| {
+        let tree = cx.fact(|fact| match fact {
+            Fact::Staging { directory } => Some(world.dir.path().join(directory.relative()).join("data")),
+            _ => None,
+        });
+        // Deeper than the walker goes: in the unpacked tree, which is displaced by nobody.
+        if step.kind() == StepKind::Prepare && moment == Moment::BeforeRun {
+            std::fs::create_dir_all(tree.unwrap().join(["d"; 200].join("/"))).unwrap();
+        }
+        Ok(())
+    };
+    let report = world.apply(&plan, Some(&hook)).unwrap();
+    assert_eq!(report.outcome, Outcome::Applied);
+    assert!(report.warnings[0].contains("the digest of the new tree is not known"), "{:?}", report.warnings);
+    let run = list::all(&world.cx).unwrap().remove(0);
+    assert_eq!(run.state.tree(Side::After), None);
+    assert!(run.state.tree(Side::Before).is_some());
 }

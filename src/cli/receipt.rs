@@ -122,7 +122,7 @@ pub fn verify(session: &Session, args: &PlanVerifyArgs, path: &Path) -> Result<u
     check::against_plan(&name, &receipt, &plan)?;
     let found = check::against_run(&cx, &name, &receipt)?;
     let mut verdict = Verdict::default();
-    verdict.checked.push(format!("{name} is whole: sha256:{}", receipt.digest));
+    verdict.checked.push(format!("{name} is whole, digest {}", receipt.digest));
     verdict.checked.push(format!("it belongs to plan {}, {}", receipt.plan.id, receipt.plan.digest));
     verdict.run(&receipt, found.as_ref());
     verdict.approvals(&name, &receipt, &plan, args, found.as_ref())?;
