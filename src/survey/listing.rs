@@ -115,8 +115,14 @@ mod tests {
 
     use super::*;
 
+    type Change = (&'static str, fn(&Path));
+
     fn open(path: &Path) -> Dir {
         Dir::open_ambient_dir(path, cap_std::ambient_authority()).unwrap()
+    }
+
+    fn write(base: &Path, name: &str, bytes: &[u8]) {
+        open(base).write(name, bytes).unwrap();
     }
 
     fn of(path: &Path) -> Sha256 {
@@ -133,7 +139,7 @@ mod tests {
         let base = temporary.path();
         std::fs::create_dir_all(base.join("a/b")).unwrap();
         std::fs::create_dir(base.join(fs::PRIVATE)).unwrap();
-        std::fs::write(base.join("a.txt"), b"text").unwrap();
+        write(base, "a.txt", b"text");
         symlink("b", base.join("a/link")).unwrap();
         for (name, bits) in [("", 0o700), ("a", 0o750), ("a/b", 0o755), ("a.txt", 0o640)] {
             mode(&base.join(name), bits);
@@ -152,14 +158,14 @@ mod tests {
     fn every_change_but_that_of_a_time_is_another_digest() {
         let temporary = tempfile::tempdir().unwrap();
         let base = temporary.path();
-        std::fs::write(base.join("file"), b"text").unwrap();
+        write(base, "file", b"text");
         symlink("file", base.join("link")).unwrap();
         let before = of(base);
         let file = std::fs::File::options().write(true).open(base.join("file")).unwrap();
         file.set_modified(std::time::UNIX_EPOCH).unwrap();
         assert_eq!(of(base), before);
-        let changes: [(&str, fn(&Path)); 5] = [
-            ("content", |base| std::fs::write(base.join("file"), b"texd").unwrap()),
+        let changes: [Change; 5] = [
+            ("content", |base| write(base, "file", b"texd")),
             ("mode", |base| mode(&base.join("file"), 0o600)),
             ("mode of the tree", |base| mode(base, 0o701)),
             ("a new name", |base| std::fs::create_dir(base.join("new")).unwrap()),
@@ -181,7 +187,7 @@ mod tests {
     #[test]
     fn it_stops_when_asked_and_tells_how_far_it_is() {
         let temporary = tempfile::tempdir().unwrap();
-        std::fs::write(temporary.path().join("file"), vec![7; 3 * PIECE]).unwrap();
+        write(temporary.path(), "file", &vec![7; 3 * PIECE]);
         let told = std::sync::Mutex::new(Vec::new());
         digest(&open(temporary.path()), &Cancel::default(), &|bytes| told.lock().unwrap().push(bytes))
             .unwrap();

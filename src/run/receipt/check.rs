@@ -143,16 +143,13 @@ fn kept_signatures(
             name: signature.file.clone().unwrap_or_else(|| format!("of {}", signature.principal)),
             why: why.to_owned(),
         };
-        let armor = match &signature.file {
+        let armor = if let Some(name) = &signature.file {
             // What is no text grew when it was read as one.
-            Some(name) => cx
-                .root
-                .read(&file(cx, run, name)?, 4 * MAX_ARMOR as u64)?
-                .map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
-            None => {
-                let mut embedded = plan.approvals.iter().map(|approval| &approval.signature);
-                embedded.find(|armor| Sha256::of(armor.as_bytes()) == signature.sha256).cloned()
-            }
+            let bytes = cx.root.read(&file(cx, run, name)?, 4 * MAX_ARMOR as u64)?;
+            bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        } else {
+            let mut embedded = plan.approvals.iter().map(|approval| &approval.signature);
+            embedded.find(|armor| Sha256::of(armor.as_bytes()) == signature.sha256).cloned()
         };
         let armor = armor.ok_or_else(|| wrong("is gone"))?;
         if Sha256::of(armor.as_bytes()) != signature.sha256 {

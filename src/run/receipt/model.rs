@@ -20,7 +20,7 @@ use crate::run::summary::StepOutcome;
 /// The record of one run of a plan: written by `apply --receipt`, to be kept beside the plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(title = "abssctl receipt")]
+#[schemars(title = "Receipt of a run of abssctl")]
 pub struct Receipt {
     /// The version of this format.
     pub api_version: ApiVersion,
