@@ -61,6 +61,9 @@ fn attempt(
             spec.target.directory, spec.source.backup_id, spec.source.created_at
         );
         prompt::confirm(session, &question)?;
+    } else if found.applied_by.is_none() || job.replay {
+        // What stood in the way may be gone in a moment, a freeze over: nothing begins that nobody was asked for.
+        return Err(ApplyError::Refused { problems: found.problems }.into());
     }
     begin(session, cx, plan, bytes, job)
 }

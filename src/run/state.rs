@@ -10,6 +10,7 @@ use crate::duration::DurationText;
 use crate::host::machine::Actor;
 use crate::ids::{AbsPath, BackupId, InstanceName, PlanDigest, PlanId, Sha256, StepId};
 use crate::plan::model::Time;
+use crate::plan::policy::Verdict;
 use crate::plan::step::StepKind;
 
 /// What a journal records.
@@ -65,6 +66,9 @@ pub struct RunStarted {
     /// The signatures that came with the plan: those kept beside its bytes, and those in it that count.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub signatures: Vec<Signature>,
+    /// What the policy said of the plan; absent in journals of older programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Box<Verdict>>,
     /// Program and version.
     pub generator: String,
 }

@@ -186,7 +186,7 @@ impl Freeze {
                 // One that began yesterday may still hold; one more where the clocks skip a day.
                 let began = std::iter::successors(Some(today), |day| day.yesterday().ok()).take(3);
                 began
-                    .filter(|day| days.as_ref().is_none_or(|days| days.has(Day::of(*day))))
+                    .filter(|day| days.as_ref().is_none_or(|days| days.has(&Day::of(*day))))
                     .filter_map(|day| self.of_day(day, *from, *until))
                     .filter_map(holds)
                     .max()

@@ -204,8 +204,8 @@ pub struct AnyOf<T>(Vec<T>);
 
 impl<T: PartialEq> AnyOf<T> {
     /// Whether it is in the list.
-    pub fn has(&self, value: T) -> bool {
-        self.0.contains(&value)
+    pub fn has(&self, value: &T) -> bool {
+        self.0.contains(value)
     }
 }
 

@@ -56,10 +56,11 @@ fn with_path(path: &str, message: &str) -> String {
         return message.to_owned();
     }
     // The parser's own path is the whole one, or that of a level above.
-    let ends = path.char_indices().filter(|(_, c)| ".[".contains(*c)).map(|(at, _)| at).chain([path.len()]);
+    let mut ends =
+        path.char_indices().filter(|(_, c)| ".[".contains(*c)).map(|(at, _)| at).chain([path.len()]);
     // A path that begins with an item of a list has a dot before it there.
     let bare = if path.starts_with('[') { message.strip_prefix('.').unwrap_or(message) } else { message };
-    let known = ends.filter_map(|end| bare.strip_prefix(&path[..end])?.strip_prefix(": ")).next();
+    let known = ends.find_map(|end| bare.strip_prefix(&path[..end])?.strip_prefix(": "));
     format!("{path}: {}", known.unwrap_or(message))
 }
 

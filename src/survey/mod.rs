@@ -6,6 +6,7 @@ pub mod archive;
 pub mod forbidden;
 pub mod listing;
 pub mod observe;
+pub mod policy;
 pub mod preflight;
 pub mod private;
 pub mod target;

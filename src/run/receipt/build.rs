@@ -51,7 +51,7 @@ fn from(cx: &Context, run: &RunId, history: History) -> Result<Receipt, ReceiptE
         live: spec.target.live,
         actor: started.actor.clone(),
         approvals: approvals(started),
-        policy: None,
+        policy: started.policy.as_deref().cloned(),
         journal: JournalPart { records: history.records, head: history.head },
         tree: tree(state),
         pre_backup: summary::pre_backup(state).cloned(),

@@ -1,5 +1,4 @@
-//! What the policy of a machine says of a plan: one verdict, which `plan check` shows, `apply` goes by,
-//! and the journal keeps. Pure.
+//! The verdict: what `plan check` shows, `apply` goes by, and the journal keeps. Pure.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -85,4 +84,40 @@ pub enum FindingCode {
     /// Nothing may be restored at this time.
     #[serde(rename = "policy-freeze")]
     Freeze,
+}
+
+impl FindingCode {
+    /// Its name, as JSON has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            FindingCode::Approvals => "approvals",
+            FindingCode::NoAllowedSigners => "no-allowed-signers",
+            FindingCode::Clients => "policy-clients",
+            FindingCode::Sessions => "policy-sessions",
+            FindingCode::PreBackup => "policy-pre-backup",
+            FindingCode::Drift => "policy-drift",
+            FindingCode::Replay => "policy-replay",
+            FindingCode::Assets => "policy-assets",
+            FindingCode::OnFailure => "policy-on-failure",
+            FindingCode::PlanAge => "policy-plan-age",
+            FindingCode::Freeze => "policy-freeze",
+        }
+    }
+}
+
+impl Verdict {
+    /// In one line, for people: which file and rules it was, and what they say. `None` without a file.
+    pub fn summary(&self) -> Option<String> {
+        let path = &self.source.as_ref()?.path;
+        let rules = match self.rules.as_slice() {
+            [] => "no rule for this instance".to_owned(),
+            [one] => format!("rule {one}"),
+            many => format!("rules {}", many.join(", ")),
+        };
+        let decision = match self.decision {
+            Decision::Allowed => "allowed",
+            Decision::Refused => "refused",
+        };
+        Some(format!("{path}, {rules}: {decision}"))
+    }
 }
