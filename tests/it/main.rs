@@ -17,6 +17,7 @@ mod plan_files;
 mod prompts;
 mod readonly;
 mod receipt;
+mod redaction;
 mod restore;
 mod review;
 mod support;
