@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::parse::{parse_age, parse_duration, parse_yes};
 use crate::duration::DurationText;
 use crate::ids::{BackupId, InstanceName, RunId};
 
@@ -161,23 +162,6 @@ pub struct WishArgs {
     /// How long the displaced directory is kept
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = parse_duration)]
     pub retain: Option<DurationText>,
-}
-
-/// A word that is neither yes nor no is an error: a typing mistake must not answer questions.
-fn parse_yes(text: &str) -> Result<bool, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "1" | "true" | "yes" => Ok(true),
-        "" | "0" | "false" | "no" => Ok(false),
-        _ => Err("ABSSCTL_ASSUME_YES is 1, true or yes; or 0, false, no or empty".to_owned()),
-    }
-}
-
-fn parse_age(text: &str) -> Result<u64, String> {
-    if text == "0s" { Ok(0) } else { parse_duration(text).map(|duration| duration.seconds()) }
-}
-
-fn parse_duration(text: &str) -> Result<DurationText, String> {
-    DurationText::try_from(text.to_owned()).map_err(|error| error.to_string())
 }
 
 /// Declares a choice on the command line with its help texts and its plan value.

@@ -10,6 +10,7 @@ pub mod error;
 pub mod exit;
 pub mod instance;
 pub mod output;
+mod parse;
 pub mod plan;
 pub mod plan_diff;
 pub mod progress;
