@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use abssctl::context::Context;
@@ -29,6 +30,15 @@ use abssctl::survey::approvals::Evidence;
 
 const BACKUP: &str = "20261124-022632-budget-fc166c";
 
+/// Programs are started while no test applies a plan: until it is another program, a child has all files of
+/// this one open, and the look for processes that work in a target rightly finds it.
+static STARTS: RwLock<()> = RwLock::new(());
+
+fn started(command: &mut Command) -> std::process::Output {
+    let _alone = STARTS.write().unwrap_or_else(PoisonError::into_inner);
+    command.output().unwrap()
+}
+
 struct World {
     dir: tempfile::TempDir,
     cx: Context,
@@ -38,8 +48,8 @@ impl World {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/budget-root.tar.gz");
-        let status = Command::new("tar").args(["-xpf", fixture, "-C"]).arg(dir.path()).status().unwrap();
-        assert!(status.success());
+        let unpacked = started(Command::new("tar").args(["-xpf", fixture, "-C"]).arg(dir.path()));
+        assert!(unpacked.status.success());
         let root = Root::open(dir.path()).unwrap();
         let config = Config::load(&root, &ConfigFlags::default(), &BTreeMap::new()).unwrap();
         let actor = Actor { kind: ActorKind::User, name: "tester".into(), session: None };
@@ -76,6 +86,7 @@ impl World {
             exit_code: &|_| 4,
             hook,
         };
+        let _no_start = STARTS.read().unwrap_or_else(PoisonError::into_inner);
         apply(&self.cx, plan, b"plan bytes", &options, &|_| {})
     }
 
@@ -102,8 +113,7 @@ impl World {
     fn matches(&self, list: &str) -> bool {
         let list = format!("{}/tests/fixtures/{list}", env!("CARGO_MANIFEST_DIR"));
         let live = self.dir.path().join("srv/budget");
-        let checked =
-            Command::new("sha256sum").args(["-c", "--quiet", &list]).current_dir(live).output().unwrap();
+        let checked = started(Command::new("sha256sum").args(["-c", "--quiet", &list]).current_dir(live));
         checked.status.success()
     }
 
