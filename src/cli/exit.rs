@@ -84,6 +84,7 @@ pub fn problems_code(problems: &[Problem]) -> u8 {
 fn approve(error: &ApproveError) -> u8 {
     match error {
         ApproveError::Expired { .. } => STALE,
+        ApproveError::Future { .. } => ENVIRONMENT,
         ApproveError::Signature { .. } | ApproveError::NotApproved | ApproveError::NoList { .. } => APPROVAL,
         ApproveError::Interrupted => INTERRUPTED,
         ApproveError::StandardInput

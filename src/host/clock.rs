@@ -2,8 +2,11 @@
 
 use std::sync::OnceLock;
 
-use jiff::Timestamp;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
+use jiff::{SignedDuration, Timestamp};
+
+/// How far the clocks of two machines may be apart.
+pub const APART: SignedDuration = SignedDuration::from_mins(5);
 
 /// Where a system keeps its time zones.
 const ZONES: &str = "/usr/share/zoneinfo";

@@ -91,56 +91,44 @@ impl From<Freeze> for Written {
     }
 }
 
+impl Written {
+    fn window(&self) -> Result<Window, String> {
+        let Self { days, from, until, .. } = self;
+        let (shown_from, shown_until) = (from.escape_debug(), until.escape_debug());
+        let no_time = format!("until: '{shown_until}' is no time like 2027-01-02T06:00, as 'from' is");
+        let no_minute = format!("until: '{shown_until}' is no time of day like 18:00 or 24:00, as 'from' is");
+        match (time(from), minute(from).filter(|from| *from < DAY)) {
+            (Some(_), _) if days.is_some() => {
+                Err("from: days have a time of day here, as 08:00, and no date".to_owned())
+            }
+            (Some(from), _) => {
+                let until = time(until).ok_or(no_time)?;
+                if until <= from { Err(NOT_AFTER.to_owned()) } else { Ok(Window::Once { from, until }) }
+            }
+            (None, Some(from)) => {
+                let until = minute(until).ok_or(no_minute)?;
+                let days = days.clone();
+                if until == from { Err(SAME.to_owned()) } else { Ok(Window::Weekly { days, from, until }) }
+            }
+            (None, None) => Err(format!("from: '{shown_from}' is no time like 2026-12-20T00:00 or 08:00")),
+        }
+    }
+}
+
+const NOT_AFTER: &str = "until: it is not after 'from'";
+const SAME: &str = "until: it is 'from' itself; a whole day is from 00:00 until 24:00";
+
 impl TryFrom<Written> for Freeze {
     type Error = String;
     fn try_from(written: Written) -> Result<Self, String> {
-        let shown = |text: &str| text.escape_debug().to_string();
         let zone = clock::zone(&written.zone).ok_or_else(|| {
-            format!(
-                "zone: '{}' is no time zone; write its name, as Europe/Berlin or UTC",
-                shown(&written.zone)
-            )
+            let shown = written.zone.escape_debug();
+            format!("zone: '{shown}' is no time zone; write its name, as Europe/Berlin or UTC")
         })?;
-        let window = match (time(&written.from), minute(&written.from).filter(|from| *from < DAY)) {
-            (Some(from), _) if written.days.is_none() => {
-                let until = time(&written.until).ok_or_else(|| {
-                    format!(
-                        "until: '{}' is no time like 2027-01-02T06:00, as 'from' is",
-                        shown(&written.until)
-                    )
-                })?;
-                Window::Once { from, until }
-            }
-            (Some(_), _) => {
-                return Err("from: days have a time of day here, as 08:00, and no date".to_owned());
-            }
-            (None, Some(from)) => {
-                let until = minute(&written.until).ok_or_else(|| {
-                    format!(
-                        "until: '{}' is no time of day like 18:00 or 24:00, as 'from' is",
-                        shown(&written.until)
-                    )
-                })?;
-                Window::Weekly { days: written.days.clone(), from, until }
-            }
-            (None, None) => {
-                let text = shown(&written.from);
-                return Err(format!("from: '{text}' is no time like 2026-12-20T00:00 or 08:00"));
-            }
-        };
-        match &window {
-            Window::Once { from, until } if until <= from => {
-                return Err("until: it is not after 'from'".to_owned());
-            }
-            Window::Weekly { from, until, .. } if until == from => {
-                return Err("until: it is 'from' itself; a whole day is from 00:00 until 24:00".to_owned());
-            }
-            Window::Once { .. } | Window::Weekly { .. } => {}
-        }
         if written.why.as_ref().is_some_and(|why| why.chars().any(char::is_control) || why.len() > 200) {
             return Err("why: it has control characters, or more than 200 bytes".to_owned());
         }
-        let freeze = Self { window, zone, written };
+        let freeze = Self { window: written.window()?, zone, written };
         match freeze.window {
             // No freeze that can be written is one that never holds.
             Window::Once { from, until } if freeze.first(from).is_none() || freeze.last(until).is_none() => {

@@ -171,7 +171,7 @@ impl Preflight {
             let message = format!("the plan expired at {}", plan.metadata.expires_at);
             self.problem(Class::Stale, "expired", message, "make a new one: abssctl plan refresh FILE");
         }
-        if plan.metadata.created_at.timestamp() > now + jiff::SignedDuration::from_mins(5) {
+        if plan.metadata.created_at.timestamp() > now + clock::APART {
             let message =
                 format!("the plan was made at {}, which is in the future", plan.metadata.created_at);
             self.problem(

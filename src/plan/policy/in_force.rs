@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::verdict::{Decision, Finding, FindingCode, Source, Verdict};
 use crate::duration::DurationText;
+use crate::host::clock;
 use crate::ids::InstanceName;
 use crate::plan::model::{Plan, Time};
 use crate::plan::render::visible;
@@ -15,9 +16,6 @@ use crate::state::freeze::Freeze;
 use crate::state::pattern::Standing;
 use crate::state::restore_config::RestoreConfig;
 use crate::state::rules::{AnyOf, Rule};
-
-/// How far the clocks of two machines may be apart.
-const CLOCKS: SignedDuration = SignedDuration::from_mins(5);
 
 /// More freezes than this do not follow one another.
 const FREEZES: usize = 1000;
@@ -189,7 +187,9 @@ fn too_old(rule: &Rule, plan: &Plan, at: Option<Time>, now: Timestamp) -> Option
     }
     match at {
         None => Some(format!("nothing says when it was given, and the plan is older than {longest}")),
-        Some(at) if at.timestamp() > now + CLOCKS => Some(format!("it is said to be of {at}, in the future")),
+        Some(at) if at.timestamp() > now + clock::APART => {
+            Some(format!("it is said to be of {at}, in the future"))
+        }
         Some(at) if is_older(at.timestamp(), longest, now) => {
             Some(format!("it is of {at}, older than {longest}"))
         }

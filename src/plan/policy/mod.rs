@@ -4,6 +4,8 @@
 //! signature is judged in [`super::approval`], which asks here whose count.
 
 mod in_force;
+#[cfg(test)]
+mod tests;
 mod verdict;
 
 pub use in_force::{InForce, Signed, Uncounted};
