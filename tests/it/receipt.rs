@@ -167,6 +167,7 @@ fn evidence_of_approval_stays_with_the_run() {
     // Given, and worth nothing: kept too, and not in the receipt.
     let worthless = root.work("plan.json.mallory.sig");
     std::fs::write(&worthless, "no signature").unwrap();
+    root.write("etc/abssctl/restore.yml", "requireApprovals: 1\n");
     let applied = Applied::of(root, plan);
     let root = &applied.root;
     let signature = std::fs::read(root.work(&format!("plan.json.{ANNA}.sig"))).unwrap();
@@ -174,6 +175,10 @@ fn evidence_of_approval_stays_with_the_run() {
     assert_eq!(std::fs::read(applied.kept("plan.mallory.sig")).unwrap(), b"no signature");
     let receipt = applied.value();
     let approvals = receipt["approvals"].as_array().unwrap();
+    let policy = &receipt["policy"];
+    assert_eq!((&policy["requiredApprovals"], &policy["decision"]), (&json!(1), &json!("allowed")));
+    assert_eq!(policy["source"]["path"], "/etc/abssctl/restore.yml");
+    assert_eq!(policy["approvers"], json!([ANNA]));
     assert_eq!(approvals.len(), 1, "{receipt:#}");
     assert_eq!(approvals[0]["principal"], ANNA);
     assert_eq!(approvals[0]["signature"], json!(abssctl::ids::Sha256::of(&signature)));
