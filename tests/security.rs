@@ -1,7 +1,6 @@
 //! The threat table of docs/security.md: every test that it names is there, and every attack names one.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends here")]
-#![expect(clippy::disallowed_methods, reason = "tests read the sources")]
 
 use std::collections::BTreeSet;
 use std::path::Path;

