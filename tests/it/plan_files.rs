@@ -323,7 +323,7 @@ fn a_preview_that_lies_is_refused_by_the_machine() {
             assert!(problems.contains("preview-untrue") && problems.contains(place), "{what}: {problems}");
             let told = root.run(command).code(2);
             let told = told.stdout + &told.stderr;
-            assert!(told.contains(place) && told.contains("this machine shows"), "{what}: {told}");
+            assert!(told.contains(place) && told.contains("the plan says"), "{what}: {told}");
         }
     }
     before.assert_same(&root.tree(), "plans that lie");
