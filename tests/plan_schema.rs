@@ -20,6 +20,18 @@ fn the_published_schema_is_the_one_in_use() {
 }
 
 #[test]
+fn the_published_schema_of_receipts_is_what_the_types_say() {
+    let published = include_str!("../schemas/receipt.schema.json");
+    let schema = abssctl::run::receipt::model::schema();
+    assert!(
+        published == serde_json::to_string_pretty(&schema).unwrap() + "\n",
+        "schemas/receipt.schema.json is not what the types say.\n\
+         If the change is meant: cargo run -- schema receipt > schemas/receipt.schema.json"
+    );
+    assert!(jsonschema::meta::is_valid(&schema));
+}
+
+#[test]
 fn the_published_schema_of_facts_is_the_one_in_use() {
     let published = std::fs::read_to_string(FACTS).unwrap_or_default();
     assert!(

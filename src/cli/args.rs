@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::parse::{parse_age, parse_duration, parse_yes};
 use crate::duration::DurationText;
 use crate::ids::{BackupId, InstanceName, RunId};
 
@@ -163,23 +164,6 @@ pub struct WishArgs {
     /// How long the displaced directory is kept
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = parse_duration)]
     pub retain: Option<DurationText>,
-}
-
-/// A word that is neither yes nor no is an error: a typing mistake must not answer questions.
-fn parse_yes(text: &str) -> Result<bool, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "1" | "true" | "yes" => Ok(true),
-        "" | "0" | "false" | "no" => Ok(false),
-        _ => Err("ABSSCTL_ASSUME_YES is 1, true or yes; or 0, false, no or empty".to_owned()),
-    }
-}
-
-fn parse_age(text: &str) -> Result<u64, String> {
-    if text == "0s" { Ok(0) } else { parse_duration(text).map(|duration| duration.seconds()) }
-}
-
-fn parse_duration(text: &str) -> Result<DurationText, String> {
-    DurationText::try_from(text.to_owned()).map_err(|error| error.to_string())
 }
 
 /// Declares a choice on the command line with its help texts and its plan value.
@@ -401,8 +385,11 @@ pub struct PlanVerifyArgs {
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// Who may sign with which key, in OpenSSH's format, instead of allowedSigners in restore.yml
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "receipt")]
     pub allowed_signers: Option<PathBuf>,
+    /// Say instead whether this is the receipt of a run of the plan, as it was written
+    #[arg(long, value_name = "FILE")]
+    pub receipt: Option<PathBuf>,
 }
 
 /// `abssctl plan diff`
@@ -437,6 +424,9 @@ pub struct ApplyArgs {
     /// Refuse a plan that fewer people approved; restore.yml may ask for more
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub require_approvals: u32,
+    /// Write the receipt of the run here, whatever its end; nothing else than an older receipt is replaced
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
+    pub receipt: Option<PathBuf>,
 }
 
 /// `abssctl run …`
@@ -467,6 +457,9 @@ pub struct RunShowArgs {
     /// The run
     #[arg(value_name = "RUN")]
     pub run: RunId,
+    /// Print the receipt of the run, as apply --receipt writes it
+    #[arg(long)]
+    pub receipt: bool,
 }
 
 /// `abssctl backup …`
@@ -559,6 +552,9 @@ pub struct BackupRestoreArgs {
     /// Print the plan and change nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Write the receipt of the run here, whatever its end; nothing else than an older receipt is replaced
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
+    pub receipt: Option<PathBuf>,
     /// What to restore, and how.
     #[command(flatten)]
     pub wish: WishArgs,
@@ -607,6 +603,8 @@ pub enum SchemaName {
     Result,
     /// What `facts` prints
     Facts,
+    /// What `apply --receipt` writes
+    Receipt,
 }
 
 /// `abssctl completion`

@@ -14,6 +14,7 @@ use crate::plan::emit::EmitError;
 use crate::plan::load::LoadErrors;
 use crate::planner::PlanError;
 use crate::run::journal::JournalError;
+use crate::run::receipt::ReceiptError;
 use crate::state::backup_index::IndexError;
 use crate::state::config::ConfigError;
 use crate::state::instances::RegistryError;
@@ -83,6 +84,10 @@ pub enum CliError {
         help("add the key to ssh-agent (ssh-add {}) and name its .pub file", .0.display())
     )]
     NoPassphrase(PathBuf),
+    /// No receipt, or one that is refused.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Receipt(#[from] ReceiptError),
     /// A run's journal.
     #[error(transparent)]
     #[diagnostic(transparent)]

@@ -9,6 +9,7 @@ use crate::host::lock::LockError;
 use crate::host::sqlite::SqliteError;
 use crate::planner::PlanError;
 use crate::run::journal::JournalError;
+use crate::run::receipt::ReceiptError;
 use crate::state::backup_index::IndexError;
 use crate::state::instances::RegistryError;
 use crate::steps::StepError;
@@ -62,6 +63,7 @@ pub fn code(error: &CliError, interrupted: u8) -> u8 {
         CliError::Preflight(error) => preflight(error),
         CliError::WouldNotApply(problems) => problems_code(problems),
         CliError::Journal(error) => journal(error),
+        CliError::Receipt(error) => receipt(error),
         CliError::Lock(error) => lock(error, interrupted),
         CliError::Interrupted => interrupted,
         CliError::NoIndex(_) => ENVIRONMENT,
@@ -224,6 +226,23 @@ fn journal(error: &JournalError) -> u8 {
     match error {
         JournalError::Fs(_) | JournalError::InProgress { .. } => ENVIRONMENT,
         JournalError::Damaged { .. } | JournalError::Illegal { .. } => HALTED,
+    }
+}
+
+/// Whatever is wrong with a receipt, its plan or its journal: nothing waits for a person here.
+fn receipt(error: &ReceiptError) -> u8 {
+    match error {
+        ReceiptError::NotEnded { .. }
+        | ReceiptError::KeptPlan { .. }
+        | ReceiptError::KeptSignature { .. }
+        | ReceiptError::Unreadable { .. }
+        | ReceiptError::Changed { .. }
+        | ReceiptError::OtherPlan { .. }
+        | ReceiptError::ContradictsPlan { .. }
+        | ReceiptError::ContradictsRun { .. }
+        | ReceiptError::Journal(JournalError::Damaged { .. } | JournalError::Illegal { .. }) => INVALID,
+        ReceiptError::Journal(JournalError::Fs(_) | JournalError::InProgress { .. })
+        | ReceiptError::Fs(_) => ENVIRONMENT,
     }
 }
 

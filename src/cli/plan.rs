@@ -161,19 +161,29 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
 
 /// Replaces or creates a file on the machine itself, not inside the root.
 pub(super) fn put(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
+    let (parent, name) = parts(path)?;
+    Ok(fs::replace(&open(parent)?, name, bytes, 0o644).context("write", path)?)
+}
+
+/// The directory that holds a file, and the file's name.
+pub(super) fn parts(path: &Path) -> Result<(&Path, &str), CliError> {
     let parent = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         Some(_) | None => Path::new("."),
     };
-    let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-        return Err(CliError::Usage {
+    match path.file_name().and_then(|name| name.to_str()) {
+        Some(name) => Ok((parent, name)),
+        None => Err(CliError::Usage {
             what: format!("{} is no file name", path.display()),
-            help: "-o plan.yaml".into(),
-        });
-    };
-    let dir = cap_std::fs::Dir::open_ambient_dir(parent, cap_std::ambient_authority())
-        .context("open directory", parent)?;
-    Ok(fs::replace(&dir, name, bytes, 0o644).context("write", path)?)
+            help: "name a file: plan.yaml, receipt.json".into(),
+        }),
+    }
+}
+
+/// Opens a directory of the machine itself, not inside the root.
+pub(super) fn open(directory: &Path) -> Result<cap_std::fs::Dir, CliError> {
+    let opened = cap_std::fs::Dir::open_ambient_dir(directory, cap_std::ambient_authority());
+    Ok(opened.context("open directory", directory)?)
 }
 
 /// A document is written over an older one of its kind, never over anything else.

@@ -19,6 +19,7 @@ mod plan_files;
 mod policy;
 mod prompts;
 mod readonly;
+mod receipt;
 mod redaction;
 mod restore;
 mod review;
