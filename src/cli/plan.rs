@@ -5,11 +5,13 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::args::{
-    PlanCheckArgs, PlanFileArgs, PlanFormat, PlanRefreshArgs, PlanRestoreArgs, PlanShowArgs, ShowFormat,
+    PlanCheckArgs, PlanFormat, PlanRefreshArgs, PlanRestoreArgs, PlanShowArgs, ReportFormat, ShowFormat,
     WishArgs,
 };
 use super::error::CliError;
 use super::exit;
+use super::plan_validate::report_format;
+use super::sarif::{Checked, Log};
 use super::session::Session;
 use super::verify;
 use crate::host::clock;
@@ -194,36 +196,60 @@ pub fn as_text(session: &Session, plan: &Plan, color: bool) -> String {
     text(plan, &TextOptions { width: session.output.width, color, now: Some(clock::now()), stale: None })
 }
 
-/// `abssctl plan validate`
-pub fn validate(session: &Session, args: &PlanFileArgs) -> Result<u8, CliError> {
-    let (plan, _) = load_plan(session, &args.file)?;
-    let digest = canonical::digest(&plan)?;
-    let value = json!({ "valid": true, "id": plan.metadata.id, "digest": digest, "steps": plan.steps.len() });
-    let name = if args.file == Path::new("-") {
-        "standard input".to_owned()
-    } else {
-        args.file.display().to_string()
-    };
-    let line = format!("{name} is a valid plan: {} steps, {digest}\n", plan.steps.len());
-    session.output.either(&value, &line)?;
-    Ok(exit::DONE)
-}
-
 /// `abssctl plan check`
 pub fn check(session: &Session, args: &PlanCheckArgs) -> Result<u8, CliError> {
-    let (plan, _) = load_plan(session, &args.file)?;
-    let cx = session.context()?;
-    let digest = canonical::digest(&plan)?;
-    let evidence = verify::evidence(&args.file, 0)?;
-    let ask = Ask { digest, replay: false, own_run: None, evidence: Some(&evidence) };
-    let found = preflight::preflight(&cx, &plan, ask)?;
-    let value = check_json(&found, exit::problems_code(&found.problems));
+    if report_format(session, args.format)? == ReportFormat::Sarif {
+        return check_sarif(session, args);
+    }
+    let (plan, _, found) = look(session, &args.file)?;
+    let code = with_changes(exit::problems_code(&found.problems), args.detailed_exitcode, &plan);
+    let value = check_json(&found, code);
     let mut text = check_text(&found);
     if found.is_clear() {
-        text.push_str(&format!("✓ {} would apply now\n", args.file.display()));
+        text.push_str(&would_apply(&args.file));
     }
-    let code = verdict(session, found, &value, &text)?;
-    Ok(with_changes(code, args.detailed_exitcode, &plan))
+    let verdict = verdict(session, found, &value, &text)?;
+    Ok(with_changes(verdict, args.detailed_exitcode, &plan))
+}
+
+/// Whether a plan would apply now.
+fn look(session: &Session, file: &Path) -> Result<(Plan, Vec<u8>, Preflight), CliError> {
+    let (plan, bytes) = load_plan(session, file)?;
+    let cx = session.context()?;
+    let digest = canonical::digest(&plan)?;
+    let evidence = verify::evidence(file, 0)?;
+    let ask = Ask { digest, replay: false, own_run: None, evidence: Some(&evidence) };
+    let found = preflight::preflight(&cx, &plan, ask)?;
+    Ok((plan, bytes, found))
+}
+
+fn would_apply(file: &Path) -> String {
+    format!("✓ {} would apply now\n", file.display())
+}
+
+/// The log goes to standard output, what the log says in words to the person at standard error.
+fn check_sarif(session: &Session, args: &PlanCheckArgs) -> Result<u8, CliError> {
+    let mut log = Log::new();
+    let path = args.file.as_path();
+    let looked = look(session, path);
+    let code = match &looked {
+        Ok((plan, bytes, found)) => {
+            log.checked(&Checked { path, bytes, found });
+            with_changes(exit::problems_code(&found.problems), args.detailed_exitcode, plan)
+        }
+        Err(error) => {
+            log.error(path, error);
+            exit::code(error, session.interrupted())
+        }
+    };
+    session.output.value(&log.finish(code))?;
+    let (_, _, found) = looked?;
+    session.output.note(session.named(&check_text(&found)).trim_end());
+    if found.is_clear() {
+        session.output.note(would_apply(path).trim_end());
+        return Ok(code);
+    }
+    Err(CliError::WouldNotApply(found.problems))
 }
 
 /// Prints the answer of a check; problems are the error that the command ends with.

@@ -18,4 +18,5 @@ mod prompts;
 mod readonly;
 mod restore;
 mod review;
+mod sarif;
 mod support;
