@@ -17,9 +17,10 @@ use super::verify;
 use crate::host::clock;
 use crate::host::fs::{self, IoContext as _};
 use crate::plan::model::Plan;
+use crate::plan::observed::Presence;
 use crate::plan::render::text::{TextOptions, text};
 use crate::plan::render::{dot::dot, html::html, markdown::markdown, mermaid::mermaid};
-use crate::plan::spec::{PreBackupMode, RestartPolicy};
+use crate::plan::spec::{ClientPolicy, PreBackupMode, RestartPolicy, SessionPolicy};
 use crate::plan::{canonical, emit, load};
 use crate::planner::{self, Selector, Wish, wish};
 use crate::survey::approvals::Approvals;
@@ -48,9 +49,11 @@ pub fn restore(session: &Session, args: &PlanRestoreArgs) -> Result<u8, CliError
     Ok(code)
 }
 
-/// Whether a restore would change any file.
+/// Whether a restore would change any file, as the planner saw it, or do what the files do not show.
 fn changes_something(plan: &Plan) -> bool {
-    plan.preview.files.total() > 0
+    let Plan { spec, observed, preview, .. } = plan;
+    let prepares = spec.clients == ClientPolicy::Reset || spec.sessions == SessionPolicy::Revoke;
+    preview.files.total() > 0 || prepares || observed.target.presence != Presence::Content
 }
 
 /// What the options ask for.
@@ -202,14 +205,14 @@ pub fn check(session: &Session, args: &PlanCheckArgs) -> Result<u8, CliError> {
         return check_sarif(session, args);
     }
     let (plan, _, found) = look(session, &args.file)?;
-    let code = with_changes(exit::problems_code(&found.problems), args.detailed_exitcode, &plan);
+    let code = check_code(&found, args.detailed_exitcode, &plan);
     let value = check_json(&found, code);
     let mut text = check_text(&found);
     if found.is_clear() {
         text.push_str(&would_apply(&args.file));
     }
-    let verdict = verdict(session, found, &value, &text)?;
-    Ok(with_changes(verdict, args.detailed_exitcode, &plan))
+    verdict(session, found, &value, &text)?;
+    Ok(code)
 }
 
 /// Whether a plan would apply now.
@@ -235,7 +238,7 @@ fn check_sarif(session: &Session, args: &PlanCheckArgs) -> Result<u8, CliError> 
     let code = match &looked {
         Ok((plan, bytes, found)) => {
             log.checked(&Checked { path, bytes, found });
-            with_changes(exit::problems_code(&found.problems), args.detailed_exitcode, plan)
+            check_code(found, args.detailed_exitcode, plan)
         }
         Err(error) => {
             log.error(path, error);
@@ -262,8 +265,11 @@ pub fn verdict(session: &Session, found: Preflight, value: &Value, text: &str) -
     if found.is_clear() { Ok(exit::DONE) } else { Err(CliError::WouldNotApply(found.problems)) }
 }
 
-fn with_changes(code: u8, detailed: bool, plan: &Plan) -> u8 {
-    if code == exit::DONE && detailed && changes_something(plan) { exit::CHANGES } else { code }
+/// What the target took since the plan is undone by it: a change that the planner could not see.
+fn check_code(found: &Preflight, detailed: bool, plan: &Plan) -> u8 {
+    let code = exit::problems_code(&found.problems);
+    let changes = || changes_something(plan) || !found.drift.tolerated.is_empty();
+    if code == exit::DONE && detailed && changes() { exit::CHANGES } else { code }
 }
 
 /// What a check found, as JSON.

@@ -16,8 +16,7 @@ static SCHEMA: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
     let pattern = ("^[a-zA-Z]{2}|^[a-zA-Z]{2}-[a-zA-Z]{2}]?$", "^[a-zA-Z]{2}(-[a-zA-Z]{2})?$");
     assert!(text.contains(pattern.0));
     let mut schema: Value = serde_json::from_str(&text.replace(pattern.0, pattern.1)).unwrap();
-    schema["definitions"]["region"]["anyOf"] =
-        json!([{ "required": ["startLine"] }, { "required": ["charOffset"] }, { "required": ["byteOffset"] }]);
+    schema["definitions"]["region"]["anyOf"] = json!([{ "required": ["startLine"] }, { "required": ["charOffset"] }, { "required": ["byteOffset"] }]);
     jsonschema::options().should_validate_formats(true).build(&schema).unwrap()
 });
 
