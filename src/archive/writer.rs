@@ -1,4 +1,4 @@
-//! Writes a backup: manifest first, then every entry sorted by name, in a form that `tar --zstd -xf` reads.
+//! Writes a backup: manifest first, then what is small, then the data, each sorted by name, in a form that `tar --zstd -xf` reads.
 //!
 //! Two passes: the first lists and digests the tree and copies the databases, the second writes and
 //! digests again; a file that differs between the two is an error and not a backup. Writes to the given
@@ -15,7 +15,7 @@ use sha2::Digest as _;
 use super::encode::Encoder;
 use super::manifest::MANIFEST_PATH;
 use super::walk::{self, Item, Source};
-use super::{Algorithm, ArchiveError, Entry, EntryKind, Manifest, Scope, pack};
+use super::{Algorithm, ArchiveError, DATA, Entry, EntryKind, Manifest, Scope, pack};
 use crate::host::cancel::Cancel;
 use crate::host::fs::IoContext as _;
 use crate::ids::{BackupId, InstanceName, Sha256};
@@ -85,9 +85,12 @@ pub fn write(
     let encoder = Encoder::new(algorithm, level, Counted { out, hasher: sha2::Sha256::new(), length: 0 })?;
     let mut items = walk::walk(payload, cancel)?;
     add_extra(payload, &mut items)?;
-    // By parts, not bytes: what is below a directory follows it directly, or GNU tar would set the
-    // directory's time too early.
-    items.sort_by(|a, b| a.entry.path.cmp(&b.entry.path));
+    // The small files beside the data come first, so that a plan has read them soon. By parts, not bytes:
+    // what is below a directory follows it directly, or GNU tar would set the directory's time too early.
+    items.sort_by(|a, b| {
+        let order = |path: &Path| path.starts_with(DATA);
+        order(&a.entry.path).cmp(&order(&b.entry.path)).then_with(|| a.entry.path.cmp(&b.entry.path))
+    });
     let entries: Vec<Entry> = items.iter().map(|item| item.entry.clone()).collect();
     let manifest = Manifest::new(payload.id, payload.instance, payload.created_at, payload.scope, entries);
     let (payload_bytes, entries) = (manifest.payload_bytes, manifest.entries.len() as u64);

@@ -4,6 +4,7 @@
 pub mod diffs;
 pub mod error;
 pub mod preview;
+pub mod redact;
 pub mod restore;
 pub mod wish;
 

@@ -7,6 +7,7 @@ use cap_std::fs::Dir;
 
 use super::diffs;
 use super::error::PlanError;
+use super::redact;
 use crate::actual::account::{Account, Budget};
 use crate::actual::{layout, messages, whole};
 use crate::context::Context;
@@ -196,7 +197,7 @@ impl Looked<'_> {
                 },
             };
             if let Some(live) = live {
-                found.extend(diffs::diff(&shown, restored, &live, backup));
+                found.extend(diffs::diff(&shown, kind_of(name), restored, &live, backup));
             }
         }
         Ok(found)
@@ -398,5 +399,18 @@ fn add(group: &mut FileGroup, path: &Path, size: u64) {
     group.bytes += size;
     if group.examples.len() < MAX_EXAMPLES {
         group.examples.push(visible(path));
+    }
+}
+
+/// What kind of text a member of an archive is.
+fn kind_of(member: &Path) -> redact::Kind {
+    if member.starts_with("systemd") {
+        redact::Kind::Unit
+    } else if member.starts_with("nginx") {
+        redact::Kind::Site
+    } else if member.ends_with(layout::MIGRATE) {
+        redact::Kind::Migrations
+    } else {
+        redact::Kind::Configuration
     }
 }

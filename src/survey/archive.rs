@@ -2,7 +2,7 @@
 //! stops after the account database; the peer's are read to the end, and hashed on the way. Databases of
 //! up to 16 MiB are opened in memory; what is larger is not counted. Reads only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -79,7 +79,7 @@ pub fn look(cx: &Context, source: &Source, data: &Path) -> Result<ArchiveSurvey,
         id: source.backup_id.clone(),
         data: Path::new(DATA).join(data),
         stop: cx.cancel.child(),
-        complete: false,
+        awaited: BTreeSet::new(),
     };
     let scanned = archive::decoder(algorithm(source.algorithm), &mut hashed).and_then(|tar| {
         let stop = look.stop.clone();
@@ -87,7 +87,7 @@ pub fn look(cx: &Context, source: &Source, data: &Path) -> Result<ArchiveSurvey,
     });
     match scanned {
         // Everything is known: the rest need not be read.
-        Err(ArchiveError::Cancelled(_)) if look.complete && !cx.cancel.is_requested() => {}
+        Err(ArchiveError::Cancelled(_)) if look.is_complete() && !cx.cancel.is_requested() => {}
         Err(error) => return Err(error.into()),
         Ok(totals) => {
             (look.found.entries, look.found.bytes) = (totals.entries, totals.bytes);
@@ -115,8 +115,8 @@ struct Look {
     id: BackupId,
     data: PathBuf,
     stop: Cancel,
-    /// The manifest was read, and the account database too.
-    complete: bool,
+    /// What the manifest names and a plan needs the content of, as long as it was not met.
+    awaited: BTreeSet<PathBuf>,
 }
 
 impl Look {
@@ -126,30 +126,38 @@ impl Look {
             let bytes = read(body, member.size)?;
             return self.manifest(member, &bytes);
         }
-        let is_text = ["systemd", "nginx"].iter().any(|folder| path.starts_with(folder))
-            || *path == self.data.join(layout::CONFIG)
-            || *path == self.data.join(layout::MIGRATE);
         let mut content = None;
-        if member.kind == EntryKind::File && is_text && member.size <= MAX_TEXT {
+        if member.kind == EntryKind::File && self.is_text(path) && member.size <= MAX_TEXT {
             let bytes = read(body, member.size)?;
             content = Some(Sha256::of(&bytes));
             self.found.texts.insert(path.clone(), bytes);
-        } else if member.kind == EntryKind::File && *path == self.data.join(layout::ACCOUNT) {
-            if member.size <= MAX_DATABASE {
-                let bytes = read(body, member.size)?;
-                content = Some(Sha256::of(&bytes));
-                self.found.account = read_account(bytes);
-            }
-            if self.found.manifest {
-                self.complete = true;
-                self.stop.request();
-                return Ok(());
-            }
+        } else if member.kind == EntryKind::File
+            && *path == self.data.join(layout::ACCOUNT)
+            && member.size <= MAX_DATABASE
+        {
+            let bytes = read(body, member.size)?;
+            content = Some(Sha256::of(&bytes));
+            self.found.account = read_account(bytes);
         }
         if !self.found.manifest {
-            self.member(member, body, content)?;
+            return self.member(member, body, content);
+        }
+        if self.awaited.remove(path) && self.is_complete() {
+            self.stop.request();
         }
         Ok(())
+    }
+
+    /// Whether a plan shows differences of it.
+    fn is_text(&self, path: &Path) -> bool {
+        ["systemd", "nginx"].iter().any(|folder| path.starts_with(folder))
+            || *path == self.data.join(layout::CONFIG)
+            || *path == self.data.join(layout::MIGRATE)
+    }
+
+    /// Whether the rest of the archive has nothing new to tell.
+    fn is_complete(&self) -> bool {
+        self.found.manifest && self.awaited.is_empty()
     }
 
     /// Ours: everything but the account database is known once the manifest is.
@@ -160,6 +168,10 @@ impl Look {
         // The manifest itself is a member that it does not list.
         self.found.entries = manifest.entries.len() as u64 + 1;
         for entry in manifest.entries {
+            let wanted = self.is_text(&entry.path) || entry.path == self.data.join(layout::ACCOUNT);
+            if wanted && entry.kind == EntryKind::File {
+                self.awaited.insert(entry.path.clone());
+            }
             let Ok(below) = entry.path.strip_prefix(DATA) else { continue };
             let below = below.to_path_buf();
             if let Some(group) = entry.path.strip_prefix(&self.data).ok().and_then(group_of)

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::support::root::{Running, ZSTD};
-use crate::support::strace;
+use crate::support::strace::{self, Stopped};
 use crate::support::tools::{have, skip_unless, tool, wait_for};
 use crate::support::{Ran, TestRoot};
 
@@ -127,15 +127,10 @@ fn the_peer_keeps_us_out() {
     }
 }
 
-/// A run that holds both locks for a while.
-fn slow_apply(root: &TestRoot) -> Running {
+/// A run that holds both locks, and stands still.
+fn stopped_apply(root: &TestRoot) -> Stopped {
     let plan = root.plan(&[ZSTD]);
-    let running = Running::start(&mut strace::wrap(
-        &root.command(&["apply", plan.to_str().unwrap(), "--yes", "--json"]),
-        &["-o", "/dev/null", "-e", "trace=syncfs", "-e", "inject=syncfs:delay_enter=1000000"],
-    ));
-    wait_for("unpacking", || root.path("srv/.abssctl/staging").exists().then_some(()));
-    running
+    Stopped::after(&root.command(&["apply", plan.to_str().unwrap(), "--yes", "--json"]), "syncfs", None)
 }
 
 #[test]
@@ -145,7 +140,7 @@ fn we_keep_others_out() {
         return;
     }
     let root = TestRoot::new();
-    let mut running = slow_apply(&root);
+    let stopped = stopped_apply(&root);
     for (path, _) in LOCKS {
         let path = root.path(path);
         let path = path.to_str().unwrap();
@@ -160,18 +155,12 @@ fn we_keep_others_out() {
         assert!(holder["acquired_at"].is_string());
     }
     let created = root.json(&["backup", "create", "budget", "--lock-timeout", "0"]);
-    let pid = own_pid(&root);
+    let pid = stopped.pid();
     let _ = created.error(3, "abssctl::lock::timeout", &[&format!("process {pid} ("), "abssctl"]);
-    assert!(running.child().try_wait().unwrap().is_none(), "it held them all the time");
-    let _ = running.end().ok();
+    let _ = stopped.end().ok();
     for (path, _) in LOCKS {
         let _ = tool("flock", &["--nonblock", root.path(path).to_str().unwrap(), "true"]);
     }
-}
-
-fn own_pid(root: &TestRoot) -> u64 {
-    let text = root.read("run/abssctl/budget.lock");
-    serde_json::from_str::<serde_json::Value>(&text).unwrap()["pid"].as_u64().unwrap()
 }
 
 #[test]
@@ -181,7 +170,7 @@ fn the_peer_is_kept_out() {
         return;
     }
     let root = TestRoot::new();
-    let mut running = slow_apply(&root);
+    let stopped = stopped_apply(&root);
     let code = "
 import pathlib, sys
 from abssctl.locking import LockManager, LockTimeoutError
@@ -194,8 +183,7 @@ except LockTimeoutError:
     let tried =
         Ran::of(Command::new(&python_with_peer).args(["-c", code]).arg(root.path("run/abssctl"))).ok();
     assert_eq!(tried.stdout, "kept out\n");
-    assert!(running.child().try_wait().unwrap().is_none(), "it held them all the time");
-    let _ = running.end().ok();
+    let _ = stopped.end().ok();
     let tried =
         Ran::of(Command::new(&python_with_peer).args(["-c", code]).arg(root.path("run/abssctl"))).ok();
     assert_eq!(tried.stdout, "got it\n");

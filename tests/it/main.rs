@@ -16,6 +16,7 @@ mod messages;
 mod plan_files;
 mod prompts;
 mod readonly;
+mod redaction;
 mod restore;
 mod review;
 mod sarif;

@@ -6,7 +6,8 @@ use tar::EntryType;
 use crate::support::TestRoot;
 use crate::support::archive::{MADE, Member, gzip, make, members, register, tar, zstd};
 use crate::support::forge;
-use crate::support::root::{LIVE, Running};
+use crate::support::root::LIVE;
+use crate::support::strace::Stopped;
 
 /// Both guards refuse the archive with this code, the message naming `words`; nothing is changed.
 fn refused(root: &TestRoot, code: &str, words: &[&str], put: impl Fn(&TestRoot)) {
@@ -333,19 +334,15 @@ fn nobody_sees_a_half_of_what_is_unpacked() {
     use std::os::unix::fs::PermissionsExt as _;
     let root = TestRoot::new();
     let plan = root.plan(&["20261124-022632-budget-fc166c"]);
-    let mut running = Running::start(&mut crate::support::strace::wrap(
-        &root.command(&["apply", plan.to_str().unwrap(), "--yes"]),
-        &["-o", "/dev/null", "-e", "trace=syncfs", "-e", "inject=syncfs:delay_enter=700000"],
-    ));
-    let seen = crate::support::tools::wait_for("staging", || {
-        let staging = std::fs::read_dir(root.path("srv/.abssctl/staging")).ok()?.next()?.ok()?.path();
-        staging.join("data/data").exists().then_some(staging)
-    });
+    let command = root.command(&["apply", plan.to_str().unwrap(), "--yes"]);
+    let stopped = Stopped::after(&command, "syncfs", None);
+    let staging = root.path("srv/.abssctl/staging");
+    let seen = std::fs::read_dir(staging).unwrap().next().unwrap().unwrap().path();
+    assert!(seen.join("data/data").exists());
     for directory in [seen.as_path(), seen.parent().unwrap(), &root.path("srv/.abssctl")] {
         let mode = std::fs::metadata(directory).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o700, "{}", directory.display());
     }
     assert!(root.path(LIVE).is_dir());
-    assert!(running.child().try_wait().unwrap().is_none(), "it was looked at while it ran");
-    let _ = running.end().ok();
+    let _ = stopped.end().ok();
 }

@@ -5,7 +5,6 @@
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use serde_json::Value;
@@ -27,19 +26,16 @@ fn with_sql(root: &TestRoot, end: &str, sql: &str) {
     make(root, &all);
 }
 
-/// Runs the program with a gigabyte of addresses at most; it must end in time.
+/// Runs the program with a gigabyte of addresses and a minute of computing at most.
 fn confined(root: &TestRoot, args: &[&str]) -> Ran {
     let command = root.command(args);
     let mut limited = Command::new("sh");
-    limited.args(["-c", "ulimit -v 1000000; exec \"$0\" \"$@\""]);
+    limited.args(["-c", "ulimit -v 1000000 -t 60; exec \"$0\" \"$@\""]);
     limited.arg(command.get_program()).args(command.get_args()).arg("--json").env_clear();
     for (name, value) in command.get_envs() {
         limited.env(name, value.unwrap());
     }
-    let started = Instant::now();
-    let ran = Ran::of(&mut limited);
-    assert!(started.elapsed() < Duration::from_secs(50), "{args:?} took {:?}", started.elapsed());
-    ran
+    Ran::of(&mut limited)
 }
 
 /// The plan as the program writes it to a file, made in confinement.

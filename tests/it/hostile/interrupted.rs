@@ -2,7 +2,6 @@
 //! at every moment, and the same command brings the promised state.
 
 use std::io::{BufRead as _, BufReader};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
@@ -10,9 +9,9 @@ use serde_json::Value;
 
 use crate::support::TestRoot;
 use crate::support::root::{LIVE, Running, ZSTD};
-use crate::support::strace;
+use crate::support::strace::{self, Stopped};
 use crate::support::sums;
-use crate::support::tools::{skip_unless, tool, wait_for};
+use crate::support::tools::skip_unless;
 
 fn skip(test: &str) -> bool {
     skip_unless(test, strace::works(), "strace is missing, or ptrace is not permitted")
@@ -22,28 +21,9 @@ fn apply_args(plan: &Path) -> [String; 4] {
     ["apply".into(), plan.display().to_string(), "--yes".into(), "--json".into()]
 }
 
-/// The program's own process number: strace is the child, the program its grandchild.
-fn own_pid(root: &TestRoot) -> String {
-    wait_for("the lock file", || {
-        let text = std::fs::read_to_string(root.path("run/abssctl/budget.lock")).ok()?;
-        let value: Value = serde_json::from_str(&text).ok()?;
-        let pid = value["pid"].as_u64()?;
-        Path::new(&format!("/proc/{pid}")).exists().then(|| pid.to_string())
-    })
-}
-
-/// A run that is in the middle of unpacking, and stays there for so many milliseconds.
-fn unpacking(root: &TestRoot, plan: &Path, pause: u32) -> Running {
-    let inject = format!("inject=syncfs:delay_enter={pause}000");
-    let options = ["-o", "/dev/null", "-e", "trace=syncfs", "-e", &inject];
-    let running = Running::start(&mut strace::wrap(&root.command(&apply_args(plan)), &options));
-    wait_for("unpacking", || {
-        let run = std::fs::read_dir(root.path("srv/.abssctl/staging")).ok()?.flatten().next()?.path();
-        // Modes are set when every file is written: what is left to do is to sync.
-        let mode = std::fs::metadata(run.join("data")).ok()?.permissions().mode();
-        (mode & 0o777 == 0o750).then_some(())
-    });
-    running
+/// A run that has unpacked everything, and stands still.
+fn unpacked(root: &TestRoot, plan: &Path) -> Stopped {
+    Stopped::after(&root.command(&apply_args(plan)), "syncfs", None)
 }
 
 /// Old or new, whole: never anything between.
@@ -59,9 +39,9 @@ fn stopped_by(signal: &str, exit: i32) {
     let root = TestRoot::new();
     let plan = root.plan(&[ZSTD]);
     let before = root.tree_but_records();
-    let running = unpacking(&root, &plan, 500);
-    let _ = tool("kill", &[&format!("-{signal}"), &own_pid(&root)]);
-    let ran = running.end();
+    let stopped = unpacked(&root, &plan);
+    stopped.signal(signal);
+    let ran = stopped.end();
     let error = ran.error(exit, "abssctl::apply::rolled_back", &["everything is as it was"]);
     assert_eq!(error["result"]["outcome"], "rolled_back");
     assert_eq!(error["cause"]["code"], "abssctl::step::cancelled", "{error:#}");
@@ -96,17 +76,14 @@ fn a_second_interrupt_ends_at_once_and_the_next_apply_goes_on() {
     let root = TestRoot::new();
     let plan = root.plan(&[ZSTD]);
     let before = root.live();
-    let running = unpacking(&root, &plan, 5000);
-    let pid = own_pid(&root);
-    let _ = tool("kill", &["-INT", &pid]);
-    // Two signals that come together count as one: the second follows once the first was taken.
-    wait_for("the first signal", || {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        status.lines().any(|line| line == "ShdPnd:\t0000000000000000").then_some(())
-    });
-    std::thread::sleep(std::time::Duration::from_millis(50));
-    let _ = tool("kill", &["-INT", &pid]);
-    let ran = running.end();
+    // Once when everything is unpacked, and once more when that is being removed.
+    let staging = root.path("srv/.abssctl/staging");
+    let mut stopped =
+        Stopped::when(&root.command(&apply_args(&plan)), "syncfs,unlinkat", None, || staging.exists());
+    stopped.signal("INT");
+    stopped.next();
+    stopped.signal("INT");
+    let ran = stopped.end();
     assert_eq!(ran.code, 130, "{}{}", ran.stdout, ran.stderr);
     before.assert_same(&root.live(), "two interrupts");
     let again = root.apply(&plan).ok().json();
@@ -124,20 +101,10 @@ fn a_signal_after_the_swap_and_before_the_record_puts_everything_back() {
     let plan = root.plan(&[ZSTD, "--no-pre-backup"]);
     let before = root.tree_but_records();
     let displaced = root.path("srv/.abssctl/displaced");
-    let options = [
-        "-o",
-        "/dev/null",
-        "-P",
-        displaced.to_str().unwrap(),
-        "-e",
-        "trace=renameat2",
-        "-e",
-        "inject=renameat2:delay_enter=500000",
-    ];
-    let running = Running::start(&mut strace::wrap(&root.command(&apply_args(&plan)), &options));
-    wait_for("the exchange", || (sums::of(&root.path(LIVE)) == sums::list("gen-a.sha256")).then_some(()));
-    let _ = tool("kill", &["-TERM", &own_pid(&root)]);
-    let ran = running.end();
+    let stopped = Stopped::after(&root.command(&apply_args(&plan)), "renameat2", Some(&displaced));
+    root.assert_generation("gen-a.sha256");
+    stopped.signal("TERM");
+    let ran = stopped.end();
     let _ = ran.error(143, "abssctl::apply::rolled_back", &["everything is as it was"]);
     before.assert_same(&root.tree_but_records(), "a signal after the swap");
     root.assert_no_private();
@@ -284,11 +251,16 @@ fn two_applies_at_the_same_time() {
     }
     let root = TestRoot::new();
     let plan = root.plan(&[ZSTD]);
-    let running = unpacking(&root, &plan, 500);
+    let first = unpacked(&root, &plan);
     // The second waits for the locks, and finds its work done.
-    let second = root.apply(&plan).ok().json();
+    let mut second = root.start(&["apply", plan.to_str().unwrap(), "--yes", "--json"]);
+    let mut told = BufReader::new(second.child().stderr.take().unwrap()).lines();
+    let holder = format!("process {}", first.pid());
+    assert!(told.any(|line| line.unwrap().contains(&holder)), "it says for whom it waits");
+    let first = first.end().ok().json();
+    let second = second.end().ok().json();
+    drop(told);
     assert_eq!(second["outcome"], "already_applied", "{second:#}");
-    let first = running.end().ok().json();
     assert_eq!(first["outcome"], "applied");
     assert_eq!(second["run"], first["run"]);
     root.assert_generation("gen-a.sha256");

@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use crate::support::archive::{MADE, Member, make, members};
 use crate::support::root::{LIVE, Running, ZSTD};
+use crate::support::strace::Stopped;
 use crate::support::tools::{Mount, is_root, noise, skip_unless, tool, wait_for};
 use crate::support::tree::Tree;
 use crate::support::{Ran, TestRoot};
@@ -71,20 +72,16 @@ fn fills_up(leave: u64, args: &[&str]) {
     wanted.extend(args);
     let plan = root.plan(&wanted);
     let before = root.tree_but_records().without(&["filler"]);
-    // `check` has seen the space when it is done; the sync before the first file gives the time to take it.
-    let mut running = Running::start(&mut crate::support::strace::wrap(
-        &root.command(&["apply", plan.to_str().unwrap(), "--yes", "--json"]),
-        &["-o", "/dev/null", "-e", "trace=mkdirat", "-e", "inject=mkdirat:delay_exit=120000"],
-    ));
-    let _seen = wait_for("unpacking", || {
-        std::fs::read_dir(root.path("srv/.abssctl/staging"))
-            .ok()?
-            .flatten()
-            .find(|run| run.path().join("data").exists())
-    });
-    assert!(running.child().try_wait().unwrap().is_none(), "it runs");
+    // `check` has seen the space when it is done; that is the time to take it.
+    let staging = root.path("srv/.abssctl/staging");
+    let unpacking = || {
+        let mut runs = std::fs::read_dir(&staging).into_iter().flatten().flatten();
+        runs.any(|run| run.path().join("data").exists())
+    };
+    let command = root.command(&["apply", plan.to_str().unwrap(), "--yes", "--json"]);
+    let stopped = Stopped::when(&command, "mkdirat", None, unpacking);
     fill(&root.path("/"), leave);
-    let ran = running.end();
+    let ran = stopped.end();
     let error = ran.error(3, "abssctl::apply::rolled_back", &["No space left"]);
     assert_eq!(error["result"]["outcome"], "rolled_back", "{error:#}");
     before.assert_same(&root.tree_but_records().without(&["filler"]), "a disk that fills up");
@@ -276,17 +273,10 @@ fn a_process_that_comes_late_stops_the_swap() {
     let root = TestRoot::new();
     let plan = root.plan(&[ZSTD, "--no-pre-backup"]);
     let before = root.tree_but_records();
-    let running = Running::start(&mut crate::support::strace::wrap(
-        &root.command(&["apply", plan.to_str().unwrap(), "--yes", "--json"]),
-        &["-o", "/dev/null", "-e", "trace=syncfs", "-e", "inject=syncfs:delay_enter=500000"],
-    ));
-    let mut late = Command::new("sleep");
-    wait_for("unpacking", || {
-        let run = std::fs::read_dir(root.path("srv/.abssctl/staging")).ok()?.flatten().next()?.path();
-        run.join("data/data/user-files").exists().then_some(())
-    });
-    let late = Running::start(late.arg("1000").current_dir(root.path("srv/budget/data")));
-    let ran = running.end();
+    let command = root.command(&["apply", plan.to_str().unwrap(), "--yes", "--json"]);
+    let stopped = Stopped::after(&command, "syncfs", None);
+    let late = Running::start(Command::new("sleep").arg("1000").current_dir(root.path("srv/budget/data")));
+    let ran = stopped.end();
     let error = ran.error(3, "abssctl::apply::rolled_back", &[&format!("process {}", late.id())]);
     assert_eq!(error["cause"]["code"], "abssctl::step::in_use", "{error:#}");
     late.kill();

@@ -1,9 +1,13 @@
-//! Runs the binary under `strace`: to see what it does, to make a call slow, to kill it at a call.
+//! Runs the binary under `strace`: to see what it does, to stop it or kill it at a call.
 
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
 
 use super::Ran;
-use super::tools::have;
+use super::root::Running;
+use super::tools::{have, tool, wait_for};
 
 /// Whether this machine lets us trace our own processes.
 pub(crate) fn works() -> bool {
@@ -27,4 +31,94 @@ pub(crate) fn wrap(command: &Command, options: &[&str]) -> Command {
 /// Runs it to its end.
 pub(crate) fn run(command: &Command, options: &[&str]) -> Ran {
     Ran::of(&mut wrap(command, options))
+}
+
+/// The program at a standstill: it stopped right after a call of the kernel, and stays there until the
+/// test lets it go on. No clock is involved, so the slowest machine sees the same as the fastest.
+#[derive(Debug)]
+pub(crate) struct Stopped {
+    running: Running,
+    log: PathBuf,
+    pid: String,
+    stops: usize,
+    _directory: TempDir,
+}
+
+impl Stopped {
+    /// Starts it and waits until it has made its first such call (on that path, where one is given).
+    pub(crate) fn after(command: &Command, call: &str, path: Option<&Path>) -> Self {
+        Self::when(command, call, path, || true)
+    }
+
+    /// Starts it and waits until the world is so after such a call.
+    pub(crate) fn when(command: &Command, call: &str, path: Option<&Path>, so: impl Fn() -> bool) -> Self {
+        let directory = TempDir::new().unwrap();
+        let log = directory.path().join("log");
+        let (trace, inject) = (format!("trace={call}"), format!("inject={call}:signal=STOP"));
+        let mut options = vec!["-o", log.to_str().unwrap(), "-e", &trace, "-e", &inject];
+        if let Some(path) = path {
+            options.extend(["-P", path.to_str().unwrap()]);
+        }
+        let running = Running::start(&mut wrap(command, &options));
+        let mut stopped = Self { running, log, pid: String::new(), stops: 0, _directory: directory };
+        stopped.wait();
+        while !so() {
+            stopped.next();
+        }
+        stopped
+    }
+
+    /// Waits until it stands still once more.
+    fn wait(&mut self) {
+        let wanted = self.stops + 1;
+        let (log, running) = (&self.log, &mut self.running);
+        let line = wait_for("the program to stop", || {
+            let text = std::fs::read_to_string(log).unwrap_or_default();
+            // Each thread of it says that it stopped; the one that made the call was told to.
+            let mut told = text.lines().filter(|line| line.contains("--- SIGSTOP {"));
+            let line = told.nth(wanted - 1).map(str::to_owned);
+            let ended = running.child().try_wait().unwrap();
+            assert!(line.is_some() || ended.is_none(), "it ended and never stopped: {ended:?}\n{text}");
+            line.filter(|line| {
+                let thread = line.split_whitespace().next().unwrap_or_default();
+                text.lines().skip_while(|other| other != line).any(|other| {
+                    other.split_whitespace().next() == Some(thread) && other.contains("--- stopped by")
+                })
+            })
+        });
+        self.pid = process_of(line.split_whitespace().next().unwrap_or_default());
+        self.stops = wanted;
+    }
+
+    /// Lets it go on to its next such call.
+    pub(crate) fn next(&mut self) {
+        self.signal("CONT");
+        self.wait();
+    }
+
+    /// Sends it a signal, which it takes when it goes on.
+    pub(crate) fn signal(&self, name: &str) {
+        let _ = tool("kill", &[&format!("-{name}"), &self.pid]);
+    }
+
+    /// Its process number.
+    pub(crate) fn pid(&self) -> &str {
+        &self.pid
+    }
+
+    /// Lets it go on to its end, whatever else it stops for.
+    pub(crate) fn end(mut self) -> Ran {
+        wait_for("the end of the program", || {
+            drop(Command::new("kill").args(["-CONT", &self.pid]).stderr(Stdio::null()).status());
+            self.running.child().try_wait().unwrap()
+        });
+        self.running.end()
+    }
+}
+
+/// The process of a thread.
+fn process_of(thread: &str) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).unwrap_or_default();
+    let group = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
+    group.unwrap_or_else(|| panic!("no process has the thread {thread}")).trim().to_owned()
 }
