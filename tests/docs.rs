@@ -15,6 +15,8 @@ use std::process::{Command, Stdio};
 
 use abssctl::plan::schema::plan_schema;
 use abssctl::plan::step::StepKind;
+use abssctl::state::restore_config::RestoreConfig;
+use abssctl::state::yaml;
 use serde_json::Value;
 
 const HOME: &str = env!("CARGO_MANIFEST_DIR");
@@ -71,6 +73,20 @@ fn every_field_of_a_plan_is_explained() {
     assert!(names.len() > 80, "the schema has only {} fields", names.len());
     let missing: Vec<&String> = names.iter().filter(|name| !page.contains(&format!("`{name}`"))).collect();
     assert!(missing.is_empty(), "docs/plan.md does not explain {missing:?}");
+}
+
+/// The example of the page can be copied, and shows every key that a rule can have.
+#[test]
+fn the_example_policy_is_read() {
+    let page = read("docs/policy.md");
+    let example = page.split("```yaml\n").nth(1).unwrap().split("```").next().unwrap();
+    let config: RestoreConfig = yaml::from_str(example).unwrap();
+    let shown = serde_json::to_value(&config.rules.all()[0]).unwrap();
+    let unknown = yaml::from_str::<RestoreConfig>("rules: [{x: 1}]").unwrap_err().message;
+    let known: Vec<&str> = unknown.split('`').skip(3).step_by(2).collect();
+    assert!(known.contains(&"freeze"), "{unknown}");
+    let missing: Vec<&&str> = known.iter().filter(|key| shown.get(key).is_none()).collect();
+    assert!(missing.is_empty(), "the example does not show {missing:?}");
 }
 
 #[test]

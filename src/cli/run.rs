@@ -76,6 +76,10 @@ pub fn show(session: &Session, args: &RunShowArgs) -> Result<u8, CliError> {
         let names: Vec<String> = names.iter().filter_map(Value::as_str).map(visible).collect();
         text.push_str(&format!("{:<11} {}\n", "approved by", names.join(", ")));
     }
+    let policy = run.state.started.as_ref().and_then(|started| started.policy.as_ref());
+    if let Some(summary) = policy.and_then(|policy| policy.summary()) {
+        text.push_str(&format!("{:<11} {summary}\n", "policy"));
+    }
     for step in &run.state.steps {
         text.push_str(&format!("  {:<11} {:<8} {}\n", step.id, state_name(step.state), step.detail));
     }
@@ -124,6 +128,7 @@ fn object(cx: &Context, run: &Run) -> Result<Value, CliError> {
         "backup": started.map(|started| &started.backup),
         "target": started.map(|started| &started.target),
         "approvers": started.map(|started| &started.approvers),
+        "policy": started.and_then(|started| started.policy.as_ref()),
         "startedAt": state.started_at.map(|at| Time::from(at).to_string()),
         "endedAt": state.ended_at.map(|at| Time::from(at).to_string()),
         "outcome": outcome,

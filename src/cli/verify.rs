@@ -20,6 +20,7 @@ use crate::plan::approval::{
     Judged, Place, Policy, Standing, approvers, claims, detached, judge, sshsig::MAX_ARMOR,
 };
 use crate::plan::canonical;
+use crate::plan::policy::InForce;
 use crate::plan::render::visible;
 use crate::survey::approvals::{Approvals, Evidence};
 
@@ -82,8 +83,8 @@ pub fn verify(session: &Session, args: &PlanVerifyArgs) -> Result<u8, CliError> 
     let evidence = evidence(&args.file, 0)?;
     let text = canonical::canonical(&plan)?;
     let digest = canonical::digest(&plan)?;
-    let author_may_approve = cx.config.restore.author_may_approve;
-    let policy = Policy { signers: &signers, now: clock::now(), author_may_approve };
+    let in_force = InForce::of(&cx.config, &plan.spec.instance);
+    let policy = Policy { signers: &signers, now: clock::now(), in_force: &in_force };
     let judged = judge(&plan, &text, &claims(&plan, &evidence.plan_name, evidence.detached), policy);
     let names = approvers(&judged);
     let valid = !names.is_empty() && judged.iter().all(Judged::is_valid);
@@ -117,7 +118,7 @@ pub fn verify(session: &Session, args: &PlanVerifyArgs) -> Result<u8, CliError> 
 fn lines(judged: &Judged) -> Vec<String> {
     let sign = match judged.standing {
         Standing::Counts => '✓',
-        Standing::Repeats | Standing::Author => '=',
+        Standing::Repeats | Standing::Author | Standing::Uncounted(_) => '=',
         Standing::Refused(_) => '✗',
     };
     let mut of = judged.key_type.clone().map(|kind| visible(&kind)).into_iter().collect::<Vec<_>>();

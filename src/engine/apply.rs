@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::ids::{PlanDigest, RunId, StepId};
 use crate::plan::canonical::{self, CanonicalError};
 use crate::plan::model::Plan;
+use crate::plan::policy::Verdict;
 use crate::plan::spec::OnFailure;
 use crate::plan::step::StepKind;
 use crate::run::journal::{Journal, JournalError};
@@ -19,7 +20,7 @@ use crate::run::list;
 use crate::run::state::{self, Direction, RunEnded, RunStarted, StepState};
 use crate::steps::context::{Hook, Shared, lock};
 use crate::steps::{StepContext, StepError};
-use crate::survey::approvals::{Approvals, Evidence};
+use crate::survey::approvals::Evidence;
 use crate::survey::preflight::{self, Ask, PreflightError, Problem};
 
 /// The exit code of a run that a person must look at.
@@ -167,7 +168,7 @@ pub fn apply(
     if !found.problems.is_empty() {
         return Err(ApplyError::Refused { problems: found.problems });
     }
-    match (Job { cx, plan, digest, options, sink }).start(bytes, found.approvals) {
+    match (Job { cx, plan, digest, options, sink }).start(bytes, found.policy) {
         // Another process was first, while this one waited for the locks.
         Err(ApplyError::RolledBack { cause, .. }) if was_applied(&cause) && !options.replay => {
             already_applied(cx, plan, digest)
@@ -196,7 +197,7 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn start(&self, bytes: &[u8], approvals: Option<Approvals>) -> Result<Report, ApplyError> {
+    fn start(&self, bytes: &[u8], policy: Option<Verdict>) -> Result<Report, ApplyError> {
         let run = RunId::generate();
         let mut journal = Journal::create(&self.cx.root, &self.cx.config, &run, bytes)?;
         journal.append(state::Event::RunStarted(RunStarted {
@@ -207,8 +208,9 @@ impl Job<'_> {
             target: self.plan.spec.target.directory.clone(),
             actor: self.cx.actor.clone(),
             retain: self.plan.spec.retain.clone(),
-            approvals_required: approvals.as_ref().map_or(0, |approvals| approvals.required),
-            approvers: approvals.map(|approvals| approvals.approvers).unwrap_or_default(),
+            approvals_required: policy.as_ref().map_or(0, |verdict| verdict.required_approvals),
+            approvers: policy.as_ref().map(|verdict| verdict.approvers.clone()).unwrap_or_default(),
+            policy: policy.map(Box::new),
             generator: concat!("abssctl ", env!("CARGO_PKG_VERSION")).to_owned(),
         }))?;
         self.tell_start(&run, false);
@@ -224,7 +226,7 @@ impl Job<'_> {
         let run = journal.run().clone();
         self.tell_start(&run, true);
         let journal = Mutex::new(journal);
-        // It began with the approvals that it needed; whether it may end does not depend on them again.
+        // It began with what policy and approvals asked for; whether it may end does not depend on them again.
         self.with_steps(&run, &journal, None, |steps| {
             let cannot = |source| ApplyError::CannotResume { run: run.clone(), cause: Box::new(source) };
             recover::relock(steps).map_err(cannot)?;

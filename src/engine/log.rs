@@ -32,6 +32,14 @@ pub fn write(
     if !report.approvers.is_empty() {
         args.insert("approvers".to_owned(), json!(report.approvers));
     }
+    if let Some(policy) = state.started.as_ref().and_then(|started| started.policy.as_ref()) {
+        let verdict = json!({
+            "rules": policy.rules,
+            "decision": policy.decision,
+            "required_approvals": policy.required_approvals,
+        });
+        args.insert("policy".to_owned(), verdict);
+    }
     let target = json!({ "kind": "backup", "id": report.backup, "instance": report.instance });
     let mut operation = Operation::begin(command, args, cx.actor.clone()).with_id(id).with_target(target);
     if let Some(began) = state.started_at {

@@ -141,6 +141,16 @@ impl Root {
         Ok(Some(file))
     }
 
+    /// Whether a name is a symbolic link that leads to nothing.
+    pub fn is_dangling_link(&self, inside: &AbsPath) -> Result<bool, FsError> {
+        let Some(parent) = inside.parent() else { return Ok(false) };
+        let (Some(dir), Some(name)) = (self.dir_optional(&parent)?, inside.file_name()) else {
+            return Ok(false);
+        };
+        let found = dir.symlink_metadata(name).context("inspect", self.host_path(inside));
+        Ok(optional(found)?.is_some_and(|kind| kind.is_symlink()) && self.open_file(inside)?.is_none())
+    }
+
     /// Reads a whole file of at most `limit` bytes; `None` where it does not exist.
     pub fn read(&self, inside: &AbsPath, limit: u64) -> Result<Option<Vec<u8>>, FsError> {
         let Some(file) = self.open_file(inside)? else { return Ok(None) };

@@ -16,6 +16,7 @@ pub mod graph;
 pub mod load;
 pub mod model;
 pub mod observed;
+pub mod policy;
 pub mod preview;
 pub mod render;
 pub mod schema;

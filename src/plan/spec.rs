@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 use super::model::Time;
 use crate::duration::DurationText;
 use crate::ids::{AbsPath, BackupId, InstanceName, Sha256};
+use crate::state::restore_config::{
+    ClientsDefault, DriftDefault, OnFailureDefault, PreBackupDefault, SessionsDefault,
+};
+use crate::state::rules::{AssetsChoice, ReplayChoice};
 
 /// The wish: which backup goes where, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -259,6 +263,27 @@ display_as_serialised! {
     DriftPolicy { Structure = "structure", Exact = "exact", Ignore = "ignore" }
     ReplayPolicy { Once = "once", Allowed = "allowed" }
     OwnershipSource { Archive = "archive", Live = "live", Fixed = "fixed" }
+}
+
+/// The words of `restore.yml` are those of a plan.
+macro_rules! from_configuration {
+    ($($from:ident => $name:ident { $($variant:ident),+ })+) => {$(
+        impl From<$from> for $name {
+            fn from(choice: $from) -> Self {
+                match choice { $($from::$variant => Self::$variant),+ }
+            }
+        }
+    )+};
+}
+
+from_configuration! {
+    PreBackupDefault => PreBackupMode { Quiesced, Online, None }
+    ClientsDefault => ClientPolicy { Merge, Reset }
+    SessionsDefault => SessionPolicy { Keep, Revoke }
+    OnFailureDefault => OnFailure { Rollback, Halt }
+    DriftDefault => DriftPolicy { Structure, Exact, Ignore }
+    ReplayChoice => ReplayPolicy { Once, Allowed }
+    AssetsChoice => AssetScope { Data, Full }
 }
 
 #[cfg(test)]

@@ -16,9 +16,6 @@ use crate::plan::spec::{
 };
 use crate::state::backup_index::{BackupEntry, BackupIndex};
 use crate::state::instances::{Registry, RegistryError};
-use crate::state::restore_config::{
-    ClientsDefault, DriftDefault, OnFailureDefault, PreBackupDefault, SessionsDefault,
-};
 use crate::survey::forbidden::{self, Forbidden};
 use crate::survey::observe::{self, Survey};
 use crate::survey::preflight;
@@ -162,32 +159,15 @@ pub fn spec(cx: &Context, wish: &Wish, entry: &BackupEntry, manifest: bool) -> R
         target,
         assets: if wish.with_assets { AssetScope::Full } else { AssetScope::Data },
         pre_backup: PreBackup {
-            mode: wish.pre_backup.unwrap_or(match defaults.pre_backup {
-                PreBackupDefault::Quiesced => PreBackupMode::Quiesced,
-                PreBackupDefault::Online => PreBackupMode::Online,
-                PreBackupDefault::None => PreBackupMode::None,
-            }),
+            mode: wish.pre_backup.unwrap_or(defaults.pre_backup.into()),
             message: wish.backup_message.clone(),
         },
-        clients: wish.clients.unwrap_or(match defaults.clients {
-            ClientsDefault::Merge => ClientPolicy::Merge,
-            ClientsDefault::Reset => ClientPolicy::Reset,
-        }),
-        sessions: wish.sessions.unwrap_or(match defaults.sessions {
-            SessionsDefault::Keep => SessionPolicy::Keep,
-            SessionsDefault::Revoke => SessionPolicy::Revoke,
-        }),
+        clients: wish.clients.unwrap_or(defaults.clients.into()),
+        sessions: wish.sessions.unwrap_or(defaults.sessions.into()),
         service: Service { restart: wish.restart },
         health: Health { timeout: defaults.health_timeout.clone(), interval: DurationText::of_seconds(1) },
-        on_failure: wish.on_failure.unwrap_or(match defaults.on_failure {
-            OnFailureDefault::Rollback => OnFailure::Rollback,
-            OnFailureDefault::Halt => OnFailure::Halt,
-        }),
-        drift: wish.drift.unwrap_or(match defaults.drift {
-            DriftDefault::Structure => DriftPolicy::Structure,
-            DriftDefault::Exact => DriftPolicy::Exact,
-            DriftDefault::Ignore => DriftPolicy::Ignore,
-        }),
+        on_failure: wish.on_failure.unwrap_or(defaults.on_failure.into()),
+        drift: wish.drift.unwrap_or(defaults.drift.into()),
         replay: wish.replay.unwrap_or(ReplayPolicy::Once),
         retain: wish.retain.clone().unwrap_or_else(|| defaults.retain.clone()),
     })

@@ -8,6 +8,7 @@ use super::fact::Fact;
 use crate::duration::DurationText;
 use crate::host::machine::Actor;
 use crate::ids::{AbsPath, BackupId, InstanceName, PlanDigest, PlanId, StepId};
+use crate::plan::policy::Verdict;
 use crate::plan::step::StepKind;
 
 /// What a journal records.
@@ -60,6 +61,9 @@ pub struct RunStarted {
     /// Whose approvals were proven.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub approvers: Vec<String>,
+    /// What the policy said of the plan; absent in journals of older programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Box<Verdict>>,
     /// Program and version.
     pub generator: String,
 }

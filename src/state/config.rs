@@ -8,10 +8,10 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::host::fs::{FsError, Root};
-use crate::ids::{AbsPath, InstanceName};
+use crate::ids::{AbsPath, InstanceName, Sha256};
 use crate::state::config_values::Values;
 pub use crate::state::config_values::{Origin, PROGRAM_VARIABLES, Setting};
-use crate::state::restore_config::RestoreConfig;
+use crate::state::restore_config::{RestoreConfig, Source};
 use crate::state::yaml::{self, YamlError};
 
 /// The peer's configuration file, unless a flag or variable names another.
@@ -180,6 +180,8 @@ pub struct Config {
     pub default_version: String,
     /// Our own settings.
     pub restore: RestoreConfig,
+    /// The file that they come from; absent where there is none.
+    pub restore_source: Option<Source>,
     settings: Vec<Setting>,
 }
 
@@ -207,9 +209,10 @@ impl Config {
             values.set("lock_timeout", serde_json::json!(seconds), Origin::Flag("--lock-timeout"));
         }
         values.set("config_file", Value::String(path.to_string()), named_by);
-        let (restore, restore_settings) = load_restore(root, &path)?;
-        let mut config = Typed(&mut values).config(path, restore)?;
-        config.settings = values.settings().iter().cloned().chain(restore_settings).collect();
+        let own = Own::load(root, &path)?;
+        let mut config = Typed(&mut values).config(path, own.restore)?;
+        config.restore_source = own.source;
+        config.settings = values.settings().iter().cloned().chain(own.settings).collect();
         Ok(config)
     }
 
@@ -291,11 +294,15 @@ fn locate(
 const PATH: &str = "an absolute path without '.', '..' and control characters";
 
 fn read_mapping(root: &Root, path: &AbsPath) -> Result<Option<Map<String, Value>>, ConfigError> {
-    let Some(text) = read_text(root, path)? else { return Ok(None) };
+    let Some(bytes) = root.read(path, LIMIT)? else { return Ok(None) };
+    mapping(&text(bytes, root, path)?, root, path).map(Some)
+}
+
+fn mapping(text: &str, root: &Root, path: &AbsPath) -> Result<Map<String, Value>, ConfigError> {
     let syntax = |source| ConfigError::Syntax { path: root.host_path(path), source };
-    match yaml::parse_value(&text).map_err(syntax)? {
-        Value::Null => Ok(Some(Map::new())),
-        Value::Object(map) => Ok(Some(map)),
+    match yaml::parse_value(text).map_err(syntax)? {
+        Value::Null => Ok(Map::new()),
+        Value::Object(map) => Ok(map),
         Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => Err(syntax(YamlError {
             message: "it is not a mapping of keys to values".to_owned(),
             line: 1,
@@ -304,9 +311,8 @@ fn read_mapping(root: &Root, path: &AbsPath) -> Result<Option<Map<String, Value>
     }
 }
 
-fn read_text(root: &Root, path: &AbsPath) -> Result<Option<String>, ConfigError> {
-    let Some(bytes) = root.read(path, LIMIT)? else { return Ok(None) };
-    String::from_utf8(bytes).map(Some).map_err(|error| {
+fn text(bytes: Vec<u8>, root: &Root, path: &AbsPath) -> Result<String, ConfigError> {
+    String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = valid.split(|byte| *byte == b'\n').count();
         let source = YamlError { message: "it is not UTF-8".to_owned(), line, column: 1 };
@@ -314,28 +320,79 @@ fn read_text(root: &Root, path: &AbsPath) -> Result<Option<String>, ConfigError>
     })
 }
 
-fn load_restore(root: &Root, beside: &AbsPath) -> Result<(RestoreConfig, Vec<Setting>), ConfigError> {
-    let path = below(&beside.parent().unwrap_or_else(|| beside.clone()), RESTORE_FILE);
-    let given = read_mapping(root, &path)?.unwrap_or_default();
-    let restore: RestoreConfig = match read_text(root, &path)? {
-        Some(text) if !given.is_empty() => {
-            let syntax = |source| ConfigError::Syntax { path: root.host_path(&path), source };
-            yaml::from_str(&text).map_err(syntax)?
+/// Our own file, read once: what is digested is what is parsed.
+struct Own {
+    restore: RestoreConfig,
+    source: Option<Source>,
+    settings: Vec<Setting>,
+}
+
+impl Own {
+    fn load(root: &Root, beside: &AbsPath) -> Result<Self, ConfigError> {
+        let path = below(&beside.parent().unwrap_or_else(|| beside.clone()), RESTORE_FILE);
+        let (mut restore, mut known, mut source) = (RestoreConfig::default(), Map::new(), None);
+        if let Some(bytes) = root.read(&path, LIMIT)? {
+            source = Some(Source { path: path.clone(), sha256: Sha256::of(&bytes) });
+            let text = text(bytes, root, &path)?;
+            known = mapping(&text, root, &path)?;
+            if !known.is_empty() {
+                restore = yaml::from_str(&text).map_err(|error| ConfigError::Syntax {
+                    path: root.host_path(&path),
+                    source: YamlError { message: with_rule_name(&error.message, &known), ..error },
+                })?;
+            }
+        } else if root.is_dangling_link(&path)? {
+            // A policy that cannot be found is not the same as none.
+            return Err(ConfigError::Missing { path: root.host_path(&path), origin: Origin::File(path) });
         }
-        _ => RestoreConfig::default(),
+        let origin = |key: &str| {
+            if known.contains_key(key) { Origin::File(path.clone()) } else { Origin::Default }
+        };
+        let settings = settings(&restore, origin);
+        Ok(Self { restore, source, settings })
+    }
+}
+
+/// The settings one by one, and the limits of each rule.
+fn settings(restore: &RestoreConfig, origin: impl Fn(&str) -> Origin) -> Vec<Setting> {
+    let keys = |value: Value| match value {
+        Value::Object(map) => map,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => Map::new(),
     };
-    let settings = match serde_json::to_value(&restore) {
-        Ok(Value::Object(map)) => map
-            .into_iter()
-            .map(|(key, value)| {
-                let origin =
-                    if given.contains_key(&key) { Origin::File(path.clone()) } else { Origin::Default };
-                Setting { key: format!("restore.{key}"), value, origin }
-            })
-            .collect(),
-        _ => Vec::new(),
+    let value = |value: Result<Value, serde_json::Error>| keys(value.unwrap_or_default());
+    let mut settings: Vec<Setting> = value(serde_json::to_value(restore))
+        .into_iter()
+        .filter(|(key, _)| key != "rules")
+        .map(|(key, value)| Setting { origin: origin(&key), key: format!("restore.{key}"), value })
+        .collect();
+    for rule in restore.rules.all() {
+        let key = |key: &str| format!("restore.rules.{}.{key}", rule.name.as_str());
+        let limits = value(serde_json::to_value(rule)).into_iter();
+        settings.extend(
+            limits.filter(|(key, _)| key != "name" && key != "freeze").map(|(limit, value)| Setting {
+                key: key(&limit),
+                value,
+                origin: origin("rules"),
+            }),
+        );
+        let freezes = rule.freezes().iter().enumerate();
+        settings.extend(freezes.map(|(at, freeze)| Setting {
+            key: key(&format!("freeze.{at}")),
+            value: Value::String(freeze.to_string()),
+            origin: origin("rules"),
+        }));
+    }
+    settings
+}
+
+/// An error in a rule, with the rule's name beside its number.
+fn with_rule_name(message: &str, known: &Map<String, Value>) -> String {
+    let named = || {
+        let (number, rest) = message.strip_prefix("rules[")?.split_once(']')?;
+        let name = known.get("rules")?.get(number.parse::<usize>().ok()?)?.get("name")?.as_str()?;
+        Some(format!("rules[{number}] ('{}'){rest}", name.escape_debug()))
     };
-    Ok((restore, settings))
+    named().unwrap_or_else(|| message.to_owned())
 }
 
 /// Makes types of the merged values.
@@ -372,6 +429,7 @@ impl Typed<'_> {
             state_dir,
             runtime_dir,
             restore,
+            restore_source: None,
             settings: Vec::new(),
         })
     }

@@ -4,12 +4,15 @@
 pub mod backup_index;
 pub mod config;
 pub mod config_values;
+pub mod freeze;
 pub mod instances;
 pub mod nearest;
 pub mod operations_log;
+pub mod pattern;
 pub mod python_text;
 pub mod restore_config;
 pub mod restore_history;
+pub mod rules;
 pub mod size;
 pub mod yaml;
 

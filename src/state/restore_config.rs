@@ -1,10 +1,12 @@
 //! Our own settings, `restore.yml` beside the peer's `config.yml`: the peer refuses keys that it does
 //! not know, so ours need a file of their own. Pure; [`super::config`] reads the file.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::DurationText;
-use crate::ids::AbsPath;
+use crate::ids::{AbsPath, Sha256};
+use crate::state::rules::Rules;
 use crate::state::size::SizeText;
 
 /// How the backup before a restore is made.
@@ -61,6 +63,16 @@ pub enum SessionsDefault {
     Revoke,
 }
 
+/// The file that settings and policy come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Source {
+    /// Where it lies, inside the root.
+    pub path: AbsPath,
+    /// SHA-256 of its bytes.
+    pub sha256: Sha256,
+}
+
 /// Defaults for new plans, and what a plan needs to be applied here. Every key may be left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -91,6 +103,9 @@ pub struct RestoreConfig {
     pub allowed_signers: AbsPath,
     /// Whether the approval of the plan's own author counts.
     pub author_may_approve: bool,
+    /// What plans for some instances need on top of that.
+    #[serde(skip_serializing_if = "Rules::is_empty")]
+    pub rules: Rules,
 }
 
 /// Where the allowed signers are listed, unless `allowedSigners` says otherwise.
@@ -112,6 +127,7 @@ impl Default for RestoreConfig {
             require_approvals: 0,
             allowed_signers: ALLOWED_SIGNERS.parse().expect("a constant that is an absolute path"),
             author_may_approve: true,
+            rules: Rules::default(),
         }
     }
 }

@@ -39,13 +39,29 @@ fn place(line: usize, column: usize) -> String {
 /// # Errors
 /// Not YAML, more than one document, or not of that type; a struct refuses a key that comes twice.
 pub fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, YamlError> {
-    serde_yaml::from_str(text).map_err(|error| {
+    serde_path_to_error::deserialize(serde_yaml::Deserializer::from_str(text)).map_err(|error| {
+        let path = error.path().to_string();
+        let error = error.into_inner();
         let (line, column) = error.location().map_or((0, 0), |at| (at.line(), at.column()));
         let full = error.to_string();
         let suffix = format!(" at line {line} column {column}");
-        let message = full.strip_suffix(&suffix).unwrap_or(&full).to_owned();
-        YamlError { message, line, column }
+        let message = full.strip_suffix(&suffix).unwrap_or(&full);
+        YamlError { message: with_path(&path, message), line, column }
     })
+}
+
+/// The message with the whole path to the value, where the parser knows it up to some level only.
+fn with_path(path: &str, message: &str) -> String {
+    if path == "." {
+        return message.to_owned();
+    }
+    // The parser's own path is the whole one, or that of a level above.
+    let mut ends =
+        path.char_indices().filter(|(_, c)| ".[".contains(*c)).map(|(at, _)| at).chain([path.len()]);
+    // A path that begins with an item of a list has a dot before it there.
+    let bare = if path.starts_with('[') { message.strip_prefix('.').unwrap_or(message) } else { message };
+    let known = ends.find_map(|end| bare.strip_prefix(&path[..end])?.strip_prefix(": "));
+    format!("{path}: {}", known.unwrap_or(message))
 }
 
 #[cfg(test)]
@@ -59,6 +75,9 @@ mod tests {
         let error = from_str::<BTreeMap<String, u8>>("a: 1\nb: x\n").unwrap_err();
         assert_eq!((error.line, error.column), (2, 4), "{error}");
         assert!(!error.message.contains("at line"), "{error}");
+        assert_eq!(error.message, "b: invalid type: string \"x\", expected u8");
+        let error = from_str::<BTreeMap<String, Vec<crate::ids::AbsPath>>>("a:\n- /x\n- y\n").unwrap_err();
+        assert!(error.message.starts_with("a[1]: 'y' is not"), "{error}");
         let error = from_str::<u8>("a: [").unwrap_err();
         assert!(error.to_string().contains("(line "), "{error}");
     }

@@ -9,6 +9,7 @@ use crate::plan::approval::allowed_signers::{AllowedSigners, Mistake};
 use crate::plan::approval::{Judged, Policy, Standing, approvers, claims, judge};
 use crate::plan::canonical;
 use crate::plan::model::Plan;
+use crate::plan::policy::{Finding, FindingCode, InForce};
 
 /// No list of signers is larger.
 const LIMIT: u64 = 1 << 20;
@@ -41,24 +42,28 @@ pub struct Approvals {
     pub approvers: Vec<String>,
     /// Every signature; empty where there is no list to judge them by.
     pub judged: Vec<Judged>,
+    /// The rule that needs so many, where it is one.
+    rule: Option<String>,
     given: usize,
     list: List,
     file: String,
 }
 
 /// Judges what came with a plan by the list and the policy of this machine.
-pub fn look(cx: &Context, plan: &Plan, evidence: &Evidence) -> Approvals {
-    let policy = &cx.config.restore;
+pub fn look(cx: &Context, plan: &Plan, evidence: &Evidence, in_force: &InForce<'_>) -> Approvals {
+    let path = &cx.config.restore.allowed_signers;
     let claims = claims(plan, &evidence.plan_name, evidence.detached.clone());
+    let (required, rule) = in_force.required(evidence.require);
     let mut found = Approvals {
-        required: policy.require_approvals.max(evidence.require),
+        required,
+        rule: rule.map(str::to_owned),
         approvers: Vec::new(),
         judged: Vec::new(),
         given: claims.len(),
         list: List::Absent,
-        file: cx.root.host_path(&policy.allowed_signers).display().to_string(),
+        file: cx.root.host_path(path).display().to_string(),
     };
-    let text = match cx.root.read(&policy.allowed_signers, LIMIT) {
+    let text = match cx.root.read(path, LIMIT) {
         Ok(Some(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
         Ok(None) => return found,
         Err(error) => {
@@ -70,42 +75,35 @@ pub fn look(cx: &Context, plan: &Plan, evidence: &Evidence) -> Approvals {
     found.list = List::Read(signers.mistakes().to_vec());
     // A plan without a canonical text has no digest either and came nowhere near.
     let Ok(text) = canonical::canonical(plan) else { return found };
-    let author_may_approve = policy.author_may_approve;
-    let policy = Policy { signers: &signers, now: clock::now(), author_may_approve };
+    let policy = Policy { signers: &signers, now: clock::now(), in_force };
     found.judged = judge(plan, &text, &claims, policy);
     found.approvers = approvers(&found.judged);
     found
 }
 
 impl Approvals {
-    /// What is missing, where something is: a stable code, what, and what to do.
-    pub fn missing(&self) -> Option<(&'static str, String, &'static str)> {
+    /// What is missing, where something is.
+    pub fn missing(&self) -> Option<Finding> {
         let counted = u32::try_from(self.approvers.len()).unwrap_or(u32::MAX);
         if counted >= self.required {
             return None;
         }
+        let by = self.rule.as_ref().map_or_else(String::new, |rule| format!(" (rule '{rule}')"));
         let needed = match self.required {
-            1 => "1 approval is needed".to_owned(),
-            more => format!("{more} approvals are needed"),
+            1 => format!("1 approval is needed{by}"),
+            more => format!("{more} approvals are needed{by}"),
         };
-        let nobody =
-            "write down who may approve (docs/approvals.md), or name the file: allowedSigners in restore.yml";
-        match &self.list {
-            List::Absent => {
-                let message = format!("{needed}, and there is no {} to say whose count", self.file);
-                Some(("no-allowed-signers", message, nobody))
+        let (code, message) = match &self.list {
+            List::Absent => (
+                FindingCode::NoAllowedSigners,
+                format!("{needed}, and there is no {} to say whose count", self.file),
+            ),
+            List::Unreadable(why) => {
+                (FindingCode::NoAllowedSigners, format!("{needed}, and nobody can say whose count: {why}"))
             }
-            List::Unreadable(why) => Some((
-                "no-allowed-signers",
-                format!("{needed}, and nobody can say whose count: {why}"),
-                nobody,
-            )),
-            List::Read(_) => Some((
-                "approvals",
-                format!("{needed} and {}", self.tally()),
-                "let others approve it: abssctl plan approve FILE\nwhy an approval does not count: abssctl plan verify FILE",
-            )),
-        }
+            List::Read(_) => (FindingCode::Approvals, format!("{needed} and {}", self.tally())),
+        };
+        Some(Finding { rule: self.rule.clone(), code, message })
     }
 
     /// Who counts, and why others do not.

@@ -5,6 +5,7 @@ pub mod approvals;
 pub mod archive;
 pub mod forbidden;
 pub mod observe;
+pub mod policy;
 pub mod preflight;
 pub mod private;
 pub mod target;

@@ -10,6 +10,7 @@ use crate::ids::{AbsPath, PlanDigest, RunId};
 use crate::plan::drift::{self, Drift};
 use crate::plan::model::{Plan, Time};
 use crate::plan::observed::Presence;
+use crate::plan::policy::Verdict;
 use crate::plan::spec::{OwnershipSource, PreBackupMode, ReplayPolicy, SourceScope, Spec};
 use crate::plan::step::StepKind;
 use crate::run::journal::{self, JournalError};
@@ -17,9 +18,10 @@ use crate::run::list;
 use crate::state::backup_index::{BackupEntry, BackupIndex, IndexError, entry_digest};
 use crate::store::{self, StoreError};
 
-use super::approvals::{self, Approvals, Evidence};
+use super::approvals::{Approvals, Evidence};
 use super::forbidden::{self, Forbidden};
 use super::observe::{self, Survey, SurveyError};
+use super::policy;
 use super::private;
 
 /// What to do when a target has content that is no instance.
@@ -68,6 +70,8 @@ pub struct Preflight {
     pub resumes: bool,
     /// Who approved the plan; absent where that was not asked.
     pub approvals: Option<Approvals>,
+    /// What the policy says of the plan; absent where that was not asked.
+    pub policy: Option<Verdict>,
 }
 
 /// The look itself failed.
@@ -100,7 +104,8 @@ pub struct Ask<'a> {
     pub replay: bool,
     /// The run that asks, which is no obstacle to itself.
     pub own_run: Option<&'a RunId>,
-    /// What came with the plan to judge its approvals by; `None` for a run that began with enough of them.
+    /// What came with the plan to judge its approvals by; `None` for a run that began: neither approvals
+    /// nor policy keep it from its end.
     pub evidence: Option<&'a Evidence>,
 }
 
@@ -109,7 +114,7 @@ pub fn preflight(cx: &Context, plan: &Plan, ask: Ask<'_>) -> Result<Preflight, P
     let mut found = Preflight::default();
     found.steps(plan);
     found.expiry(plan);
-    found.approvals(cx, plan, ask);
+    found.policy(cx, plan, ask);
     found.runs(cx, plan, ask)?;
     let entry = found.backup(cx, plan)?;
     let survey = observe::observe(cx, &plan.spec, plan.observed.backup.clone())?;
@@ -166,7 +171,7 @@ impl Preflight {
             let message = format!("the plan expired at {}", plan.metadata.expires_at);
             self.problem(Class::Stale, "expired", message, "make a new one: abssctl plan refresh FILE");
         }
-        if plan.metadata.created_at.timestamp() > now + jiff::SignedDuration::from_mins(5) {
+        if plan.metadata.created_at.timestamp() > now + clock::APART {
             let message =
                 format!("the plan was made at {}, which is in the future", plan.metadata.created_at);
             self.problem(
@@ -178,15 +183,14 @@ impl Preflight {
         }
     }
 
-    fn approvals(&mut self, cx: &Context, plan: &Plan, ask: Ask<'_>) {
+    fn policy(&mut self, cx: &Context, plan: &Plan, ask: Ask<'_>) {
         let Some(evidence) = ask.evidence else { return };
-        let approvals = approvals::look(cx, plan, evidence);
-        if let Some((code, message, help)) = approvals.missing() {
-            self.problem(Class::Approval, code, message, help);
-        }
+        let policy::Look { approvals, verdict, .. } = policy::look(cx, plan, evidence);
+        self.problems.extend(verdict.findings.iter().map(policy::problem));
         self.warnings.extend(approvals.warnings());
         self.not_checked.extend(approvals.not_checked());
         self.approvals = Some(approvals);
+        self.policy = Some(verdict);
     }
 
     fn runs(&mut self, cx: &Context, plan: &Plan, ask: Ask<'_>) -> Result<(), JournalError> {

@@ -7,7 +7,9 @@ use abssctl::ids::Sha256;
 use abssctl::plan::approval::allowed_signers::AllowedSigners;
 use abssctl::plan::approval::{Claim, NAMESPACE, Place, Policy, judge, sshsig};
 use abssctl::plan::model::Plan;
+use abssctl::plan::policy::InForce;
 use abssctl::plan::testing;
+use abssctl::state::restore_config::RestoreConfig;
 use rsa::signature::Signer as _;
 use ssh_encoding::Encode as _;
 use ssh_encoding::base64::{Base64, Encoding as _};
@@ -26,7 +28,9 @@ fn we_accept(plan: &Plan, list: &str, principal: &str, signature: &str, text: &[
         key_fingerprint: None,
         signed_at: None,
     };
-    let policy = Policy { signers: &signers, now: jiff::Timestamp::now(), author_may_approve: true };
+    let settings = RestoreConfig::default();
+    let in_force = InForce::new(&settings, None, &plan.spec.instance);
+    let policy = Policy { signers: &signers, now: jiff::Timestamp::now(), in_force: &in_force };
     judge(plan, text, &[claim], policy)[0].is_valid()
 }
 

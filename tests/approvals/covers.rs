@@ -2,7 +2,9 @@
 
 use abssctl::plan::approval::allowed_signers::AllowedSigners;
 use abssctl::plan::approval::{Policy, claims, judge};
+use abssctl::plan::policy::InForce;
 use abssctl::plan::{canonical, emit, load};
+use abssctl::state::restore_config::RestoreConfig;
 use serde_json::{Map, Value, json};
 
 use crate::keys::Key;
@@ -27,7 +29,9 @@ fn valid(text: &str, signers: &AllowedSigners) -> Option<bool> {
     let claims = claims(&plan, "", Vec::new());
     assert_eq!(claims.len(), 1);
     let canonical = canonical::canonical(&plan).unwrap();
-    let policy = Policy { signers, now: jiff::Timestamp::now(), author_may_approve: true };
+    let settings = RestoreConfig::default();
+    let in_force = InForce::new(&settings, None, &plan.spec.instance);
+    let policy = Policy { signers, now: jiff::Timestamp::now(), in_force: &in_force };
     Some(judge(&plan, &canonical, &claims, policy)[0].is_valid())
 }
 

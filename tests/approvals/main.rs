@@ -11,6 +11,7 @@ mod command;
 mod covers;
 mod keys;
 mod policy;
+mod rules;
 #[path = "../it/support/mod.rs"]
 #[expect(dead_code, reason = "shared with the other tests; not all of it is needed here")]
 mod support;

@@ -10,15 +10,16 @@ use crate::support::root::ZSTD;
 use crate::support::tools::skip_unless;
 use crate::support::{TestRoot, strace};
 
-struct Team {
-    root: TestRoot,
-    plan: PathBuf,
-    keys: Vec<Key>,
+/// Four keys, a list of signers, a policy, a plan.
+pub(crate) struct Team {
+    pub(crate) root: TestRoot,
+    pub(crate) plan: PathBuf,
+    pub(crate) keys: Vec<Key>,
 }
 
 impl Team {
     /// anna and bert with a key each, carl with two; a plan that nobody has signed.
-    fn new(policy: &str) -> Self {
+    pub(crate) fn new(policy: &str) -> Self {
         let root = TestRoot::new();
         std::fs::create_dir_all(root.path("etc/abssctl")).unwrap();
         let keys: Vec<Key> = (0..4).map(|n| Key::ed25519(root.work(&format!("key{n}")))).collect();
@@ -30,11 +31,11 @@ impl Team {
         Self { root, plan, keys }
     }
 
-    fn plan(&self) -> &str {
+    pub(crate) fn plan(&self) -> &str {
         self.plan.to_str().unwrap()
     }
 
-    fn sign(&self, number: usize, principal: &str) {
+    pub(crate) fn sign(&self, number: usize, principal: &str) {
         let key = self.keys[number].text();
         let args = ["plan", "approve", self.plan(), "--key", key, "--principal", principal, "--yes"];
         let _ = self.root.run(&args).ok();
@@ -43,7 +44,7 @@ impl Team {
     /// Proves that the plan is refused for want of approvals, that the message says so, and that nothing
     /// at all was written.
     #[track_caller]
-    fn refused(&self, more: &[&str], words: &[&str]) {
+    pub(crate) fn refused(&self, more: &[&str], words: &[&str]) {
         let before = self.root.tree();
         let args = [&["apply", self.plan(), "--yes"], more].concat();
         let ran = self.root.json(&args);
@@ -54,7 +55,7 @@ impl Team {
         assert_eq!(before, self.root.tree(), "something was written");
     }
 
-    fn apply(&self, more: &[&str]) -> Value {
+    pub(crate) fn apply(&self, more: &[&str]) -> Value {
         self.root.json(&[&["apply", self.plan(), "--yes"], more].concat()).ok().json()
     }
 }

@@ -8,12 +8,14 @@
 
 mod backup;
 mod cli;
+mod clients;
 mod destinations;
 mod drift;
 mod hostile;
 mod locks;
 mod messages;
 mod plan_files;
+mod policy;
 mod prompts;
 mod readonly;
 mod redaction;

@@ -299,6 +299,20 @@ fn a_check_says_what_it_is_about() {
     let help = results(&third["runs"][0])[0]["message"]["text"].as_str().unwrap();
     assert!(!help.contains("FILE"), "{help}");
 
+    root.write(
+        "etc/abssctl/restore.yml",
+        "requireApprovals: 1\nrules: [{name: strict, clients: [reset], preBackup: [online]}]\n",
+    );
+    let fourth = log(&check().code(6));
+    let errors: Vec<_> = told(&fourth).into_iter().filter(|result| result.1 == "error").collect();
+    let at = |code: &str, line: u64| {
+        errors.iter().any(|error| error.0 == format!("abssctl::plan::check::{code}") && error.2 == line)
+    };
+    assert!(
+        at("policy-clients", line("  clients:")) && at("policy-pre-backup", line("    mode:")),
+        "{errors:?}"
+    );
+
     // The same codes as --json tells.
     let json = here(&root, &["plan", "check", "plan.yaml", "--json"]).code(6).json();
     let codes = |value: &Value| value["code"].as_str().unwrap().to_owned();

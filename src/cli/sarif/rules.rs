@@ -33,6 +33,7 @@ impl Level {
 const REFRESH: &str = "look at the machine again: abssctl plan refresh FILE; then review what differs";
 const MACHINE: &str = "mend it on the machine, then look again: abssctl plan check FILE";
 const SIGN: &str = "see whose approvals count: abssctl plan verify FILE";
+const POLICY: &str = "change it in spec: abssctl plan refresh FILE; see the policy: abssctl config show";
 const OTHER_TARGET: &str = "choose another target: abssctl plan restore BACKUP_ID --dest DIR";
 
 /// The code, the value of the plan that it is about (a JSON pointer), what is wrong, what to do.
@@ -42,6 +43,15 @@ const CHECKS: &[(&str, &str, &str, &str)] = &[
     ("clock", "/metadata/createdAt", "the plan was made in the future", "set the clock of the machine"),
     ("approvals", "/approvals", "too few people approved the plan", SIGN),
     ("no-allowed-signers", "/approvals", "nobody can say whose approvals count", SIGN),
+    ("policy-clients", "/spec/clients", "the policy does not allow this setting", POLICY),
+    ("policy-sessions", "/spec/sessions", "the policy does not allow this setting", POLICY),
+    ("policy-pre-backup", "/spec/preBackup/mode", "the policy does not allow this setting", POLICY),
+    ("policy-drift", "/spec/drift", "the policy does not allow this setting", POLICY),
+    ("policy-replay", "/spec/replay", "the policy does not allow this setting", POLICY),
+    ("policy-assets", "/spec/assets", "the policy does not allow this setting", POLICY),
+    ("policy-on-failure", "/spec/onFailure", "the policy does not allow this setting", POLICY),
+    ("policy-plan-age", "/metadata/createdAt", "the policy allows no plan of this age", REFRESH),
+    ("policy-freeze", "/spec/instance", "the policy allows no restore at this time", "wait, then apply it"),
     ("run-in-progress", "/spec/instance", "another run works on the instance", MACHINE),
     ("run-interrupted", "/metadata/id", "a run of the plan was interrupted", "go on: abssctl apply FILE"),
     (
@@ -187,7 +197,9 @@ mod tests {
                 seen.extend(after.filter_map(|rest| rest.split('"').next()));
             }
         }
-        assert!(seen.len() > 30, "the search finds nothing any more: {seen:?}");
+        let policy = include_str!("../../plan/policy/verdict.rs").split("FindingCode::").skip(1);
+        seen.extend(policy.filter_map(|rest| rest.split_once(" => \"")?.1.split('"').next()));
+        assert!(seen.len() > 40, "the search finds nothing any more: {seen:?}");
         let mut missing: Vec<&&str> = seen.difference(&known).collect();
         missing.sort();
         assert!(missing.is_empty(), "describe these codes in CHECKS: {missing:?}");

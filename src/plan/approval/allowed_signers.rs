@@ -11,6 +11,7 @@ use ssh_key::PublicKey;
 use ssh_key::public::KeyData;
 
 use super::Flaw;
+use crate::state::pattern;
 
 /// One key and who may use it for what.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -249,40 +250,7 @@ fn time(text: &str, zone: &TimeZone) -> Result<Timestamp, String> {
 
 /// Whether a text is in a comma-separated list of patterns; a `!pattern` that fits excludes it.
 fn matches(text: &str, list: &str) -> bool {
-    let mut found = false;
-    for pattern in list.split(',') {
-        match pattern.strip_prefix('!') {
-            Some(pattern) if fits(text.as_bytes(), pattern.as_bytes()) => return false,
-            Some(_) => {}
-            None => found |= fits(text.as_bytes(), pattern.as_bytes()),
-        }
-    }
-    found
-}
-
-/// `*` stands for any text, `?` for one byte. Linear in practice: only the last `*` is tried again.
-fn fits(text: &[u8], pattern: &[u8]) -> bool {
-    let (mut at, mut place) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while at < text.len() {
-        match pattern.get(place) {
-            Some(b'*') => {
-                star = Some((place, at));
-                place += 1;
-            }
-            Some(byte) if *byte == b'?' || *byte == text[at] => {
-                at += 1;
-                place += 1;
-            }
-            Some(_) | None => {
-                let Some((star_place, star_at)) = star else { return false };
-                star = Some((star_place, star_at + 1));
-                place = star_place + 1;
-                at = star_at + 1;
-            }
-        }
-    }
-    pattern[place..].iter().all(|byte| *byte == b'*')
+    pattern::standing(text, list.split(',')) == pattern::Standing::In
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use super::allowed_signers::AllowedSigners;
 use super::sshsig::{self, NAMESPACE, SshSig};
 use super::{Flaw, detached};
 use crate::plan::model::{Plan, Time};
+use crate::plan::policy::{InForce, Signed, Uncounted};
 use crate::plan::render::visible;
 
 /// Where a signature was found.
@@ -39,8 +40,8 @@ pub struct Policy<'a> {
     pub signers: &'a AllowedSigners,
     /// The time that decides whether a key is valid; never the time that a signer wrote.
     pub now: Timestamp,
-    /// Whether the plan's author may approve it.
-    pub author_may_approve: bool,
+    /// Whose approvals count, and for how long.
+    pub in_force: &'a InForce<'a>,
 }
 
 /// What a signature is worth.
@@ -52,6 +53,8 @@ pub enum Standing {
     Repeats,
     /// It is valid, and of the plan's author, who may not approve.
     Author,
+    /// It is valid, and a rule of the policy does not count it.
+    Uncounted(Uncounted),
     /// It is not valid.
     Refused(Flaw),
 }
@@ -81,6 +84,7 @@ impl Judged {
             Standing::Counts => "valid".to_owned(),
             Standing::Repeats => "valid, but this person or key is counted already".to_owned(),
             Standing::Author => "valid, but the plan's author may not approve it".to_owned(),
+            Standing::Uncounted(why) => format!("valid, but {why}"),
             Standing::Refused(flaw) => flaw.to_string(),
         }
     }
@@ -138,7 +142,10 @@ pub fn judge(plan: &Plan, text: &[u8], claims: &[Claim], policy: Policy<'_>) -> 
                     match judged.standing {
                         Standing::Counts if repeats => judged.standing = Standing::Repeats,
                         Standing::Counts => seen.push((claim.principal.clone(), print.clone())),
-                        Standing::Repeats | Standing::Author | Standing::Refused(_) => {}
+                        Standing::Repeats
+                        | Standing::Author
+                        | Standing::Uncounted(_)
+                        | Standing::Refused(_) => {}
                     }
                     judged.key_type = Some(sshsig::key_type(sig.key()));
                     judged.fingerprint = Some(print);
@@ -161,10 +168,11 @@ fn standing(plan: &Plan, text: &[u8], claim: &Claim, sig: &SshSig, policy: Polic
     let author = &plan.metadata.created_by.name;
     let mut names = policy.signers.names_of(sig.key());
     names.push(&claim.principal);
-    if !policy.author_may_approve && names.iter().any(|name| is_author(name, author)) {
+    if !policy.in_force.author_may_approve() && names.iter().any(|name| is_author(name, author)) {
         return Standing::Author;
     }
-    Standing::Counts
+    let signed = Signed { principal: &claim.principal, names: &names, at: claim.signed_at };
+    policy.in_force.uncounted(plan, signed, policy.now).map_or(Standing::Counts, Standing::Uncounted)
 }
 
 /// Whether a name is the author's login name, or a mail address of it.
@@ -190,6 +198,7 @@ mod tests {
     use super::*;
     use crate::plan::canonical;
     use crate::plan::testing;
+    use crate::state::restore_config::RestoreConfig;
 
     fn key(seed: u8) -> PrivateKey {
         let pair = Ed25519Keypair::from_seed(&[seed; 32]);
@@ -221,7 +230,9 @@ mod tests {
         let text = canonical::canonical(&plan).unwrap();
         let signers = AllowedSigners::read(signers, &TimeZone::UTC);
         let claims: Vec<Claim> = made.iter().map(|(name, seed)| claim(name, *seed, &text)).collect();
-        let policy = Policy { signers: &signers, now: Timestamp::UNIX_EPOCH, author_may_approve };
+        let settings = RestoreConfig { author_may_approve, ..RestoreConfig::default() };
+        let in_force = InForce::new(&settings, None, &plan.spec.instance);
+        let policy = Policy { signers: &signers, now: Timestamp::UNIX_EPOCH, in_force: &in_force };
         let judged = judge(&plan, &text, &claims, policy);
         let approvers = approvers(&judged);
         (judged.into_iter().map(|judged| judged.standing).collect(), approvers)
@@ -252,7 +263,9 @@ mod tests {
         let plan = testing::sample();
         let text = canonical::canonical(&plan).unwrap();
         let signers = AllowedSigners::read(&format!("anna {}\n", public(1)), &TimeZone::UTC);
-        let policy = Policy { signers: &signers, now: Timestamp::UNIX_EPOCH, author_may_approve: true };
+        let settings = RestoreConfig::default();
+        let in_force = InForce::new(&settings, None, &plan.spec.instance);
+        let policy = Policy { signers: &signers, now: Timestamp::UNIX_EPOCH, in_force: &in_force };
         let mut wrong = claim("anna", 1, &text);
         wrong.key_fingerprint = Some("SHA256:x".into());
         let mut garbage = claim("anna", 1, &text);

@@ -1,6 +1,7 @@
 //! What every test needs: a root with a real instance, the binary in a clean environment, a picture of a
 //! whole tree, archives with one intended defect.
 
+pub(crate) mod actual;
 pub(crate) mod archive;
 pub(crate) mod forge;
 pub(crate) mod ran;

@@ -1,0 +1,183 @@
+//! The restore holds: what the real server and the official clients make of it. Each test runs with the
+//! server of the fixture and with a newer one.
+
+use serde_json::{Value, json};
+
+use crate::support::TestRoot;
+use crate::support::actual::{Client, Program, Server};
+use crate::support::root::LIVE;
+
+/// An instance with a server that runs, and devices that know it.
+struct World {
+    root: TestRoot,
+    program: Program,
+    server: Option<Server>,
+    port: u16,
+}
+
+impl World {
+    fn new(program: Program) -> Self {
+        let root = TestRoot::new();
+        let server = Server::start(&program, &root.path(LIVE).join("data"));
+        let port = server.port();
+        Self { root, program, server: Some(server), port }
+    }
+
+    fn device(&self) -> Client {
+        Client::new(&self.program, self.server.as_ref().unwrap())
+    }
+
+    /// A new device that opens this budget.
+    fn opened(&self, name: &str, password: Option<&str>) -> Client {
+        let mut device = self.device();
+        device.download(name, password);
+        device
+    }
+
+    /// Does something while the server stands still; it complained of nothing before.
+    fn stopped<T>(&mut self, act: impl FnOnce(&TestRoot) -> T) -> T {
+        self.server.take().unwrap().stop_content();
+        let done = act(&self.root);
+        self.server = Some(Server::start_at(&self.program, &self.root.path(LIVE).join("data"), self.port));
+        done
+    }
+
+    /// A backup of the state now.
+    fn backup(&mut self) -> String {
+        self.stopped(|root| {
+            let made = root.json(&["backup", "create", "budget"]).ok().json();
+            made["id"].as_str().unwrap().to_owned()
+        })
+    }
+
+    /// Restores a backup; gives what the plan said of each budget, by name.
+    fn restore(&mut self, id: &str, args: &[&str]) -> Value {
+        self.stopped(|root| {
+            let plan = root.plan(&[&[id], args].concat());
+            let document: Value = serde_json::from_slice(&std::fs::read(&plan).unwrap()).unwrap();
+            assert_eq!(root.apply(&plan).ok().json()["outcome"], "applied");
+            document
+        })
+    }
+
+    /// Messages of all groups of the server's files: (group, count).
+    fn messages(&self) -> Vec<(String, i64)> {
+        let directory = self.root.path(LIVE).join("data/user-files");
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            let Some(group) = name.strip_prefix("group-").and_then(|name| name.strip_suffix(".sqlite"))
+            else {
+                continue;
+            };
+            let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+            let connection = rusqlite::Connection::open_with_flags(&path, flags).unwrap();
+            let count = "SELECT count(*) FROM messages_binary";
+            found.push((group.to_owned(), connection.query_row(count, [], |row| row.get(0)).unwrap()));
+        }
+        found.sort();
+        found
+    }
+}
+
+/// One budget of a plan's preview.
+#[track_caller]
+fn budget<'a>(plan: &'a Value, name: &str) -> &'a Value {
+    let budgets = plan["preview"]["budgets"].as_array().unwrap();
+    budgets.iter().find(|budget| budget["name"] == name).unwrap_or_else(|| panic!("{name}: {budgets:#?}"))
+}
+
+/// Runs a test with both servers.
+fn with_both(test: &str, act: impl Fn(Program)) {
+    for program in [Program::old(test), Program::new(test)].into_iter().flatten() {
+        act(program);
+    }
+}
+
+#[test]
+fn after_a_reset_old_devices_send_nothing_and_new_ones_open_the_restored_state() {
+    with_both("after_a_reset_old_devices_send_nothing_and_new_ones_open_the_restored_state", |program| {
+        let mut world = World::new(program);
+        let (mut a, mut b) = (world.opened("Household", None), world.opened("Household", None));
+        a.write(3, "before");
+        let id = world.backup();
+        let then = a.notes();
+        a.write(5, "after");
+        b.write(2, "elsewhere");
+        let _ = b.ask(&json!({ "do": "add", "transactions": 4, "notes": "offline" }));
+
+        let plan = world.restore(&id, &["--clients", "reset"]);
+        assert!(budget(&plan, "Household")["changesNewer"].as_u64().unwrap() > 0, "{plan:#}");
+        let restored = world.messages();
+        for old in [&mut a, &mut b] {
+            assert_eq!(old.sync(), "file-has-reset");
+        }
+        let mut fresh = world.opened("Household", None);
+        assert_eq!(fresh.notes(), then);
+        assert_eq!(world.messages(), restored, "nothing came back");
+        fresh.write(1, "new life");
+        let mut other = world.opened("Household", None);
+        assert_eq!(other.notes().len(), then.len() + 1);
+        world.server.take().unwrap().stop_content();
+    });
+}
+
+#[test]
+fn after_a_merge_exactly_the_changes_that_the_plan_counted_come_back() {
+    with_both("after_a_merge_exactly_the_changes_that_the_plan_counted_come_back", |program| {
+        let mut world = World::new(program);
+        let (mut a, mut b) = (world.opened("Household", None), world.opened("Household", None));
+        let id = world.backup();
+        a.write(5, "after");
+        b.write(2, "elsewhere");
+        assert_eq!(a.sync(), Value::Null);
+        let (all, live) = (a.notes(), world.messages());
+
+        let plan = world.restore(&id, &["--clients", "merge"]);
+        let predicted = budget(&plan, "Household")["changesNewer"].as_i64().unwrap();
+        let restored = world.messages();
+        assert_eq!(a.sync(), Value::Null);
+        let count = |messages: &[(String, i64)]| messages.iter().map(|(_, count)| count).sum::<i64>();
+        assert_eq!(count(&world.messages()) - count(&restored), predicted, "{plan:#}");
+        assert_eq!(world.messages(), live);
+        assert_eq!(world.opened("Household", None).notes(), all, "the restore is undone, as the plan said");
+        world.server.take().unwrap().stop_content();
+    });
+}
+
+#[test]
+fn an_encrypted_budget_opens_with_its_password_after_a_reset() {
+    with_both("an_encrypted_budget_opens_with_its_password_after_a_reset", |program| {
+        let mut world = World::new(program);
+        let mut a = world.opened("Household", None);
+        let _ = a.ask(&json!({ "do": "encrypt", "password": "sesame" }));
+        a.write(3, "secret before");
+        let id = world.backup();
+        let then = a.notes();
+        a.write(4, "secret after");
+
+        let plan = world.restore(&id, &["--clients", "reset"]);
+        let told = budget(&plan, "Household");
+        assert_eq!(told["encrypted"], true);
+        assert!(told["changesNewer"].as_u64().unwrap() > 0, "counted without the key: {told:#}");
+        assert_eq!(a.sync(), "file-has-reset");
+        let mut fresh = world.opened("Household", Some("sesame"));
+        assert_eq!(fresh.notes(), then);
+        world.server.take().unwrap().stop_content();
+    });
+}
+
+#[test]
+fn revoked_sessions_log_in_again() {
+    with_both("revoked_sessions_log_in_again", |program| {
+        let mut world = World::new(program);
+        let mut a = world.opened("Household", None);
+        let id = world.backup();
+        let _ = world.restore(&id, &["--sessions", "revoke"]);
+        assert_ne!(a.sync(), Value::Null, "its login is over");
+        let _ = world.opened("Household", None);
+        let _ = world.restore(&id, &["--sessions", "keep"]);
+        assert_eq!(a.sync(), Value::Null, "its login came back with the backup");
+    });
+}
