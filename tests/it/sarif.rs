@@ -303,7 +303,7 @@ fn a_check_says_what_it_is_about() {
         "etc/abssctl/restore.yml",
         "requireApprovals: 1\nrules: [{name: strict, clients: [reset], preBackup: [online]}]\n",
     );
-    let fourth = log(&check().code(6));
+    let fourth = log(&check().code(2));
     let errors: Vec<_> = told(&fourth).into_iter().filter(|result| result.1 == "error").collect();
     let at = |code: &str, line: u64| {
         errors.iter().any(|error| error.0 == format!("abssctl::plan::check::{code}") && error.2 == line)
@@ -314,7 +314,7 @@ fn a_check_says_what_it_is_about() {
     );
 
     // The same codes as --json tells.
-    let json = here(&root, &["plan", "check", "plan.yaml", "--json"]).code(6).json();
+    let json = here(&root, &["plan", "check", "plan.yaml", "--json"]).code(2).json();
     let codes = |value: &Value| value["code"].as_str().unwrap().to_owned();
     let codes: Vec<String> = json["problems"].as_array().unwrap().iter().map(codes).collect();
     let told: Vec<&str> =
