@@ -12,6 +12,7 @@
 //! | [`survey`] | looks at machine, instance, backup and target; used by planner and check |
 //! | [`run`] | what is on disk of each run: journal, state, facts |
 //! | [`backup`] | makes a backup: archive, sidecar, index entry |
+//! | [`facts`] | what a planner must know of a machine, as a document; pure |
 //! | [`plan`] | the document: model, loading, graph rules, canonical form, renderings; pure |
 //! | [`actual`] | what this program knows of Actual Budget's server |
 //! | [`archive`] | the backup container: reader, writer, manifest |
@@ -29,6 +30,7 @@ pub mod cli;
 pub mod context;
 pub mod duration;
 pub mod engine;
+pub mod facts;
 pub mod host;
 pub mod ids;
 pub mod plan;

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use abssctl::context::Context;
@@ -20,6 +21,7 @@ use abssctl::plan::model::Plan;
 use abssctl::plan::spec::{PreBackupMode, RestartPolicy};
 use abssctl::plan::step::{Step, StepKind};
 use abssctl::planner::{self, Selector, Wish};
+use abssctl::run::fact::{Fact, Side};
 use abssctl::run::{list, state};
 use abssctl::state::config::{Config, ConfigFlags};
 use abssctl::steps::context::{Hook, Moment};
@@ -27,6 +29,15 @@ use abssctl::steps::{Probe, StepContext, StepError, runner};
 use abssctl::survey::approvals::Evidence;
 
 const BACKUP: &str = "20261124-022632-budget-fc166c";
+
+/// Programs are started while no test applies a plan: until it is another program, a child has all files of
+/// this one open, and the look for processes that work in a target rightly finds it.
+static STARTS: RwLock<()> = RwLock::new(());
+
+fn started(command: &mut Command) -> std::process::Output {
+    let _alone = STARTS.write().unwrap_or_else(PoisonError::into_inner);
+    command.output().unwrap()
+}
 
 struct World {
     dir: tempfile::TempDir,
@@ -37,8 +48,8 @@ impl World {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/budget-root.tar.gz");
-        let status = Command::new("tar").args(["-xpf", fixture, "-C"]).arg(dir.path()).status().unwrap();
-        assert!(status.success());
+        let unpacked = started(Command::new("tar").args(["-xpf", fixture, "-C"]).arg(dir.path()));
+        assert!(unpacked.status.success());
         let root = Root::open(dir.path()).unwrap();
         let config = Config::load(&root, &ConfigFlags::default(), &BTreeMap::new()).unwrap();
         let actor = Actor { kind: ActorKind::User, name: "tester".into(), session: None };
@@ -75,6 +86,7 @@ impl World {
             exit_code: &|_| 4,
             hook,
         };
+        let _no_start = STARTS.read().unwrap_or_else(PoisonError::into_inner);
         apply(&self.cx, plan, b"plan bytes", &options, &|_| {})
     }
 
@@ -101,8 +113,7 @@ impl World {
     fn matches(&self, list: &str) -> bool {
         let list = format!("{}/tests/fixtures/{list}", env!("CARGO_MANIFEST_DIR"));
         let live = self.dir.path().join("srv/budget");
-        let checked =
-            Command::new("sha256sum").args(["-c", "--quiet", &list]).current_dir(live).output().unwrap();
+        let checked = started(Command::new("sha256sum").args(["-c", "--quiet", &list]).current_dir(live));
         checked.status.success()
     }
 
@@ -383,4 +394,55 @@ fn a_pre_backup_that_is_stopped_leaves_nothing() {
     assert!(world.apply(&plan, Some(&hook)).is_err());
     assert_eq!(entries(), before);
     assert_eq!(world.tree("srv/backups/budget"), files);
+}
+
+#[test]
+fn a_signal_while_trees_are_digested_stops_a_restore_before_the_swap_and_none_after_it() {
+    for (kind, applied) in [(StepKind::Prepare, false), (StepKind::Cleanup, true)] {
+        let world = World::new();
+        let before = world.lasting();
+        let plan = world.plan(PreBackupMode::Quiesced);
+        let hook = |cx: &StepContext<'_>, step: &Step, moment: Moment| {
+            if step.kind() == kind && moment == Moment::BeforeRun {
+                cx.host.cancel.request();
+            }
+            Ok(())
+        };
+        let ended = world.apply(&plan, Some(&hook));
+        let run = list::all(&world.cx).unwrap().remove(0);
+        assert_eq!(run.state.tree(Side::After).is_some(), applied);
+        assert_eq!(run.state.tree(Side::Before), None);
+        if applied {
+            let warnings = ended.unwrap().warnings;
+            assert!(warnings[0].starts_with("the digest of the displaced tree is not known"), "{warnings:?}");
+            assert!(!world.dir.path().join("srv/.abssctl/staging").exists(), "it is tidied all the same");
+        } else {
+            let error = ended.unwrap_err();
+            assert!(error.to_string().contains("stopped by a signal"), "{error}");
+            assert_eq!(world.lasting(), before);
+        }
+    }
+}
+
+#[test]
+fn a_tree_that_cannot_be_digested_is_a_warning_and_no_failure() {
+    let world = World::new();
+    let plan = world.plan(PreBackupMode::Quiesced);
+    let hook = |cx: &StepContext<'_>, step: &Step, moment: Moment| {
+        let tree = cx.fact(|fact| match fact {
+            Fact::Staging { directory } => Some(world.dir.path().join(directory.relative()).join("data")),
+            Fact::PreBackup { .. } | Fact::Record { .. } | Fact::Swap { .. } | Fact::Tree { .. } => None,
+        });
+        // Deeper than the walker goes: in the unpacked tree, which is displaced by nobody.
+        if step.kind() == StepKind::Prepare && moment == Moment::BeforeRun {
+            std::fs::create_dir_all(tree.unwrap().join(["d"; 200].join("/"))).unwrap();
+        }
+        Ok(())
+    };
+    let report = world.apply(&plan, Some(&hook)).unwrap();
+    assert_eq!(report.outcome, Outcome::Applied);
+    assert!(report.warnings[0].contains("the digest of the new tree is not known"), "{:?}", report.warnings);
+    let run = list::all(&world.cx).unwrap().remove(0);
+    assert_eq!(run.state.tree(Side::After), None);
+    assert!(run.state.tree(Side::Before).is_some());
 }

@@ -6,7 +6,7 @@ use abssctl::plan::graph::{default_steps, order};
 use abssctl::plan::load::load;
 use abssctl::plan::model::Plan;
 use abssctl::plan::step::{Step, new_group_id};
-use abssctl::plan::testing::{sample, sample_dest, sample_with_service};
+use abssctl::plan::testing::{consistent, sample, sample_dest, sample_with_service};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::strategy::ValueTree as _;
@@ -411,6 +411,10 @@ fn any_plan() -> impl Strategy<Value = Value> {
         for edit in &edits {
             apply(&mut plan, edit);
         }
+        // What the preview must say follows from the rest, by rules of their own.
+        let Ok(parsed) = serde_json::from_value::<Plan>(plan.clone()) else { return plan };
+        plan["preview"] =
+            serde_json::to_value(consistent(parsed).preview).expect("a preview has a JSON form");
         plan
     })
 }

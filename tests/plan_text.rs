@@ -135,8 +135,10 @@ prop_compose! {
         plan.spec.pre_backup.message = message;
         plan.observed.file_system.r#type = names[1].chars().take(100).collect();
         plan.preview.budgets[0].name = Some(names[2].clone());
-        plan.preview.rows[0].table.clone_from(&names[3]);
-        plan.preview.checks[0].why.clone_from(&names[4]);
+        plan.preview.rows[1].table.clone_from(&names[3]);
+        // The one check that says why in words of its own.
+        let mut checks = plan.preview.checks.iter_mut();
+        checks.find(|check| check.id == "target-in-use").expect("it is there").why.clone_from(&names[4]);
         plan.preview.diffs[0].path.clone_from(&names[5]);
         plan.preview.diffs[0].diff = diff;
         plan.preview.files.added.examples = examples;

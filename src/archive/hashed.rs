@@ -19,12 +19,17 @@ impl<R: Read> HashingReader<R> {
         Self { input, hasher: sha2::Sha256::new() }
     }
 
+    /// The digest of what was read so far.
+    pub fn digest(self) -> Sha256 {
+        Sha256::from_bytes(self.hasher.finalize().into())
+    }
+
     /// Reads what a decoder left and gives the digest of all of it.
     pub fn finish(mut self) -> io::Result<Sha256> {
         // Much may be left, so that the pieces are larger than those of `io::copy`.
         let mut buffer = vec![0; 128 << 10];
         while self.read(&mut buffer)? > 0 {}
-        Ok(Sha256::from_bytes(self.hasher.finalize().into()))
+        Ok(self.digest())
     }
 }
 

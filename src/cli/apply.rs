@@ -5,6 +5,7 @@ use serde_json::json;
 use super::args::ApplyArgs;
 use super::error::CliError;
 use super::progress::{Mode, Progress};
+use super::receipt::Place;
 use super::session::Session;
 use super::{exit, plan as plan_cli, prompt, verify};
 use crate::context::Context;
@@ -15,7 +16,7 @@ use crate::plan::model::Plan;
 use crate::plan::render::human_bytes;
 use crate::steps::StepError;
 use crate::survey::approvals::Evidence;
-use crate::survey::preflight::{self, Ask};
+use crate::survey::preflight::Ask;
 
 /// `abssctl apply`
 pub fn apply(session: &Session, args: &ApplyArgs) -> Result<u8, CliError> {
@@ -26,32 +27,45 @@ pub fn apply(session: &Session, args: &ApplyArgs) -> Result<u8, CliError> {
         return dry_run(session, &cx, &plan, args.replay, &evidence);
     }
     let mode = if args.events { Mode::Events } else { Mode::Lines };
-    let job = Job { replay: args.replay, evidence: &evidence, command: "plan apply", mode };
-    let undone = match resume(session, &cx, &plan, &job)? {
-        Resumed::Finished(report) => return finish(session, &job, &report),
+    let receipt = Place::prepare(args.receipt.as_deref(), &cx, &plan.spec.target.directory)?;
+    let job = Job { replay: args.replay, evidence: &evidence, command: "plan apply", mode, receipt };
+    let result = attempt(session, &cx, &plan, &bytes, &job);
+    finish(session, &cx, &job, result)
+}
+
+/// Goes on with an interrupted run of the plan, or asks and begins one.
+fn attempt(
+    session: &Session,
+    cx: &Context,
+    plan: &Plan,
+    bytes: &[u8],
+    job: &Job<'_>,
+) -> Result<Report, CliError> {
+    let undone = match resume(session, cx, plan, job)? {
+        Resumed::Finished(report) => return Ok(*report),
         Resumed::Undone(run) => Some(run),
         Resumed::None => None,
     };
     if let Some(run) = &undone {
         session.output.note(&format!("run {run} had not replaced the target yet; it is undone"));
     }
-    let digest = canonical::digest(&plan)?;
-    let ask = Ask { digest, replay: args.replay, own_run: None, evidence: Some(&evidence) };
-    let found = preflight::preflight(&cx, &plan, ask)?;
+    let digest = canonical::digest(plan)?;
+    let ask = Ask { digest, replay: job.replay, own_run: None, evidence: Some(job.evidence) };
+    let found = plan_cli::look(cx, plan, ask)?;
     // Whatever stands in the way is said before anybody is asked.
     if found.is_clear() {
-        say_what_is_lost(session, &plan, &found.warnings);
-        let Plan { spec, .. } = &plan;
+        say_what_is_lost(session, plan, &found.warnings);
+        let Plan { spec, .. } = plan;
         let question = format!(
             "Replace {} with backup {} of {}?",
             spec.target.directory, spec.source.backup_id, spec.source.created_at
         );
         prompt::confirm(session, &question)?;
-    } else if found.applied_by.is_none() || args.replay {
+    } else if found.applied_by.is_none() || job.replay {
         // What stood in the way may be gone in a moment, a freeze over: nothing begins that nobody was asked for.
         return Err(ApplyError::Refused { problems: found.problems }.into());
     }
-    run(session, &cx, &plan, &bytes, &job)
+    begin(session, cx, plan, bytes, job)
 }
 
 /// Tells the person who applies what a reviewer was told, and what came since.
@@ -76,6 +90,8 @@ pub struct Job<'a> {
     pub command: &'static str,
     /// How it is shown.
     pub mode: Mode,
+    /// Where the receipt goes.
+    pub receipt: Option<Place>,
 }
 
 /// Finishes or undoes an interrupted run of the plan.
@@ -94,11 +110,21 @@ pub fn run(
     bytes: &[u8],
     job: &Job<'_>,
 ) -> Result<u8, CliError> {
+    let result = begin(session, cx, plan, bytes, job);
+    finish(session, cx, job, result)
+}
+
+fn begin(
+    session: &Session,
+    cx: &Context,
+    plan: &Plan,
+    bytes: &[u8],
+    job: &Job<'_>,
+) -> Result<Report, CliError> {
     let progress = Progress::new(&session.output, job.mode);
     let exit_code = |error: &StepError| exit::step(error, session.interrupted());
     let options = options(session, cx, job, &exit_code);
-    let report = engine::apply(cx, plan, bytes, &options, &|event| progress.event(event))?;
-    finish(session, job, &report)
+    Ok(engine::apply(cx, plan, bytes, &options, &|event| progress.event(event))?)
 }
 
 fn options<'a>(
@@ -118,7 +144,23 @@ fn options<'a>(
     }
 }
 
-fn finish(session: &Session, job: &Job<'_>, report: &Report) -> Result<u8, CliError> {
+/// Writes the receipt and prints the result, whatever the end was.
+fn finish(
+    session: &Session,
+    cx: &Context,
+    job: &Job<'_>,
+    mut result: Result<Report, CliError>,
+) -> Result<u8, CliError> {
+    if let Some(place) = &job.receipt {
+        match &mut result {
+            Ok(report) => place.write(session, cx, report),
+            Err(CliError::Apply(
+                ApplyError::RolledBack { report, .. } | ApplyError::Halted { report, .. },
+            )) => place.write(session, cx, report),
+            Err(_) => place.not_written(session),
+        }
+    }
+    let report = &result?;
     if job.mode == Mode::Events {
         let line = serde_json::to_string(&json!({ "event": "result", "result": report }))
             .map_err(std::io::Error::other)?;
@@ -171,7 +213,7 @@ fn dry_run(
 ) -> Result<u8, CliError> {
     let digest = canonical::digest(plan)?;
     let ask = Ask { digest, replay, own_run: None, evidence: Some(evidence) };
-    let found = preflight::preflight(cx, plan, ask)?;
+    let found = plan_cli::look(cx, plan, ask)?;
     let mut value = plan_cli::check_json(&found, exit::problems_code(&found.problems));
     value["planDigest"] = json!(digest);
     value["steps"] =

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::parse::{parse_age, parse_duration, parse_yes};
 use crate::duration::DurationText;
 use crate::ids::{BackupId, InstanceName, RunId};
 
@@ -66,6 +67,8 @@ pub enum Command {
     /// Write, show and check plans
     #[command(subcommand)]
     Plan(PlanCommand),
+    /// Print what plans need to know of this machine, so that they can be made elsewhere
+    Facts(FactsArgs),
     /// Execute a plan: exactly what it says
     Apply(ApplyArgs),
     /// Look at runs of plans
@@ -163,23 +166,6 @@ pub struct WishArgs {
     pub retain: Option<DurationText>,
 }
 
-/// A word that is neither yes nor no is an error: a typing mistake must not answer questions.
-fn parse_yes(text: &str) -> Result<bool, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "1" | "true" | "yes" => Ok(true),
-        "" | "0" | "false" | "no" => Ok(false),
-        _ => Err("ABSSCTL_ASSUME_YES is 1, true or yes; or 0, false, no or empty".to_owned()),
-    }
-}
-
-fn parse_age(text: &str) -> Result<u64, String> {
-    if text == "0s" { Ok(0) } else { parse_duration(text).map(|duration| duration.seconds()) }
-}
-
-fn parse_duration(text: &str) -> Result<DurationText, String> {
-    DurationText::try_from(text.to_owned()).map_err(|error| error.to_string())
-}
-
 /// Declares a choice on the command line with its help texts and its plan value.
 macro_rules! choices {
     ($($(#[$doc:meta])* $name:ident -> $target:path { $($(#[$help:meta])* $variant:ident => $value:ident),+ $(,)? })+) => {$(
@@ -257,6 +243,10 @@ pub struct PlanRestoreArgs {
     /// Choose the newest backup of --instance that is not newer than this: 2026-11-24T02:30:00Z, or a date
     #[arg(long, value_name = "TIME", requires = "instance")]
     pub at: Option<String>,
+    /// Plan for the machine where these facts were collected, and read nothing of this one; '-' is
+    /// standard input
+    #[arg(long, value_name = "FILE")]
+    pub facts: Option<PathBuf>,
     /// What to restore, and how.
     #[command(flatten)]
     pub wish: WishArgs,
@@ -363,6 +353,26 @@ pub struct PlanRefreshArgs {
     /// How long the new plan may be applied
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = parse_duration)]
     pub expires: Option<DurationText>,
+    /// Look at these facts instead of this machine; '-' is standard input
+    #[arg(long, value_name = "FACTS")]
+    pub facts: Option<PathBuf>,
+}
+
+/// `abssctl facts`
+#[derive(Debug, Clone, Args)]
+pub struct FactsArgs {
+    /// Only this instance; may be given more than once
+    #[arg(long, value_name = "NAME")]
+    pub instance: Vec<InstanceName>,
+    /// Only this backup, and read its whole archive where that is needed; may be given more than once
+    #[arg(long, value_name = "BACKUP_ID")]
+    pub backup: Vec<BackupId>,
+    /// Also look at this directory, for plans with --dest; may be given more than once
+    #[arg(long, value_name = "DIR")]
+    pub dest: Vec<PathBuf>,
+    /// Write the facts here; '-' is standard output
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    pub output: PathBuf,
 }
 
 /// `abssctl plan approve`
@@ -392,8 +402,11 @@ pub struct PlanVerifyArgs {
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// Who may sign with which key, in OpenSSH's format, instead of allowedSigners in restore.yml
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "receipt")]
     pub allowed_signers: Option<PathBuf>,
+    /// Say instead whether this is the receipt of a run of the plan, as it was written
+    #[arg(long, value_name = "FILE")]
+    pub receipt: Option<PathBuf>,
 }
 
 /// `abssctl plan diff`
@@ -428,6 +441,9 @@ pub struct ApplyArgs {
     /// Refuse a plan that fewer people approved; restore.yml may ask for more
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     pub require_approvals: u32,
+    /// Write the receipt of the run here, whatever its end; nothing else than an older receipt is replaced
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
+    pub receipt: Option<PathBuf>,
 }
 
 /// `abssctl run …`
@@ -458,6 +474,9 @@ pub struct RunShowArgs {
     /// The run
     #[arg(value_name = "RUN")]
     pub run: RunId,
+    /// Print the receipt of the run, as apply --receipt writes it
+    #[arg(long)]
+    pub receipt: bool,
 }
 
 /// `abssctl backup …`
@@ -550,6 +569,9 @@ pub struct BackupRestoreArgs {
     /// Print the plan and change nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Write the receipt of the run here, whatever its end; nothing else than an older receipt is replaced
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
+    pub receipt: Option<PathBuf>,
     /// What to restore, and how.
     #[command(flatten)]
     pub wish: WishArgs,
@@ -596,6 +618,10 @@ pub enum SchemaName {
     Event,
     /// What `apply --json` prints
     Result,
+    /// What `facts` prints
+    Facts,
+    /// What `apply --receipt` writes
+    Receipt,
 }
 
 /// `abssctl completion`

@@ -14,6 +14,7 @@ use crate::plan::emit::EmitError;
 use crate::plan::load::LoadErrors;
 use crate::planner::PlanError;
 use crate::run::journal::JournalError;
+use crate::run::receipt::ReceiptError;
 use crate::state::backup_index::IndexError;
 use crate::state::config::ConfigError;
 use crate::state::instances::RegistryError;
@@ -83,6 +84,10 @@ pub enum CliError {
         help("add the key to ssh-agent (ssh-add {}) and name its .pub file", .0.display())
     )]
     NoPassphrase(PathBuf),
+    /// No receipt, or one that is refused.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Receipt(#[from] ReceiptError),
     /// A run's journal.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -114,6 +119,13 @@ pub enum CliError {
         help("write one: abssctl plan restore BACKUP_ID -o plan.yaml")
     )]
     NoPlanFile(PathBuf),
+    /// A file of facts that is not there.
+    #[error("there is no file of facts {}", .0.display())]
+    #[diagnostic(
+        code(abssctl::cli::no_facts_file),
+        help("collect them on the machine that the plan is for: abssctl facts -o facts.json")
+    )]
+    NoFactsFile(PathBuf),
     /// Nothing can be verified.
     #[error("there is no index of backups: {} does not exist", .0.display())]
     #[diagnostic(

@@ -9,6 +9,7 @@ use crate::host::lock::LockError;
 use crate::host::sqlite::SqliteError;
 use crate::planner::PlanError;
 use crate::run::journal::JournalError;
+use crate::run::receipt::ReceiptError;
 use crate::state::backup_index::IndexError;
 use crate::state::instances::RegistryError;
 use crate::steps::StepError;
@@ -44,6 +45,7 @@ pub fn code(error: &CliError, interrupted: u8) -> u8 {
         CliError::Config(_)
         | CliError::Load(_)
         | CliError::NoPlanFile(_)
+        | CliError::NoFactsFile(_)
         | CliError::NoRun(_)
         | CliError::Declined
         | CliError::NoTerminal
@@ -61,6 +63,7 @@ pub fn code(error: &CliError, interrupted: u8) -> u8 {
         CliError::Preflight(error) => preflight(error),
         CliError::WouldNotApply(problems) => problems_code(problems),
         CliError::Journal(error) => journal(error),
+        CliError::Receipt(error) => receipt(error),
         CliError::Lock(error) => lock(error, interrupted),
         CliError::Interrupted => interrupted,
         CliError::NoIndex(_) => ENVIRONMENT,
@@ -129,6 +132,7 @@ fn plan(error: &PlanError, interrupted: u8) -> u8 {
         | PlanError::Time { .. }
         | PlanError::Target { .. }
         | PlanError::Wish { .. }
+        | PlanError::Facts { .. }
         | PlanError::Steps(_)
         | PlanError::Rules(_)
         | PlanError::Canonical(_) => INVALID,
@@ -232,6 +236,23 @@ fn journal(error: &JournalError) -> u8 {
     match error {
         JournalError::Fs(_) | JournalError::InProgress { .. } => ENVIRONMENT,
         JournalError::Damaged { .. } | JournalError::Illegal { .. } => HALTED,
+    }
+}
+
+/// Whatever is wrong with a receipt, its plan or its journal: nothing waits for a person here.
+fn receipt(error: &ReceiptError) -> u8 {
+    match error {
+        ReceiptError::NotEnded { .. }
+        | ReceiptError::KeptPlan { .. }
+        | ReceiptError::KeptSignature { .. }
+        | ReceiptError::Unreadable { .. }
+        | ReceiptError::Changed { .. }
+        | ReceiptError::OtherPlan { .. }
+        | ReceiptError::ContradictsPlan { .. }
+        | ReceiptError::ContradictsRun { .. }
+        | ReceiptError::Journal(JournalError::Damaged { .. } | JournalError::Illegal { .. }) => INVALID,
+        ReceiptError::Journal(JournalError::Fs(_) | JournalError::InProgress { .. })
+        | ReceiptError::Fs(_) => ENVIRONMENT,
     }
 }
 

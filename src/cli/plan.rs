@@ -10,10 +10,13 @@ use super::args::{
 };
 use super::error::CliError;
 use super::exit;
+use super::facts;
 use super::plan_validate::report_format;
 use super::sarif::{Checked, Log};
 use super::session::Session;
 use super::verify;
+use crate::context::Context;
+use crate::facts::model::Facts;
 use crate::host::clock;
 use crate::host::fs::{self, IoContext as _};
 use crate::plan::model::Plan;
@@ -27,6 +30,30 @@ use crate::planner::{self, Selector, Wish, wish};
 use crate::survey::approvals::{Approvals, Evidence};
 use crate::survey::policy::{self, Look};
 use crate::survey::preflight::{self, Ask, Class, Preflight, Problem};
+
+/// The machine that a plan is for.
+enum Machine {
+    /// This one.
+    Here(Box<Context>),
+    /// The one that facts tell of.
+    Elsewhere(Box<Facts>),
+}
+
+impl Machine {
+    fn of(session: &Session, facts: Option<&Path>) -> Result<Self, CliError> {
+        match facts {
+            None => Ok(Self::Here(Box::new(session.context()?))),
+            Some(path) => Ok(Self::Elsewhere(Box::new(facts::read(session, path)?))),
+        }
+    }
+
+    /// Only the machine itself knows its policy.
+    fn say_policy(&self, session: &Session, plan: &Plan, file: &Path) {
+        if let Self::Here(cx) = self {
+            say_policy(session, &policy::look(cx, plan, &Evidence::default()), plan, file);
+        }
+    }
+}
 
 /// `abssctl plan restore`
 pub fn restore(session: &Session, args: &PlanRestoreArgs) -> Result<u8, CliError> {
@@ -44,10 +71,14 @@ pub fn restore(session: &Session, args: &PlanRestoreArgs) -> Result<u8, CliError
             });
         }
     };
-    let cx = session.context()?;
-    let plan = planner::plan(&cx, &to_wish(selector, args.instance.clone(), &args.wish))?;
+    let wish = to_wish(selector, args.instance.clone(), &args.wish);
+    let machine = Machine::of(session, args.facts.as_deref())?;
+    let plan = match &machine {
+        Machine::Here(cx) => planner::plan(cx, &wish)?,
+        Machine::Elsewhere(facts) => planner::plan_elsewhere(facts, &Session::actor(), &wish)?,
+    };
     write_new(session, &plan, &args.output, args.format)?;
-    say_policy(session, &policy::look(&cx, &plan, &Evidence::default()), &plan, &args.output);
+    machine.say_policy(session, &plan, &args.output);
     let code = if args.detailed_exitcode && changes_something(&plan) { exit::CHANGES } else { exit::DONE };
     Ok(code)
 }
@@ -129,37 +160,52 @@ pub(super) fn document(plan: &Plan, format: PlanFormat) -> Result<String, CliErr
 
 /// A plan is written where the person says, and over nothing but an older plan.
 fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
-    refuse_other_file(path)?;
+    refuse_other_file(path, "RestorePlan", "plan")?;
     put(path, bytes)
 }
 
 /// Replaces or creates a file on the machine itself, not inside the root.
 pub(super) fn put(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
+    let (parent, name) = parts(path)?;
+    Ok(fs::replace(&open(parent)?, name, bytes, 0o644).context("write", path)?)
+}
+
+/// The directory that holds a file, and the file's name.
+pub(super) fn parts(path: &Path) -> Result<(&Path, &str), CliError> {
     let parent = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         Some(_) | None => Path::new("."),
     };
-    let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-        return Err(CliError::Usage {
+    match path.file_name().and_then(|name| name.to_str()) {
+        Some(name) => Ok((parent, name)),
+        None => Err(CliError::Usage {
             what: format!("{} is no file name", path.display()),
-            help: "-o plan.yaml".into(),
-        });
-    };
-    let dir = cap_std::fs::Dir::open_ambient_dir(parent, cap_std::ambient_authority())
-        .context("open directory", parent)?;
-    Ok(fs::replace(&dir, name, bytes, 0o644).context("write", path)?)
+            help: "name a file: plan.yaml, receipt.json".into(),
+        }),
+    }
 }
 
-/// A plan is written over an older plan, never over anything else.
-fn refuse_other_file(path: &Path) -> Result<(), CliError> {
+/// Opens a directory of the machine itself, not inside the root.
+pub(super) fn open(directory: &Path) -> Result<cap_std::fs::Dir, CliError> {
+    let opened = cap_std::fs::Dir::open_ambient_dir(directory, cap_std::ambient_authority());
+    Ok(opened.context("open directory", directory)?)
+}
+
+/// A document is written over an older one of its kind, never over anything else.
+pub(super) fn refuse_other_file(path: &Path, kind: &str, name: &str) -> Result<(), CliError> {
     let Ok(meta) = std::fs::symlink_metadata(path) else { return Ok(()) };
-    let is_plan =
-        || std::fs::read(path).is_ok_and(|bytes| String::from_utf8_lossy(&bytes).contains("abssctl/v1"));
-    if meta.is_file() && meta.len() <= load::MAX_BYTES as u64 && (meta.len() == 0 || is_plan()) {
+    let is_one = || {
+        std::fs::read(path).is_ok_and(|bytes| {
+            let text = String::from_utf8_lossy(&bytes);
+            text.contains("abssctl/v1") && text.contains(kind)
+        })
+    };
+    let small = meta.len() <= crate::facts::load::MAX_BYTES as u64;
+    if meta.is_file() && small && (meta.len() == 0 || is_one()) {
         return Ok(());
     }
     Err(CliError::Usage {
-        what: format!("{} exists and is no plan", path.display()),
+        what: format!("{} exists and is no {name}", path.display()),
         help: "choose another name with -o, or '-o -' for standard output".into(),
     })
 }
@@ -207,7 +253,7 @@ pub fn check(session: &Session, args: &PlanCheckArgs) -> Result<u8, CliError> {
     if report_format(session, args.format)? == ReportFormat::Sarif {
         return check_sarif(session, args);
     }
-    let (plan, _, found) = look(session, &args.file)?;
+    let (plan, _, found) = look_at(session, &args.file)?;
     let code = check_code(&found, args.detailed_exitcode, &plan);
     let value = check_json(&found, code);
     let mut text = check_text(&found);
@@ -219,13 +265,13 @@ pub fn check(session: &Session, args: &PlanCheckArgs) -> Result<u8, CliError> {
 }
 
 /// Whether a plan would apply now.
-fn look(session: &Session, file: &Path) -> Result<(Plan, Vec<u8>, Preflight), CliError> {
+fn look_at(session: &Session, file: &Path) -> Result<(Plan, Vec<u8>, Preflight), CliError> {
     let (plan, bytes) = load_plan(session, file)?;
     let cx = session.context()?;
     let digest = canonical::digest(&plan)?;
     let evidence = verify::evidence(file, 0)?;
     let ask = Ask { digest, replay: false, own_run: None, evidence: Some(&evidence) };
-    let found = preflight::preflight(&cx, &plan, ask)?;
+    let found = look(&cx, &plan, ask)?;
     Ok((plan, bytes, found))
 }
 
@@ -237,7 +283,7 @@ fn would_apply(file: &Path) -> String {
 fn check_sarif(session: &Session, args: &PlanCheckArgs) -> Result<u8, CliError> {
     let mut log = Log::new();
     let path = args.file.as_path();
-    let looked = look(session, path);
+    let looked = look_at(session, path);
     let code = match &looked {
         Ok((plan, bytes, found)) => {
             log.checked(&Checked { path, bytes, found });
@@ -256,6 +302,20 @@ fn check_sarif(session: &Session, args: &PlanCheckArgs) -> Result<u8, CliError> 
         return Ok(code);
     }
     Err(CliError::WouldNotApply(found.problems))
+}
+
+/// Looks at every precondition of a plan, and whether its preview is true.
+pub fn look(cx: &Context, plan: &Plan, ask: Ask<'_>) -> Result<Preflight, CliError> {
+    let mut found = preflight::preflight(cx, plan, ask)?;
+    // A plan that was applied changed what its preview speaks of.
+    if found.is_clear() && found.applied_by.is_none() {
+        match planner::untruths(cx, plan) {
+            Ok(problems) => found.problems.extend(problems),
+            // What cannot be read now is told by the step that needs it.
+            Err(error) => found.not_checked.push(format!("preview: it could not be made again: {error}")),
+        }
+    }
+    Ok(found)
 }
 
 /// Prints the answer of a check; problems are the error that the command ends with.
@@ -323,8 +383,12 @@ pub fn refresh(session: &Session, args: &PlanRefreshArgs) -> Result<u8, CliError
     let (name, bytes) = session.read_plan(&args.file)?;
     // The spec may have been edited, so that steps and observations do not fit it any more.
     let old = load::parse(&name, &bytes)?;
-    let cx = session.context()?;
-    let plan = planner::refresh(&cx, &old, args.expires.as_ref())?;
+    let expires = args.expires.as_ref();
+    let machine = Machine::of(session, args.facts.as_deref())?;
+    let plan = match &machine {
+        Machine::Here(cx) => planner::refresh(cx, &old, expires)?,
+        Machine::Elsewhere(facts) => planner::refresh_elsewhere(facts, &Session::actor(), &old, expires)?,
+    };
     if !old.approvals.is_empty() {
         let approvals = match old.approvals.len() {
             1 => "1 approval was given for the old text and is dropped".to_owned(),
@@ -338,7 +402,7 @@ pub fn refresh(session: &Session, args: &PlanRefreshArgs) -> Result<u8, CliError
     }
     let output = args.output.as_deref().unwrap_or(&args.file);
     write_new(session, &plan, output, Some(format))?;
-    say_policy(session, &policy::look(&cx, &plan, &Evidence::default()), &plan, output);
+    machine.say_policy(session, &plan, output);
     Ok(exit::DONE)
 }
 

@@ -8,10 +8,12 @@ use super::apply::{Job, run, say_what_is_lost};
 use super::args::BackupRestoreArgs;
 use super::error::CliError;
 use super::progress::Mode;
+use super::receipt::Place;
 use super::session::Session;
 use super::{exit, plan as plan_cli, prompt};
 use crate::engine::apply::ApplyError;
 use crate::plan::canonical;
+use crate::plan::model::Plan;
 use crate::plan::policy::Decision;
 use crate::planner::{self, Selector};
 use crate::survey::approvals::Evidence;
@@ -37,16 +39,12 @@ pub fn restore(session: &Session, args: &BackupRestoreArgs) -> Result<u8, CliErr
         }
         return Ok(exit::DONE);
     }
-    if look.verdict.decision == Decision::Refused {
-        let problems = look.verdict.findings.iter().map(policy::problem).collect();
-        return Err(ApplyError::Refused { problems }.into());
-    }
-    if session.yes {
-        // Nobody is asked, so that what it means must at least be there to read.
-        say_what_is_lost(session, &plan, &[]);
-    } else {
-        session.output.note_prepared(&shown);
-        prompt::confirm(session, &format!("Restore {} now?", args.backup))?;
+    let receipt = Place::prepare(args.receipt.as_deref(), &cx, &plan.spec.target.directory)?;
+    if let Err(error) = may_begin(session, &plan, &look, &shown) {
+        if let Some(place) = &receipt {
+            place.not_written(session);
+        }
+        return Err(error);
     }
     let bytes = plan_cli::bytes_of(&plan)?;
     run(
@@ -54,6 +52,21 @@ pub fn restore(session: &Session, args: &BackupRestoreArgs) -> Result<u8, CliErr
         &cx,
         &plan,
         &bytes,
-        &Job { replay: false, evidence: &evidence, command: "backup restore", mode: Mode::Lines },
+        &Job { replay: false, evidence: &evidence, command: "backup restore", mode: Mode::Lines, receipt },
     )
+}
+
+/// Whether policy and person allow it.
+fn may_begin(session: &Session, plan: &Plan, look: &policy::Look<'_>, shown: &str) -> Result<(), CliError> {
+    if look.verdict.decision == Decision::Refused {
+        let problems = look.verdict.findings.iter().map(policy::problem).collect();
+        return Err(ApplyError::Refused { problems }.into());
+    }
+    if session.yes {
+        // Nobody is asked, so that what it means must at least be there to read.
+        say_what_is_lost(session, plan, &[]);
+        return Ok(());
+    }
+    session.output.note_prepared(shown);
+    prompt::confirm(session, &format!("Restore {} now?", plan.spec.source.backup_id))
 }

@@ -4,17 +4,18 @@ use serde_json::{Value, json};
 
 use super::args::RunShowArgs;
 use super::error::CliError;
-use super::exit;
 use super::output::table;
 use super::session::Session;
+use super::{exit, receipt};
 use crate::context::Context;
 use crate::ids::AbsPath;
 use crate::plan::model::Time;
 use crate::plan::render::visible;
-use crate::run::fact::Fact;
+use crate::run::fact::{Fact, Side};
 use crate::run::journal;
 use crate::run::list::{self, Run};
 use crate::run::state::{Outcome, Phase, StepState};
+use crate::run::summary;
 
 /// `abssctl run list`
 pub fn list(session: &Session) -> Result<u8, CliError> {
@@ -47,6 +48,9 @@ pub fn show(session: &Session, args: &RunShowArgs) -> Result<u8, CliError> {
     if cx.root.dir_optional(&directory)?.is_none() {
         return Err(CliError::NoRun(args.run.clone()));
     }
+    if args.receipt {
+        return receipt::show(session, &cx, &args.run);
+    }
     let run = list::one(&cx, args.run.clone())?;
     let mut object = object(&cx, &run)?;
     let steps: Vec<Value> = run.state.steps.iter().map(|step| {
@@ -65,6 +69,8 @@ pub fn show(session: &Session, args: &RunShowArgs) -> Result<u8, CliError> {
         ("pre-backup", "preBackup"),
         ("staging", "staging"),
         ("displaced", "displaced"),
+        ("tree before", "treeBefore"),
+        ("tree after", "treeAfter"),
         ("plan file", "planFile"),
         ("damage", "damage"),
     ] {
@@ -79,6 +85,9 @@ pub fn show(session: &Session, args: &RunShowArgs) -> Result<u8, CliError> {
     let policy = run.state.started.as_ref().and_then(|started| started.policy.as_ref());
     if let Some(summary) = policy.and_then(|policy| policy.summary()) {
         text.push_str(&format!("{:<11} {summary}\n", "policy"));
+    }
+    for path in object["signatures"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        text.push_str(&format!("{:<11} {}\n", "signature", visible(path)));
     }
     for step in &run.state.steps {
         text.push_str(&format!("  {:<11} {:<8} {}\n", step.id, state_name(step.state), step.detail));
@@ -116,14 +125,20 @@ fn object(cx: &Context, run: &Run) -> Result<Value, CliError> {
     let there = |path: &AbsPath| cx.root.dir_optional(path).ok().flatten().map(|_| path.clone());
     let staging = state.facts().find_map(|fact| match fact {
         Fact::Staging { directory } => there(directory),
-        Fact::Swap { .. } | Fact::PreBackup { .. } | Fact::Record { .. } => None,
+        Fact::Swap { .. } | Fact::PreBackup { .. } | Fact::Record { .. } | Fact::Tree { .. } => None,
     });
     let started = state.started.as_ref();
+    let place = cx.root.host_path(&journal::run_directory(&cx.config, &run.id)?);
+    let kept = started.map(|started| started.signatures.iter()).into_iter().flatten();
+    let signatures: Vec<String> = kept
+        .filter_map(|signature| Some(place.join(signature.file.as_ref()?).display().to_string()))
+        .collect();
     Ok(json!({
         "run": run.id,
         "plan": started.map(|started| &started.plan),
         "planDigest": started.map(|started| started.plan_digest),
-        "planFile": cx.root.host_path(&journal::run_directory(&cx.config, &run.id)?).join(journal::PLAN).display().to_string(),
+        "planFile": place.join(journal::PLAN).display().to_string(),
+        "signatures": signatures,
         "instance": started.map(|started| &started.instance),
         "backup": started.map(|started| &started.backup),
         "target": started.map(|started| &started.target),
@@ -135,6 +150,8 @@ fn object(cx: &Context, run: &Run) -> Result<Value, CliError> {
         "preBackup": state.pre_backup(),
         "staging": staging,
         "displaced": state.displaced().and_then(there),
+        "treeBefore": state.tree(Side::Before),
+        "treeAfter": state.tree(Side::After).filter(|_| summary::swapped(state)),
         "damage": run.damage.as_ref().map(ToString::to_string),
     }))
 }

@@ -11,8 +11,10 @@ use super::session::Session;
 pub fn schema(session: &Session, args: &SchemaArgs) -> Result<u8, CliError> {
     let value = match args.name {
         SchemaName::Plan => crate::plan::schema::plan_schema().clone(),
+        SchemaName::Facts => crate::facts::schema::facts_schema().clone(),
         SchemaName::Event => schemars::schema_for!(crate::engine::event::Event).to_value(),
         SchemaName::Result => schemars::schema_for!(crate::engine::report::Report).to_value(),
+        SchemaName::Receipt => crate::run::receipt::model::schema(),
     };
     session.output.value(&value)?;
     Ok(exit::DONE)

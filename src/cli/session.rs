@@ -1,7 +1,7 @@
 //! One invocation: what was typed, the machine, where output goes.
 
 use std::io::{self, Read as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use super::error::CliError;
 use super::output::Output;
 use super::signals::{self, Caught};
 use super::{
-    apply, approve, backup, config, exit, instance, plan, plan_diff, plan_validate, prune, restore, run,
-    schema, verify,
+    apply, approve, backup, config, exit, facts, instance, plan, plan_diff, plan_validate, prune, restore,
+    run, schema, verify,
 };
 use crate::context::Context;
 use crate::host::cancel::Cancel;
@@ -128,6 +128,7 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, CliError> {
         Command::Plan(PlanCommand::Approve(args)) => approve::approve(session, &args),
         Command::Plan(PlanCommand::Verify(args)) => verify::verify(session, &args),
         Command::Plan(PlanCommand::Diff(args)) => plan_diff::plan_diff(session, &args),
+        Command::Facts(args) => facts::facts(session, &args),
         Command::Apply(args) => apply::apply(session, &args),
         Command::Run(RunCommand::List) => run::list(session),
         Command::Run(RunCommand::Show(args)) => run::show(session, &args),
@@ -157,9 +158,13 @@ impl Session {
         };
         let flags = ConfigFlags { config_file, lock_timeout: self.global.lock_timeout.map(seconds) };
         let config = Config::load(&root, &flags, &environment)?;
-        let lookup = |name: &str| std::env::var(name).ok();
-        let actor = machine::actor(&lookup);
+        let actor = Self::actor();
         Ok(Context { root, config, actor, cancel: self.cancel.clone() })
+    }
+
+    /// Who runs this, by the environment.
+    pub fn actor() -> machine::Actor {
+        machine::actor(&|name| std::env::var(name).ok())
     }
 
     /// Takes locks, saying for whom it waits.
@@ -196,6 +201,20 @@ impl Session {
 
     /// Reads a plan file, or standard input for `-`.
     pub fn read_plan(&self, path: &Path) -> Result<(String, Vec<u8>), CliError> {
+        let read = self.read_input(path, CliError::NoPlanFile)?;
+        if path != Path::new("-") {
+            // The first plan of a command is the one that it is about.
+            drop(self.plan_file.set(typed(path)));
+        }
+        Ok(read)
+    }
+
+    /// Reads a document, or standard input for `-`; `missing` is the error for one that is not there.
+    pub fn read_input(
+        &self,
+        path: &Path,
+        missing: fn(PathBuf) -> CliError,
+    ) -> Result<(String, Vec<u8>), CliError> {
         if path == Path::new("-") {
             let bytes =
                 read_limited(io::stdin().lock().by_ref(), MAX_PLAN).context("read", "standard input")?;
@@ -204,13 +223,11 @@ impl Session {
         let file = match std::fs::File::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(CliError::NoPlanFile(path.into()));
+                return Err(missing(path.into()));
             }
             Err(error) => return Err(error).context("open", path)?,
         };
         let bytes = read_limited(file, MAX_PLAN).context("read", path)?;
-        // The first plan of a command is the one that it is about.
-        drop(self.plan_file.set(typed(path)));
         Ok((path.display().to_string(), bytes))
     }
 }

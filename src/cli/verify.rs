@@ -9,9 +9,8 @@ use serde_json::{Value, json};
 use super::approve::ApproveError;
 use super::args::PlanVerifyArgs;
 use super::error::CliError;
-use super::exit;
-use super::plan as plan_cli;
 use super::session::Session;
+use super::{exit, plan as plan_cli, receipt};
 use crate::context::Context;
 use crate::host::clock;
 use crate::host::fs::{IoContext as _, read_limited};
@@ -77,6 +76,9 @@ pub fn signers(cx: &Context, named: Option<&Path>) -> Result<(String, AllowedSig
 
 /// `abssctl plan verify`
 pub fn verify(session: &Session, args: &PlanVerifyArgs) -> Result<u8, CliError> {
+    if let Some(path) = &args.receipt {
+        return receipt::verify(session, args, path);
+    }
     let (plan, _) = plan_cli::load_plan(session, &args.file)?;
     let cx = session.context()?;
     let (list, signers) = signers(&cx, args.allowed_signers.as_deref())?;

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use super::event::{Event, Sink, now};
+use super::evidence;
 use super::report::{Outcome, Report, report};
 use super::schedule::{self, Failure};
 use super::{recover, unwind};
@@ -17,10 +18,11 @@ use crate::plan::spec::OnFailure;
 use crate::plan::step::StepKind;
 use crate::run::journal::{Journal, JournalError};
 use crate::run::list;
-use crate::run::state::{self, Direction, RunEnded, RunStarted, StepState};
+use crate::run::state::{self, Direction, RunEnded, RunStarted};
+use crate::run::summary;
 use crate::steps::context::{Hook, Shared, lock};
 use crate::steps::{StepContext, StepError};
-use crate::survey::approvals::Evidence;
+use crate::survey::approvals::{Approvals, Evidence};
 use crate::survey::preflight::{self, Ask, PreflightError, Problem};
 
 /// The exit code of a run that a person must look at.
@@ -168,7 +170,7 @@ pub fn apply(
     if !found.problems.is_empty() {
         return Err(ApplyError::Refused { problems: found.problems });
     }
-    match (Job { cx, plan, digest, options, sink }).start(bytes, found.policy) {
+    match (Job { cx, plan, digest, options, sink }).start(bytes, found.approvals.as_ref(), found.policy) {
         // Another process was first, while this one waited for the locks.
         Err(ApplyError::RolledBack { cause, .. }) if was_applied(&cause) && !options.replay => {
             already_applied(cx, plan, digest)
@@ -197,9 +199,16 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn start(&self, bytes: &[u8], policy: Option<Verdict>) -> Result<Report, ApplyError> {
+    fn start(
+        &self,
+        bytes: &[u8],
+        approvals: Option<&Approvals>,
+        policy: Option<Verdict>,
+    ) -> Result<Report, ApplyError> {
         let run = RunId::generate();
-        let mut journal = Journal::create(&self.cx.root, &self.cx.config, &run, bytes)?;
+        let evidence = self.options.evidence;
+        let kept = evidence::kept(evidence);
+        let mut journal = Journal::create(&self.cx.root, &self.cx.config, &run, bytes, &kept)?;
         journal.append(state::Event::RunStarted(RunStarted {
             plan: self.plan.metadata.id.clone(),
             plan_digest: self.digest,
@@ -210,6 +219,7 @@ impl Job<'_> {
             retain: self.plan.spec.retain.clone(),
             approvals_required: policy.as_ref().map_or(0, |verdict| verdict.required_approvals),
             approvers: policy.as_ref().map(|verdict| verdict.approvers.clone()).unwrap_or_default(),
+            signatures: evidence::signatures(self.plan, evidence, approvals),
             policy: policy.map(Box::new),
             generator: concat!("abssctl ", env!("CARGO_PKG_VERSION")).to_owned(),
         }))?;
@@ -300,15 +310,10 @@ impl Job<'_> {
         let Err(failure) = result else {
             let mut report = self.report(journal, Outcome::Applied);
             report.warnings.extend(self.log(journal, &report, None));
-            self.end(journal, state::Outcome::Applied)?;
+            self.end(journal, state::Outcome::Applied, &report)?;
             return Ok(report);
         };
-        let swapped = lock(journal)
-            .state()
-            .steps
-            .iter()
-            .any(|record| record.kind == StepKind::Swap && record.state == StepState::Done);
-        if swapped && self.plan.spec.on_failure == OnFailure::Halt {
+        if summary::swapped(lock(journal).state()) && self.plan.spec.on_failure == OnFailure::Halt {
             let what = format!(
                 "{} failed after the swap, and the plan says to halt: {}",
                 step_name(failure.step.as_ref()),
@@ -337,7 +342,7 @@ impl Job<'_> {
                 let mut report = self.report(journal, Outcome::RolledBack);
                 report.exit_code = (self.options.exit_code)(&failure.error);
                 report.warnings.extend(self.log(journal, &report, Some(&failure.error.to_string())));
-                self.end(journal, state::Outcome::RolledBack)?;
+                self.end(journal, state::Outcome::RolledBack, &report)?;
                 Ok((report, failure))
             }
             Err(stuck) => {
@@ -357,7 +362,7 @@ impl Job<'_> {
         let run = lock(journal).run().clone();
         // The error is told in any case; a log that cannot be written must not hide it.
         drop(self.log(journal, &report, Some(what)));
-        drop(self.end(journal, state::Outcome::Halted));
+        drop(self.end(journal, state::Outcome::Halted, &report));
         let help = format!("{next}\nwhat stands where: abssctl run show {run}");
         ApplyError::Halted { report: Box::new(report), what: what.to_owned(), help }
     }
@@ -367,9 +372,18 @@ impl Job<'_> {
         report(self.plan, self.digest, Some(held.run()), held.state(), outcome)
     }
 
-    fn end(&self, journal: &Mutex<Journal>, outcome: state::Outcome) -> Result<(), JournalError> {
+    fn end(
+        &self,
+        journal: &Mutex<Journal>,
+        outcome: state::Outcome,
+        report: &Report,
+    ) -> Result<(), JournalError> {
         let mut held = lock(journal);
-        held.append(state::Event::RunEnded(RunEnded { outcome }))?;
+        // What the steps said is there already.
+        let said = summary::warnings(held.state()).len();
+        let warnings = report.warnings.iter().skip(said).cloned().collect();
+        let exit_code = report.exit_code;
+        held.append(state::Event::RunEnded(RunEnded { outcome, exit_code, warnings }))?;
         let name = match outcome {
             state::Outcome::Applied => Outcome::Applied,
             state::Outcome::RolledBack => Outcome::RolledBack,

@@ -3,6 +3,7 @@
 
 pub mod apply;
 pub mod event;
+mod evidence;
 pub mod log;
 pub mod recover;
 pub mod report;

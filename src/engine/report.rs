@@ -7,7 +7,8 @@ use crate::ids::{AbsPath, BackupId, InstanceName, PlanDigest, PlanId, RunId, Ste
 use crate::plan::model::Plan;
 use crate::plan::spec::ClientPolicy;
 use crate::plan::step::StepKind;
-use crate::run::state::{RunState, StepState};
+use crate::run::state::RunState;
+use crate::run::summary::{self, StepOutcome};
 
 /// How an apply ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
@@ -43,8 +44,8 @@ pub struct StepReport {
     pub id: StepId,
     /// Its kind.
     pub kind: StepKind,
-    /// `done`, `failed`, `undone` or `not_begun`.
-    pub outcome: String,
+    /// What became of it.
+    pub outcome: StepOutcome,
     /// How long it took, in milliseconds.
     pub duration_ms: u64,
     /// What it did, or why it failed.
@@ -100,35 +101,15 @@ pub fn report(
     state: &RunState,
     outcome: Outcome,
 ) -> Report {
-    let millis = |from: jiff::Timestamp, to: Option<jiff::Timestamp>| {
-        to.map_or(0, |to| u64::try_from(to.duration_since(from).as_millis()).unwrap_or_default())
-    };
     let steps = plan.steps.iter().map(|step| {
         let record = state.step(&step.id);
-        let name = match record.map(|record| record.state) {
-            None => "not_begun",
-            Some(StepState::Done) => "done",
-            Some(StepState::Undone) => "undone",
-            Some(StepState::Started | StepState::Failed | StepState::Undoing | StepState::UndoFailed) => {
-                "failed"
-            }
-        };
         StepReport {
             id: step.id.clone(),
             kind: step.kind(),
-            outcome: name.to_owned(),
-            duration_ms: record.map_or(0, |record| millis(record.started_at, record.ended_at)),
+            outcome: summary::outcome(record),
+            duration_ms: summary::duration_ms(record),
             detail: record.map(|record| record.detail.clone()).unwrap_or_default(),
         }
-    });
-    let done = |kind: StepKind| {
-        state.steps.iter().any(|record| record.kind == kind && record.state == StepState::Done)
-    };
-    // A pre-backup that was made is kept when the rest is undone.
-    let made = state.steps.iter().any(|record| {
-        record.kind == StepKind::PreBackup
-            && matches!(record.state, StepState::Done | StepState::Undone)
-            && !record.detail.is_empty()
     });
     Report {
         outcome,
@@ -139,16 +120,16 @@ pub fn report(
         backup: plan.spec.source.backup_id.clone(),
         target: plan.spec.target.directory.clone(),
         live: plan.spec.target.live,
-        pre_backup: state.pre_backup().filter(|_| made).cloned(),
+        pre_backup: summary::pre_backup(state).cloned(),
         approvers: state.started.as_ref().map(|started| started.approvers.clone()).unwrap_or_default(),
         clients: plan.spec.clients,
-        displaced: state.displaced().filter(|_| done(StepKind::Swap)).cloned(),
+        displaced: summary::displaced(state).cloned(),
         duration_ms: state
             .started_at
-            .map_or(0, |at| millis(at, Some(state.ended_at.unwrap_or_else(jiff::Timestamp::now)))),
+            .map_or(0, |at| summary::millis(at, state.ended_at.unwrap_or_else(jiff::Timestamp::now))),
         downtime_ms: None,
         steps: steps.collect(),
-        warnings: state.steps.iter().flat_map(|record| record.warnings.clone()).collect(),
+        warnings: summary::warnings(state),
         exit_code: 0,
     }
 }

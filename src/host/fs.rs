@@ -195,7 +195,7 @@ pub fn replace(dir: &Dir, name: &str, bytes: &[u8], mode: u32) -> io::Result<()>
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error),
     };
-    let temporary = format!(".{name}.abssctl-{}.tmp", std::process::id());
+    let temporary = temporary(name);
     remove_leftovers(dir, name)?;
     let written =
         write_new(dir, &temporary, bytes, old, mode).and_then(|()| dir.rename(&temporary, dir, name));
@@ -205,6 +205,20 @@ pub fn replace(dir: &Dir, name: &str, bytes: &[u8], mode: u32) -> io::Result<()>
         return Err(error);
     }
     sync_dir(dir)
+}
+
+/// Proves that [`replace`] can write a file of this name: creates the temporary one that it would write,
+/// and removes it. What is there under the name itself is not touched.
+pub fn try_create(dir: &Dir, name: &str) -> io::Result<()> {
+    let temporary = temporary(name);
+    remove_leftovers(dir, name)?;
+    drop(create_file(dir, &temporary, 0o600)?);
+    dir.remove_file(&temporary)
+}
+
+/// What a file is called until it is whole.
+fn temporary(name: &str) -> String {
+    format!(".{name}.abssctl-{}.tmp", std::process::id())
 }
 
 /// Removes temporary files that processes left which are no more, or this one.

@@ -305,6 +305,7 @@ mod tests {
             paths(&found.world),
             [
                 "spec.source.sizeBytes",
+                "observed.target.structure",
                 "observed.target.files[data/.migrate]",
                 "observed.target.budgets[b1f6b5ea-34f1-4f0a-8a8c-6a5a1b1f4a11].changes"
             ]

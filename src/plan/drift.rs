@@ -130,14 +130,20 @@ impl Found {
         if planned.presence != now.presence {
             return;
         }
-        if planned.structure != now.structure {
-            let before = self.0.len();
-            self.budgets(&plan.preview, planned, now);
-            self.files(planned, now);
-            if self.0.len() == before {
-                let message = "files of the target that a server does not change are different".into();
-                self.add(Weight::Structure, "target-structure", message);
-            }
+        // The lists too, and not the fingerprint alone: reviewers read them, and who wrote the plan could
+        // have written other ones.
+        let before = self.0.len();
+        self.budgets(&plan.preview, planned, now);
+        self.files(planned, now);
+        if planned.structure != now.structure && self.0.len() == before {
+            let message = "files of the target that a server does not change are different".into();
+            self.add(Weight::Structure, "target-structure", message);
+        }
+        if planned.structure == now.structure && planned.content == now.content && counts_differ(planned, now)
+        {
+            let message =
+                "changes or logins are counted otherwise than the target holds: the plan was edited";
+            self.add(Weight::Structure, "target-counts", message.into());
         }
         if planned.content != now.content {
             let newer = newer_changes(&planned.budgets, &now.budgets);
@@ -206,6 +212,16 @@ fn named(preview: &Preview, id: &str) -> String {
     let name =
         preview.budgets.iter().find(|budget| budget.id == id).and_then(|budget| budget.name.as_deref());
     name.map_or_else(|| format!("budget {id}"), |name| format!("budget '{name}' ({id})"))
+}
+
+/// Whether what is counted in a target differs; what could not be counted at one time says nothing.
+fn counts_differ(planned: &ObservedTarget, now: &ObservedTarget) -> bool {
+    let differ = |was: Option<u64>, is: Option<u64>| was.zip(is).is_some_and(|(was, is)| was != is);
+    differ(planned.sessions, now.sessions)
+        || planned.budgets.iter().any(|was| {
+            let is = now.budgets.iter().find(|budget| budget.id == was.id);
+            is.is_some_and(|is| differ(was.changes, is.changes))
+        })
 }
 
 fn newer_changes(planned: &[ObservedBudget], now: &[ObservedBudget]) -> u64 {

@@ -145,6 +145,21 @@ pub struct ObservedBudget {
     pub changes: Option<u64>,
 }
 
+/// The fingerprint `structure` of these files, sorted by path, and budgets, sorted; `readable`: whether
+/// the list of budgets could be read.
+pub fn structure(files: &[ObservedFile], budgets: &[ObservedBudget], readable: bool) -> Sha256 {
+    let mut text = String::new();
+    for file in files {
+        text += &format!("file {} {}\n", file.path.escape_default(), file.digest);
+    }
+    for budget in budgets {
+        let group = budget.group_id.as_deref().unwrap_or_default().escape_default();
+        text += &format!("budget {} {group} {}\n", budget.id.escape_default(), budget.deleted);
+    }
+    text += &format!("readable {readable}\n");
+    Sha256::of(text.as_bytes())
+}
+
 /// The service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -26,7 +26,7 @@ pub fn plan_schema_text() -> Result<String, serde_json::Error> {
 
 /// Two things that the types cannot say: a field that may be absent is still never `null` (one way to
 /// write a thing), and integers end where JSON readers stop to be exact.
-fn refine(schema: &mut Value) {
+pub(crate) fn refine(schema: &mut Value) {
     match schema {
         Value::Array(items) => items.iter_mut().for_each(refine),
         Value::Object(fields) => {

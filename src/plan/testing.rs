@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
+use super::follows;
 use super::graph;
 use super::model::{ApiVersion, Metadata, Plan, PlanKind};
-use super::observed::Observed;
+use super::observed::{self, Observed};
 use super::preview::Preview;
 use super::spec::Spec;
-use super::step::new_group_id;
 
 /// Builds a plan from its three hand-made parts; the steps are derived.
 ///
@@ -34,9 +34,21 @@ pub fn plan_of(metadata: Value, spec: Value, observed: Value, preview: Value) ->
 ///
 /// # Panics
 /// Where no steps can be derived: a defect of the test.
-pub fn with_steps(mut plan: Plan) -> Plan {
+pub fn with_steps(plan: Plan) -> Plan {
+    let mut plan = consistent(plan);
     plan.steps = graph::default_steps(&plan.metadata, &plan.spec, &plan.observed)
         .expect("a test's plan has derivable steps");
+    plan
+}
+
+/// The same plan with the fingerprint, sync groups, checks and warnings that follow from the rest.
+pub fn consistent(mut plan: Plan) -> Plan {
+    let target = &mut plan.observed.target;
+    if target.structure.is_some() && !target.files.is_empty() {
+        let readable = target.budgets_unreadable.is_none();
+        target.structure = Some(observed::structure(&target.files, &target.budgets, readable));
+    }
+    follows::derive(&mut plan);
     plan
 }
 
@@ -55,11 +67,7 @@ pub fn sample_with_service() -> Plan {
     observed["service"] = json!({ "manager": "systemd", "unit": "abssctl-budget.service", "running": true });
     let mut preview = preview();
     preview["downtimeMs"] = json!(8200);
-    let mut plan = plan_of(metadata(), spec, observed, preview);
-    let budget = &mut plan.preview.budgets[0];
-    budget.new_group_id = Some(new_group_id(&plan.metadata.id, &budget.id));
-    plan.preview.warnings.clear();
-    plan
+    plan_of(metadata(), spec, observed, preview)
 }
 
 /// A restore into another directory, which is not there yet: no pre-backup, no service.
@@ -81,7 +89,10 @@ pub fn sample_dest() -> Plan {
             "id": "b1f6b5ea-34f1-4f0a-8a8c-6a5a1b1f4a11", "name": "Household", "encrypted": false,
             "presence": "backup-only", "groupId": "5f6d0a4e-8f0b-4c7e-9a43-0f3c6a1d2b01"
         }],
-        "checks": [{ "id": "archive", "verdict": "will", "why": "the archive has its digest" }]
+        "checks": [
+            { "id": "archive", "verdict": "will", "why": "" },
+            { "id": "budgets-whole", "verdict": "will", "why": "" }
+        ]
     });
     plan_of(metadata(), spec, observed, preview)
 }
@@ -198,13 +209,9 @@ fn preview() -> Value {
             "diff": "--- live\n+++ backup\n@@ -1,3 +1,3 @@\n {\n-  \"port\": 5007\n+  \"port\": 5006\n }\n"
         }],
         "checks": [
-            { "id": "archive", "verdict": "will", "why": "the archive has its digest" },
-            { "id": "space", "verdict": "will", "why": "3.2 MiB are needed" },
-            { "id": "exchange", "verdict": "not-checked", "why": "apply tries it on two empty directories" }
-        ],
-        "warnings": [{
-            "code": "changes-return",
-            "message": "675 newer changes of Household come back at the next sync of its clients; use --clients reset to stop that"
-        }]
+            { "id": "archive", "verdict": "will", "why": "" },
+            { "id": "budgets-whole", "verdict": "will", "why": "" },
+            { "id": "target-in-use", "verdict": "not-checked", "why": "only root sees the files of other users' processes" }
+        ]
     })
 }

@@ -132,6 +132,15 @@ pub enum PlanError {
         /// What to type instead.
         help: String,
     },
+    /// Facts lack what a plan needs.
+    #[error("{what}")]
+    #[diagnostic(code(abssctl::planner::facts), help("{help}"))]
+    Facts {
+        /// What, in one sentence.
+        what: String,
+        /// What to type on the machine.
+        help: String,
+    },
     /// The steps could not be derived.
     #[error(transparent)]
     #[diagnostic(code(abssctl::planner::steps), help("mend the spec and run: abssctl plan refresh FILE"))]

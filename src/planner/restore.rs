@@ -1,59 +1,113 @@
-//! Assembles a restore plan: the wish, what the machine looks like, what would change, the steps.
-//! Reads only: not one file is opened for writing.
-
-use std::path::Path;
+//! Assembles a restore plan: the wish, what the machine looks like, what would change, the steps. On the
+//! machine itself, or from facts that were collected there. Reads only: not one file is opened for
+//! writing.
 
 use jiff::SignedDuration;
 
 use super::error::PlanError;
+use super::known::Known;
+use super::look;
 use super::preview;
 use super::wish::{self, Wish};
-use crate::actual::layout;
 use crate::context::Context;
 use crate::duration::DurationText;
+use crate::facts::model::Facts;
 use crate::host::clock;
 use crate::host::machine::{Actor, ActorKind};
 use crate::ids::PlanId;
 use crate::plan::graph;
 use crate::plan::model::{ActorType, ApiVersion, CreatedBy, Metadata, Plan, PlanKind, Time};
-use crate::plan::observed::{ObservedBackup, ObservedBackupBudget};
 use crate::plan::spec::{ClientPolicy, Spec};
-use crate::state::backup_index::{BackupEntry, BackupIndex, entry_digest};
-use crate::store;
-use crate::survey::archive::{self, ArchiveSurvey};
+use crate::state::backup_index::BackupIndex;
 use crate::survey::observe;
 
-/// Plans a restore.
+/// Plans a restore on this machine.
 pub fn plan(cx: &Context, wish: &Wish) -> Result<Plan, PlanError> {
     let index = BackupIndex::load(&cx.root, &cx.config)?;
     let entry = wish::select(cx, &index, wish)?;
-    let contents = look_into(cx, entry)?;
-    let spec = wish::spec(cx, wish, entry, contents.manifest)?;
-    let expires = wish.expires.clone().unwrap_or_else(|| cx.config.restore.plan_expires.clone());
-    let metadata = metadata(cx, wish.reason.clone(), &expires);
-    assemble(cx, metadata, spec, entry, &contents)
+    let (instance, _) = observe::instance(cx, &entry.instance)?;
+    let target = wish::target(wish, &instance.paths.root)?;
+    wish::check_target(cx, &target, &entry.instance, &instance.paths.root)?;
+    let seen = look::one(cx, entry, &target)?;
+    let known = Known::find(&seen.facts, &entry.id, &target.directory)?;
+    let known = Known { local: Some(&seen.local), ..known };
+    new(&cx.actor, wish, wish::spec(wish, target, &known), &known)
+}
+
+/// Plans a restore on the machine where these facts were collected; nothing of this one is read.
+pub fn plan_elsewhere(facts: &Facts, actor: &Actor, wish: &Wish) -> Result<Plan, PlanError> {
+    let backup = wish::choose(facts, wish)?;
+    let instance = facts.instance(&backup.instance);
+    let own = instance.map(|instance| &instance.directory).ok_or_else(|| PlanError::Facts {
+        what: format!("the facts do not tell of instance {}", backup.instance),
+        help: "collect them again on the machine: abssctl facts -o facts.json".into(),
+    })?;
+    let target = wish::target(wish, own)?;
+    wish::check_live(&target, &backup.instance, own)?;
+    let known = Known::find(facts, &backup.source.backup_id, &target.directory)?;
+    new(actor, wish, wish::spec(wish, target, &known), &known)
+}
+
+fn new(actor: &Actor, wish: &Wish, spec: Spec, known: &Known<'_>) -> Result<Plan, PlanError> {
+    let expires = wish.expires.as_ref().unwrap_or(&known.facts.defaults.plan_expires);
+    assemble(metadata(actor, wish.reason.clone(), expires), spec, known)
 }
 
 /// Plans again for the `spec` of a plan, which a person may have edited. Approvals are dropped: they
 /// were given for another text.
 pub fn refresh(cx: &Context, old: &Plan, expires: Option<&DurationText>) -> Result<Plan, PlanError> {
-    let index = BackupIndex::load(&cx.root, &cx.config)?;
-    let entry = index.find(&old.spec.source.backup_id)?;
-    if entry.instance != old.spec.instance {
-        let (backup, owner) = (entry.id.clone(), entry.instance.clone());
-        return Err(PlanError::OtherInstance { backup, owner, asked: old.spec.instance.clone() });
-    }
-    wish::usable(entry)?;
-    let contents = look_into(cx, entry)?;
-    let spec = Spec { source: wish::source(entry)?, ..old.spec.clone() };
-    let (instance, _) = observe::instance(cx, &spec.instance)?;
-    wish::check_target(cx, &spec.target, &spec.instance, &instance.paths.root)?;
-    let metadata =
-        metadata(cx, old.metadata.reason.clone(), expires.unwrap_or(&cx.config.restore.plan_expires));
-    assemble(cx, metadata, spec, entry, &contents)
+    here_again(cx, old, |known| renewed(&cx.actor, old, expires, known))
 }
 
-fn metadata(cx: &Context, reason: Option<String>, expires: &DurationText) -> Metadata {
+/// As [`refresh`], by facts.
+pub fn refresh_elsewhere(
+    facts: &Facts,
+    actor: &Actor,
+    old: &Plan,
+    expires: Option<&DurationText>,
+) -> Result<Plan, PlanError> {
+    let (id, target) = (&old.spec.source.backup_id, &old.spec.target);
+    let known = Known::find(facts, id, &target.directory)?;
+    wish::check_instance(id, &known.backup.instance, Some(&old.spec.instance))?;
+    if let Some(status) = known.backup.unusable() {
+        return Err(wish::unusable(id, status));
+    }
+    wish::check_live(target, &old.spec.instance, &known.instance.directory)?;
+    again(renewed(actor, old, expires, &known), old, &known)
+}
+
+fn renewed(actor: &Actor, old: &Plan, expires: Option<&DurationText>, known: &Known<'_>) -> Metadata {
+    let expires = expires.unwrap_or(&known.facts.defaults.plan_expires);
+    metadata(actor, old.metadata.reason.clone(), expires)
+}
+
+/// Looks at this machine again for the `spec` of a plan.
+pub fn here_again(
+    cx: &Context,
+    old: &Plan,
+    metadata: impl FnOnce(&Known<'_>) -> Metadata,
+) -> Result<Plan, PlanError> {
+    let index = BackupIndex::load(&cx.root, &cx.config)?;
+    let entry = index.find(&old.spec.source.backup_id)?;
+    wish::check_instance(&entry.id, &entry.instance, Some(&old.spec.instance))?;
+    if let Some(status) = entry.unusable() {
+        return Err(wish::unusable(&entry.id, status));
+    }
+    let target = &old.spec.target;
+    let (instance, _) = observe::instance(cx, &old.spec.instance)?;
+    wish::check_target(cx, target, &old.spec.instance, &instance.paths.root)?;
+    let seen = look::one(cx, entry, target)?;
+    let known = Known::find(&seen.facts, &entry.id, &target.directory)?;
+    let known = Known { local: Some(&seen.local), ..known };
+    again(metadata(&known), old, &known)
+}
+
+fn again(metadata: Metadata, old: &Plan, known: &Known<'_>) -> Result<Plan, PlanError> {
+    let spec = Spec { source: known.backup.source.clone(), ..old.spec.clone() };
+    assemble(metadata, spec, known)
+}
+
+fn metadata(actor: &Actor, reason: Option<String>, expires: &DurationText) -> Metadata {
     let now = clock::now();
     let lifetime = SignedDuration::from_secs(i64::try_from(expires.seconds()).unwrap_or(i64::MAX));
     let expires_at = now.checked_add(lifetime).unwrap_or(jiff::Timestamp::MAX);
@@ -61,7 +115,7 @@ fn metadata(cx: &Context, reason: Option<String>, expires: &DurationText) -> Met
         id: PlanId::generate(),
         created_at: Time::from(now),
         expires_at: Time::from(expires_at),
-        created_by: created_by(&cx.actor),
+        created_by: created_by(actor),
         reason,
         generator: concat!("abssctl ", env!("CARGO_PKG_VERSION")).to_owned(),
     }
@@ -76,61 +130,28 @@ fn created_by(actor: &Actor) -> CreatedBy {
     CreatedBy { r#type, name: actor.name.clone() }
 }
 
-/// Reads the archive: the manifest and the account database of ours, all of the peer's.
-fn look_into(cx: &Context, entry: &BackupEntry) -> Result<ArchiveSurvey, PlanError> {
-    let source = wish::source(entry)?;
-    store::inspect(&cx.root, &cx.config, &entry.path, entry.size_bytes, entry.sha256)?;
-    let (_, instance) = observe::instance(cx, &entry.instance)?;
-    let contents = archive::look(cx, &source, Path::new(&instance.data_directory))?;
-    match contents.sha256 {
-        Some(found) if found != entry.sha256 => {
-            Err(PlanError::Checksum { path: entry.path.clone(), found, recorded: entry.sha256 })
-        }
-        Some(_) | None => Ok(contents),
-    }
-}
-
-fn assemble(
-    cx: &Context,
-    metadata: Metadata,
-    spec: Spec,
-    entry: &BackupEntry,
-    contents: &ArchiveSurvey,
-) -> Result<Plan, PlanError> {
-    if spec.clients == ClientPolicy::Reset && contents.account.is_none() {
+fn assemble(metadata: Metadata, spec: Spec, known: &Known<'_>) -> Result<Plan, PlanError> {
+    if spec.clients == ClientPolicy::Reset && known.contents.rows.is_none() {
         return Err(PlanError::Wish {
             what: "clients cannot be reset: the backup's list of budgets could not be read".into(),
             help: "use --clients merge".into(),
         });
     }
-    let groups = contents.account.iter().flat_map(|account| &account.budgets).filter_map(|budget| {
-        // An id that cannot be a part of a file name is no budget that can be restored; inspect says so.
-        let group_id = budget.group_id.clone().filter(|group| layout::is_plain_id(group))?;
-        layout::is_plain_id(&budget.id).then_some(())?;
-        Some(ObservedBackupBudget { id: budget.id.clone(), group_id })
-    });
-    let backup = ObservedBackup {
-        index_entry: entry_digest(entry),
-        manifest: contents.manifest,
-        entries: contents.entries,
-        unpacked_bytes: contents.bytes,
-        budgets: groups.collect(),
-    };
-    let survey = observe::observe(cx, &spec, backup)?;
-    wish::check_possible(&spec, &survey)?;
-    let preview = preview::preview(cx, &metadata, &spec, &survey, contents)?;
-    let steps = graph::default_steps(&metadata, &spec, &survey.observed)?;
+    wish::check_possible(&spec)?;
+    let observed = known.observed(&spec);
+    let preview = preview::preview(&metadata, &spec, &observed, known);
+    let steps = graph::default_steps(&metadata, &spec, &observed)?;
     let plan = Plan {
         api_version: ApiVersion::V1,
         kind: PlanKind::RestorePlan,
         metadata,
         spec,
-        observed: survey.observed,
+        observed,
         preview,
         steps,
         approvals: Vec::new(),
     };
-    // What is written must load: an edited spec may ask for what no plan can hold.
+    // What is written must load: an edited spec may ask for what no plan can hold, and facts may lie.
     let broken: Vec<String> = graph::check(&plan).into_iter().map(|violation| violation.message).collect();
     if broken.is_empty() { Ok(plan) } else { Err(PlanError::Rules(broken.join("; "))) }
 }

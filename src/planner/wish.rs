@@ -1,12 +1,14 @@
 //! What was asked for, and the `spec` that it becomes. Reads only.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
 use super::error::PlanError;
+use super::known::Known;
 use crate::context::Context;
 use crate::duration::DurationText;
+use crate::facts::model::{BackupFacts, Facts, Owner};
 use crate::ids::{AbsPath, BackupId, InstanceName};
 use crate::plan::model::Time;
 use crate::plan::spec::{
@@ -17,8 +19,6 @@ use crate::plan::spec::{
 use crate::state::backup_index::{BackupEntry, BackupIndex};
 use crate::state::instances::{Registry, RegistryError};
 use crate::survey::forbidden::{self, Forbidden};
-use crate::survey::observe::{self, Survey};
-use crate::survey::preflight;
 
 /// Which backup.
 #[derive(Debug, Clone)]
@@ -88,12 +88,59 @@ pub fn select<'i>(cx: &Context, index: &'i BackupIndex, wish: &Wish) -> Result<&
             .at(instance, *time)
             .ok_or_else(|| none(instance, format!(" at or before {}", Time::from(*time))))?,
     };
-    if let Some(asked) = wish.instance.as_ref().filter(|asked| **asked != entry.instance) {
-        let (backup, owner) = (entry.id.clone(), entry.instance.clone());
-        return Err(PlanError::OtherInstance { backup, owner, asked: asked.clone() });
+    check_instance(&entry.id, &entry.instance, wish.instance.as_ref())?;
+    match entry.unusable() {
+        Some(status) => Err(unusable(&entry.id, status)),
+        None => Ok(entry),
     }
-    usable(entry)?;
-    Ok(entry)
+}
+
+/// Finds the backup that was asked for among those that facts tell of.
+pub fn choose<'f>(facts: &'f Facts, wish: &Wish) -> Result<&'f BackupFacts, PlanError> {
+    let newest = |instance: &InstanceName, latest: Option<Time>| {
+        let of = facts.backups.iter().filter(|backup| backup.instance == *instance);
+        let fits = |backup: &&BackupFacts| {
+            backup.status == "available" && latest.is_none_or(|latest| backup.source.created_at <= latest)
+        };
+        of.filter(fits).max_by_key(|backup| backup.source.created_at)
+    };
+    let none = |instance: &InstanceName, when| PlanError::NoBackup { instance: instance.clone(), when };
+    let found = match &wish.selector {
+        Selector::Id(id) => facts.backup(id).ok_or_else(|| PlanError::Facts {
+            what: format!("the facts do not tell of backup {id}"),
+            help: format!("collect them on the machine: abssctl facts --backup {id} -o facts.json"),
+        })?,
+        Selector::Latest(name) => newest(name, None).ok_or_else(|| none(name, String::new()))?,
+        Selector::At(name, time) => {
+            let time = Time::from(*time);
+            newest(name, Some(time)).ok_or_else(|| none(name, format!(" at or before {time}")))?
+        }
+    };
+    check_instance(&found.source.backup_id, &found.instance, wish.instance.as_ref())?;
+    match found.unusable() {
+        Some(status) => Err(unusable(&found.source.backup_id, status)),
+        None => Ok(found),
+    }
+}
+
+/// Refuses a backup of another instance than the one that was asked for.
+pub fn check_instance(
+    backup: &BackupId,
+    owner: &InstanceName,
+    asked: Option<&InstanceName>,
+) -> Result<(), PlanError> {
+    match asked.filter(|asked| *asked != owner) {
+        None => Ok(()),
+        Some(asked) => {
+            let (backup, owner, asked) = (backup.clone(), owner.clone(), asked.clone());
+            Err(PlanError::OtherInstance { backup, owner, asked })
+        }
+    }
+}
+
+/// The index calls a backup missing, corrupt or removed.
+pub fn unusable(backup: &BackupId, status: &str) -> PlanError {
+    PlanError::Unusable { backup: backup.clone(), status: status.to_owned() }
 }
 
 /// Why an instance has no backup: its name may be wrong.
@@ -110,14 +157,6 @@ pub fn check_known(cx: &Context, index: &BackupIndex, instance: &InstanceName) -
         return Ok(());
     }
     Registry::load(&cx.root, &cx.config)?.get(instance).map(|_| ())
-}
-
-/// Refuses a backup that the index calls missing, corrupt or removed.
-pub fn usable(entry: &BackupEntry) -> Result<(), PlanError> {
-    match entry.unusable() {
-        Some(status) => Err(PlanError::Unusable { backup: entry.id.clone(), status: status.to_owned() }),
-        None => Ok(()),
-    }
 }
 
 /// The backup as a plan describes it.
@@ -139,38 +178,42 @@ pub fn source(entry: &BackupEntry) -> Result<Source, PlanError> {
     })
 }
 
-/// The `spec` of a wish for this backup. `manifest`: whether the archive knows the true owners.
-pub fn spec(cx: &Context, wish: &Wish, entry: &BackupEntry, manifest: bool) -> Result<Spec, PlanError> {
-    let (instance, _) = observe::instance(cx, &entry.instance)?;
-    let own = instance.paths.root.clone();
+/// Where a wish goes: to the instance's `own` directory, or to the one that was named.
+pub fn target(wish: &Wish, own: &AbsPath) -> Result<Target, PlanError> {
     let directory = match &wish.dest {
         None => own.clone(),
-        Some(path) => AbsPath::normalise(path)
-            .map_err(|error| PlanError::Path { what: "--dest", why: error.to_string() })?,
+        Some(path) => destination(path)?,
     };
-    let live = wish.dest.is_none();
-    let target = Target { directory, live };
-    check_target(cx, &target, &entry.instance, &own)?;
-    let defaults = &cx.config.restore;
-    Ok(Spec {
-        instance: entry.instance.clone(),
-        source: source(entry)?,
-        ownership: ownership(cx, &target.directory, manifest)?,
+    Ok(Target { directory, live: wish.dest.is_none() })
+}
+
+/// A directory of the command line.
+pub fn destination(path: &Path) -> Result<AbsPath, PlanError> {
+    AbsPath::normalise(path).map_err(|error| PlanError::Path { what: "--dest", why: error.to_string() })
+}
+
+/// The `spec` of a wish for this backup and target.
+pub fn spec(wish: &Wish, target: Target, known: &Known<'_>) -> Spec {
+    let defaults = &known.facts.defaults;
+    Spec {
+        instance: known.instance.name.clone(),
+        source: known.backup.source.clone(),
         target,
         assets: if wish.with_assets { AssetScope::Full } else { AssetScope::Data },
         pre_backup: PreBackup {
-            mode: wish.pre_backup.unwrap_or(defaults.pre_backup.into()),
+            mode: wish.pre_backup.unwrap_or(defaults.pre_backup),
             message: wish.backup_message.clone(),
         },
-        clients: wish.clients.unwrap_or(defaults.clients.into()),
-        sessions: wish.sessions.unwrap_or(defaults.sessions.into()),
+        clients: wish.clients.unwrap_or(defaults.clients),
+        sessions: wish.sessions.unwrap_or(defaults.sessions),
         service: Service { restart: wish.restart },
         health: Health { timeout: defaults.health_timeout.clone(), interval: DurationText::of_seconds(1) },
-        on_failure: wish.on_failure.unwrap_or(defaults.on_failure.into()),
-        drift: wish.drift.unwrap_or(defaults.drift.into()),
+        on_failure: wish.on_failure.unwrap_or(defaults.on_failure),
+        drift: wish.drift.unwrap_or(defaults.drift),
         replay: wish.replay.unwrap_or(ReplayPolicy::Once),
         retain: wish.retain.clone().unwrap_or_else(|| defaults.retain.clone()),
-    })
+        ownership: ownership(known),
+    }
 }
 
 /// Refuses a target that no plan may replace, before anybody looks into it.
@@ -180,6 +223,15 @@ pub fn check_target(
     instance: &InstanceName,
     own: &AbsPath,
 ) -> Result<(), PlanError> {
+    check_live(target, instance, own)?;
+    match forbidden::target(cx, instance, target)? {
+        Some(Forbidden { why, help }) => Err(PlanError::Target { path: target.directory.clone(), why, help }),
+        None => Ok(()),
+    }
+}
+
+/// Refuses a target that is called live and is not, or the other way round.
+pub fn check_live(target: &Target, instance: &InstanceName, own: &AbsPath) -> Result<(), PlanError> {
     let Target { directory, live } = target;
     if *live && directory != own {
         return Err(PlanError::Wish {
@@ -189,14 +241,15 @@ pub fn check_target(
             help: format!("write directory: {own}, or live: false for a restore beside it"),
         });
     }
-    match forbidden::target(cx, instance, target)? {
-        Some(Forbidden { why, help }) => Err(PlanError::Target { path: directory.clone(), why, help }),
-        None => Ok(()),
+    if !live && directory == own {
+        let Forbidden { why, help } = forbidden::own_directory();
+        return Err(PlanError::Target { path: directory.clone(), why, help });
     }
+    Ok(())
 }
 
-/// Refuses what this program cannot do, and a target that is no instance.
-pub fn check_possible(spec: &Spec, survey: &Survey) -> Result<(), PlanError> {
+/// Refuses what this program cannot do.
+pub fn check_possible(spec: &Spec) -> Result<(), PlanError> {
     if spec.assets == AssetScope::Full {
         return Err(PlanError::Wish {
             what: "unit and vhost cannot be restored: no service manager is controlled here".into(),
@@ -211,49 +264,18 @@ pub fn check_possible(spec: &Spec, survey: &Survey) -> Result<(), PlanError> {
                     .into(),
         });
     }
-    match preflight::foreign_content(spec, survey) {
-        Some(why) => {
-            let (path, help) = (spec.target.directory.clone(), preflight::OTHER_TARGET.to_owned());
-            Err(PlanError::Target { path, why, help })
-        }
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// Archives with a manifest hold the true owners. The peer's say root for everything, which would lock
 /// the service out: owners come from the live tree then, and for new paths from its directory, else
 /// from the service user.
-fn ownership(cx: &Context, target: &AbsPath, manifest: bool) -> Result<Ownership, PlanError> {
-    use crate::host::fs::IoContext as _;
-    use cap_std::fs::MetadataExt as _;
-    let (_, dir) = observe::open_target(cx, target)?;
-    let own = match &dir {
-        Some(dir) => {
-            let meta = dir.dir_metadata().context("look at", cx.root.host_path(target))?;
-            Some((meta.uid(), meta.gid()))
-        }
-        None => service_user(cx)?,
-    };
-    let (uid, gid) =
-        own.unwrap_or_else(|| (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()));
-    let from = match (manifest, &dir) {
+fn ownership(known: &Known<'_>) -> Ownership {
+    let Owner { uid, gid } = known.target.owner.unwrap_or(known.facts.new_owner);
+    let from = match (known.contents.manifest, known.target.owner) {
         (true, _) => OwnershipSource::Archive,
         (false, Some(_)) => OwnershipSource::Live,
         (false, None) => OwnershipSource::Fixed,
     };
-    Ok(Ownership { from, uid, gid })
-}
-
-/// Numeric ids of the configured service user, from `/etc/passwd` inside the root.
-fn service_user(cx: &Context) -> Result<Option<(u32, u32)>, PlanError> {
-    let path: AbsPath = "/etc/passwd".parse().expect("the literal is an absolute path");
-    let Some(bytes) = cx.root.read(&path, 16 << 20)? else { return Ok(None) };
-    let text = String::from_utf8_lossy(&bytes);
-    let ids = text.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        (fields.next()? == cx.config.service_user).then_some(())?;
-        let uid = fields.nth(1)?.parse().ok()?;
-        Some((uid, fields.next()?.parse().ok()?))
-    });
-    Ok(ids)
+    Ownership { from, uid, gid }
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use jiff::Timestamp;
 
-use crate::ids::{AbsPath, BackupId};
+use crate::ids::{AbsPath, BackupId, Sha256};
 use crate::state::instances::LastRestore;
 
 /// Device and inode: which directory a name refers to, whatever its name. The device number is as it
@@ -17,6 +17,16 @@ pub struct FileId {
     pub device: u64,
     /// Inode number.
     pub inode: u64,
+}
+
+/// Which of the two trees of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Side {
+    /// The one that it displaces.
+    Before,
+    /// The one that it puts in place.
+    After,
 }
 
 /// One fact, noted before the act that it belongs to.
@@ -56,5 +66,13 @@ pub enum Fact {
         staged_at: AbsPath,
         /// Where the displaced tree is kept after it.
         displaced_at: AbsPath,
+    },
+    /// What a whole tree was, for the receipt; no step acts on it.
+    #[serde(rename_all = "camelCase")]
+    Tree {
+        /// Which tree.
+        side: Side,
+        /// SHA-256 over its listing.
+        sha256: Sha256,
     },
 }

@@ -121,11 +121,18 @@ fn unnamed(config: &Config, error: &InvalidId) -> FsError {
 }
 
 impl Journal {
-    /// Creates the run's directory with the plan's bytes and an empty journal, all of it durable.
+    /// Creates the run's directory with the plan's bytes, the signatures that came with it (name and text)
+    /// and an empty journal, all of it durable.
     ///
     /// # Atomicity
     /// A crash leaves a directory without a first record; it has changed nothing and is listed as such.
-    pub fn create(root: &Root, config: &Config, run: &RunId, plan: &[u8]) -> Result<Self, JournalError> {
+    pub fn create(
+        root: &Root,
+        config: &Config,
+        run: &RunId,
+        plan: &[u8],
+        signatures: &[(String, &str)],
+    ) -> Result<Self, JournalError> {
         let inside = run_directory(config, run)?;
         let path = root.host_path(&inside);
         if let Some(runs) = inside.parent() {
@@ -133,6 +140,9 @@ impl Journal {
         }
         let dir = root.ensure_dir(&inside, 0o750)?;
         fs::replace(&dir, PLAN, plan, 0o640).context("write", path.join(PLAN))?;
+        for (name, text) in signatures {
+            keep(&dir, name, text).context("keep", path.join(name))?;
+        }
         let mut options = cap_std::fs::OpenOptions::new();
         // Appending, so that a record follows the last whole one also after one was cut off.
         options.read(true).append(true).create_new(true).mode(0o640);
@@ -173,7 +183,7 @@ impl Journal {
             file.set_len(replay.length).context("cut the torn record from", &path)?;
             file.sync_all().context("sync", &path)?;
         }
-        let Replay { next, prev, length, state } = replay;
+        let Replay { next, prev, length, state, .. } = replay;
         Ok(Self { run: run.clone(), file, path, next, prev, length, state })
     }
 
@@ -223,6 +233,14 @@ impl Journal {
     }
 }
 
+/// Writes a file of a directory that nobody knows yet: no rename is needed, and the name may be as long as
+/// a name can be.
+fn keep(dir: &Dir, name: &str, text: &str) -> std::io::Result<()> {
+    let mut file = fs::create_file(dir, name, 0o640)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
 fn lock_or_busy(file: &std::fs::File, run: &RunId, path: &std::path::Path) -> Result<(), JournalError> {
     if lock::try_lock_file(file).context("lock", path)? {
         Ok(())
@@ -235,13 +253,31 @@ fn read_bytes(dir: &Dir, path: &std::path::Path) -> Result<Vec<u8>, JournalError
     Ok(fs::read_optional(dir, JOURNAL, MAX_JOURNAL).context("read", path)?.unwrap_or_default())
 }
 
+/// What a journal says, or its beginning.
+#[derive(Debug)]
+pub struct History {
+    /// The state that the records give.
+    pub state: RunState,
+    /// How many records.
+    pub records: u64,
+    /// Digest of the last of them: it stands for the whole chain.
+    pub head: Sha256,
+    /// How the journal is damaged after them.
+    pub damage: Option<JournalError>,
+}
+
 /// Reads a run's state without taking its lock: for lists and views. Of a damaged journal, the state
 /// that its sound beginning tells, and the damage.
 pub fn read(root: &Root, config: &Config, run: &RunId) -> Result<(RunState, Option<JournalError>), FsError> {
+    history(root, config, run, None).map(|history| (history.state, history.damage))
+}
+
+/// As [`read()`], with the head of the chain; of the first `records` records alone, where that is given.
+pub fn history(root: &Root, config: &Config, run: &RunId, records: Option<u64>) -> Result<History, FsError> {
     let inside = config.runs_dir().join(run.as_str()).map_err(|error| unnamed(config, &error))?;
     let dir = root.dir(&inside)?;
     let path = root.host_path(&inside).join(JOURNAL);
-    let mut replay = Replay::default();
+    let mut replay = Replay { until: records, ..Replay::default() };
     let damage = match fs::read_optional(&dir, JOURNAL, MAX_JOURNAL) {
         Ok(bytes) => replay.all(run, &bytes.unwrap_or_default()).err(),
         // Not even its beginning is worth the memory; nothing that this program writes is as large.
@@ -250,7 +286,7 @@ pub fn read(root: &Root, config: &Config, run: &RunId) -> Result<(RunState, Opti
         }
         Err(error) => return Err(error).context("read", path),
     };
-    Ok((replay.state, damage))
+    Ok(History { state: replay.state, records: replay.next - 1, head: replay.prev, damage })
 }
 
 /// Whether a process works on the run now.
@@ -273,11 +309,13 @@ struct Replay {
     next: u64,
     prev: Sha256,
     state: RunState,
+    /// How many records are wanted; `None`: all.
+    until: Option<u64>,
 }
 
 impl Default for Replay {
     fn default() -> Self {
-        Self { length: 0, next: 1, prev: Sha256::of(b""), state: RunState::default() }
+        Self { length: 0, next: 1, prev: Sha256::of(b""), state: RunState::default(), until: None }
     }
 }
 
@@ -286,6 +324,9 @@ impl Replay {
         let mut rest = bytes;
         // What follows the last line break is a record torn by a crash.
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            if self.until.is_some_and(|until| self.next > until) {
+                break;
+            }
             let (line, after) = (&rest[..end], &rest[end + 1..]);
             // A crash may leave the blocks of the last record unwritten: zeros, then nothing.
             if after.is_empty() && line.contains(&0) {
@@ -331,7 +372,7 @@ mod tests {
         let config =
             Config::load(&root, &crate::state::config::ConfigFlags::default(), &BTreeMap::new()).unwrap();
         let run = RunId::generate();
-        let mut journal = Journal::create(&root, &config, &run, b"plan").unwrap();
+        let mut journal = Journal::create(&root, &config, &run, b"plan", &[]).unwrap();
         let started = r#"{"plan":"01ARZ3NDEKTSV4RRFFQ69G5FAV","planDigest":"sha256:0000000000000000000000000000000000000000000000000000000000000000","instance":"a","backup":"b","target":"/srv/a","actor":{"type":"user","name":"x"},"retain":"1d","generator":"t"}"#;
         journal.append(Event::RunStarted(serde_json::from_str(started).unwrap())).unwrap();
         // Half of a record reached the disk, then the write failed.
@@ -342,9 +383,16 @@ mod tests {
         let file = std::mem::replace(&mut journal.file, std::fs::File::create("/dev/full").unwrap());
         assert!(journal.append(Event::RunResumed(crate::run::state::Direction::Back)).is_err());
         journal.file = file;
-        journal.append(Event::RunEnded(RunEnded { outcome: Outcome::RolledBack })).unwrap();
+        let (outcome, warnings) = (Outcome::RolledBack, Vec::new());
+        journal.append(Event::RunEnded(RunEnded { outcome, exit_code: 4, warnings })).unwrap();
         let (state, damage) = read(&root, &config, &run).unwrap();
         assert!(damage.is_none(), "{damage:?}");
         assert_eq!(state.phase, crate::run::state::Phase::Ended(Outcome::RolledBack));
+        let whole = history(&root, &config, &run, None).unwrap();
+        assert_eq!((whole.records, whole.head), (3, journal.chain()));
+        let beginning = history(&root, &config, &run, Some(1)).unwrap();
+        assert_eq!(beginning.records, 1);
+        assert!(beginning.damage.is_none() && beginning.state.ended.is_none());
+        assert!(beginning.head != whole.head);
     }
 }

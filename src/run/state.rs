@@ -2,12 +2,14 @@
 //! engine and the replay of a journal both go through [`RunState::apply`]. Pure.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::fact::Fact;
+use super::fact::{Fact, Side};
 use crate::duration::DurationText;
 use crate::host::machine::Actor;
-use crate::ids::{AbsPath, BackupId, InstanceName, PlanDigest, PlanId, StepId};
+use crate::ids::{AbsPath, BackupId, InstanceName, PlanDigest, PlanId, Sha256, StepId};
+use crate::plan::model::Time;
 use crate::plan::policy::Verdict;
 use crate::plan::step::StepKind;
 
@@ -61,11 +63,35 @@ pub struct RunStarted {
     /// Whose approvals were proven.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub approvers: Vec<String>,
+    /// The signatures that came with the plan: those kept beside its bytes, and those in it that count.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signatures: Vec<Signature>,
     /// What the policy said of the plan; absent in journals of older programs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy: Option<Box<Verdict>>,
     /// Program and version.
     pub generator: String,
+}
+
+/// A signature that came with the plan of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Signature {
+    /// Who it is said to be of; proven where it counts.
+    pub principal: String,
+    /// Fingerprint of the key that it is of; absent where nobody judged it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_fingerprint: Option<String>,
+    /// When the signer said to have given it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed_at: Option<Time>,
+    /// SHA-256 of its armor.
+    pub sha256: Sha256,
+    /// Its file in the run's directory; absent for one in the plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Whether it counted when the run began.
+    pub counts: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
@@ -142,10 +168,16 @@ pub struct StepName {
 pub struct RunEnded {
     /// How it ended.
     pub outcome: Outcome,
+    /// The program's exit code.
+    #[serde(default)]
+    pub exit_code: u8,
+    /// What a person should know, besides what the steps said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// All steps are done.
@@ -231,6 +263,8 @@ pub struct RunState {
     pub started_at: Option<Timestamp>,
     /// When it ended or halted.
     pub ended_at: Option<Timestamp>,
+    /// How it ended or halted.
+    pub ended: Option<RunEnded>,
     /// Steps that have begun, in the order in which they did.
     pub steps: Vec<StepRecord>,
 }
@@ -288,15 +322,17 @@ fn next_phase(phase: Phase, event: &Event) -> Option<Phase> {
         ) => Some(P::Forward),
         (P::Forward | P::Back, Event::UndoStarted(_)) => Some(P::Back),
         (P::Back, Event::UndoDone(_) | Event::UndoFailed(_)) => Some(P::Back),
-        (P::Forward, Event::RunEnded(RunEnded { outcome: Outcome::Halted })) => {
+        (P::Forward, Event::RunEnded(RunEnded { outcome: Outcome::Halted, .. })) => {
             Some(P::Halted(Direction::Forward))
         }
-        (P::Back, Event::RunEnded(RunEnded { outcome: Outcome::Halted })) => Some(P::Halted(Direction::Back)),
-        (P::Forward, Event::RunEnded(RunEnded { outcome: Outcome::Applied })) => {
+        (P::Back, Event::RunEnded(RunEnded { outcome: Outcome::Halted, .. })) => {
+            Some(P::Halted(Direction::Back))
+        }
+        (P::Forward, Event::RunEnded(RunEnded { outcome: Outcome::Applied, .. })) => {
             Some(P::Ended(Outcome::Applied))
         }
         // A run whose first step failed has nothing to undo.
-        (P::Forward | P::Back, Event::RunEnded(RunEnded { outcome: Outcome::RolledBack })) => {
+        (P::Forward | P::Back, Event::RunEnded(RunEnded { outcome: Outcome::RolledBack, .. })) => {
             Some(P::Ended(Outcome::RolledBack))
         }
         (P::Fresh | P::Forward | P::Back | P::Halted(_) | P::Ended(_), _) => None,
@@ -318,7 +354,8 @@ impl RunState {
             self.started = Some(started.clone());
             self.started_at = Some(at);
         }
-        self.ended_at = matches!(event, Event::RunEnded(_)).then_some(at);
+        self.ended = if let Event::RunEnded(ended) = event { Some(ended.clone()) } else { None };
+        self.ended_at = self.ended.as_ref().map(|_| at);
         self.phase = phase;
         Ok(())
     }
@@ -386,11 +423,22 @@ impl RunState {
         self.facts()
             .filter_map(|fact| match fact {
                 Fact::Swap { live: Some(_), displaced_at, .. } => Some(displaced_at),
-                Fact::Swap { .. } | Fact::Staging { .. } | Fact::PreBackup { .. } | Fact::Record { .. } => {
-                    None
-                }
+                Fact::Swap { .. }
+                | Fact::Staging { .. }
+                | Fact::PreBackup { .. }
+                | Fact::Record { .. }
+                | Fact::Tree { .. } => None,
             })
             .last()
+    }
+
+    /// The digest of one of the run's trees, where it was noted.
+    pub fn tree(&self, wanted: Side) -> Option<Sha256> {
+        let of = |fact: &Fact| match fact {
+            Fact::Tree { side, sha256 } => (*side == wanted).then_some(*sha256),
+            Fact::Staging { .. } | Fact::PreBackup { .. } | Fact::Record { .. } | Fact::Swap { .. } => None,
+        };
+        self.facts().filter_map(of).last()
     }
 
     /// Facts of all steps, oldest first.
@@ -399,51 +447,7 @@ impl RunState {
     }
 }
 
-/// Bytes that a text in the journal may have: a message may carry names that somebody else chose.
-const MAX_TEXT: usize = 4096;
-/// Warnings that a step may leave.
-const MAX_WARNINGS: usize = 50;
-
-/// Cuts a text to what a journal holds, and says so.
-pub fn bounded(mut text: String) -> String {
-    if text.len() > MAX_TEXT {
-        let end = (0..=MAX_TEXT).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
-        text.truncate(end);
-        text.push_str(" … (cut)");
-    }
-    text
-}
-
 impl Event {
-    /// With every text cut to what a journal holds.
-    #[must_use]
-    pub fn bounded(self) -> Self {
-        match self {
-            Event::StepDone(StepDone { step, detail, warnings }) => {
-                let more = warnings.len().saturating_sub(MAX_WARNINGS);
-                let mut warnings: Vec<String> =
-                    warnings.into_iter().take(MAX_WARNINGS).map(bounded).collect();
-                if more > 0 {
-                    warnings.push(format!("and {more} more"));
-                }
-                Event::StepDone(StepDone { step, detail: bounded(detail), warnings })
-            }
-            Event::StepFailed(failed) => {
-                Event::StepFailed(StepFailed { message: bounded(failed.message), ..failed })
-            }
-            Event::UndoFailed(failed) => {
-                Event::UndoFailed(StepFailed { message: bounded(failed.message), ..failed })
-            }
-            other @ (Event::RunStarted(_)
-            | Event::RunResumed(_)
-            | Event::StepStarted(_)
-            | Event::StepFact(_)
-            | Event::UndoStarted(_)
-            | Event::UndoDone(_)
-            | Event::RunEnded(_)) => other,
-        }
-    }
-
     fn name(&self) -> &'static str {
         match self {
             Event::RunStarted(_) => "runStarted",
@@ -518,22 +522,22 @@ mod tests {
     }
 
     #[test]
-    fn texts_of_others_are_cut_to_what_a_journal_holds() {
-        let step: StepId = "inspect".parse().unwrap();
-        let failed = StepFailed { step: step.clone(), code: "c".into(), message: "é".repeat(1 << 20) };
-        let Event::StepFailed(failed) = Event::StepFailed(failed).bounded() else { panic!("another event") };
-        assert!(failed.message.len() < 5000 && failed.message.ends_with("(cut)"));
-        let done = StepDone { step, detail: String::new(), warnings: vec!["w".to_owned(); 1000] };
-        let Event::StepDone(done) = Event::StepDone(done).bounded() else { panic!("another event") };
-        assert_eq!(done.warnings.len(), 51);
-    }
-
-    #[test]
     fn an_ended_run_takes_no_event() {
         let mut state = RunState { phase: Phase::Ended(Outcome::Applied), ..RunState::default() };
         let now = Timestamp::now();
         assert!(state.apply(&Event::RunResumed(Direction::Forward), now).is_err());
-        assert!(state.apply(&Event::RunEnded(RunEnded { outcome: Outcome::Halted }), now).is_err());
+        assert!(
+            state
+                .apply(
+                    &Event::RunEnded(RunEnded {
+                        outcome: Outcome::Halted,
+                        exit_code: 7,
+                        warnings: Vec::new()
+                    }),
+                    now
+                )
+                .is_err()
+        );
     }
 
     #[test]
@@ -543,7 +547,7 @@ mod tests {
         assert!(state.apply(&resume(Direction::Forward), Timestamp::now()).is_err());
         assert!(state.apply(&resume(Direction::Back), Timestamp::now()).is_ok());
         // Not by way of a halt either.
-        let halt = Event::RunEnded(RunEnded { outcome: Outcome::Halted });
+        let halt = Event::RunEnded(RunEnded { outcome: Outcome::Halted, exit_code: 7, warnings: Vec::new() });
         assert!(state.apply(&halt, Timestamp::now()).is_ok());
         assert!(state.apply(&resume(Direction::Forward), Timestamp::now()).is_err());
         assert!(state.apply(&resume(Direction::Back), Timestamp::now()).is_ok());

@@ -156,13 +156,18 @@ pub struct BackupIndex {
     entries: Vec<BackupEntry>,
 }
 
+/// Why a backup of this status cannot be restored; `None` where it may be tried.
+pub fn unusable(status: &str) -> Option<&str> {
+    match status {
+        "available" | "unknown" => None,
+        other => Some(other),
+    }
+}
+
 impl BackupEntry {
     /// Why the index says that it cannot be restored; `None` where it may be tried.
     pub fn unusable(&self) -> Option<&str> {
-        match self.status.as_str() {
-            "available" | "unknown" => None,
-            other => Some(other),
-        }
+        unusable(&self.status)
     }
 
     /// Whether the archive is believed to be there and whole.

@@ -1,12 +1,12 @@
-//! `cleanup`: removes this run's staging directory, and displaced trees of earlier runs whose time is
-//! over. The restore is done and recorded by then, so what cannot be removed is a warning, not a
+//! `cleanup`: digests the tree that was displaced, which is quiet by now, for the receipt; removes this
+//! run's staging directory, and displaced trees of earlier runs whose time is over. The restore is done and recorded by then, so what cannot be removed is a warning, not a
 //! failure; it stays listed by its run. A crash leaves some of it; the next cleanup removes the rest.
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::context::{Done, Probe, StepContext, StepRunner};
 use super::error::StepError;
-use super::staging;
+use super::{staging, trees};
 use crate::context::Context;
 use crate::ids::{AbsPath, RunId};
 use crate::plan::step::Step;
@@ -19,13 +19,14 @@ use crate::run::state::{Outcome, Phase};
 pub struct Cleanup;
 
 impl StepRunner for Cleanup {
-    fn run(&self, cx: &StepContext<'_>, _step: &Step) -> Result<Done, StepError> {
+    fn run(&self, cx: &StepContext<'_>, step: &Step) -> Result<Done, StepError> {
         let directory = staging::staging(&cx.plan.spec.target.directory, cx.run)?;
         let mut done = Done::new("staging is removed");
         if let Err(error) = staging::remove(cx.host, &directory) {
             done = Done::new("staging is left");
             done.warnings.push(format!("{directory} could not be removed: {error}"));
         }
+        trees::note_displaced(cx, step, &mut done)?;
         match prune(cx.host, None) {
             Ok(pruned) => {
                 if !pruned.removed.is_empty() {

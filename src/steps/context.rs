@@ -151,7 +151,7 @@ impl StepContext<'_> {
     pub fn pre_backup(&self) -> Option<BackupId> {
         self.fact(|fact| match fact {
             Fact::PreBackup { id } => Some(id.clone()),
-            Fact::Staging { .. } | Fact::Swap { .. } | Fact::Record { .. } => None,
+            Fact::Staging { .. } | Fact::Swap { .. } | Fact::Record { .. } | Fact::Tree { .. } => None,
         })
     }
 

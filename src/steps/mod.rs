@@ -15,6 +15,7 @@ pub mod record;
 pub mod registry;
 pub mod staging;
 pub mod swap;
+mod trees;
 pub mod verify;
 
 pub use context::{Done, Probe, StepContext, StepRunner};

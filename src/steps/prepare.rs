@@ -1,18 +1,22 @@
 //! `prepare`: changes the unpacked tree as the plan wants it (`clients: reset`, `sessions: revoke`);
-//! with `merge` and `keep` it stays byte for byte. What was changed is proven whole once more. Undo is `extract`'s: the tree is thrown away.
+//! with `merge` and `keep` it stays byte for byte. What was changed is proven whole once more. Then the
+//! digest of the whole tree goes into the journal: it is what will be put in place. Undo is `extract`'s:
+//! the tree is thrown away.
 
 use std::path::Path;
 
 use super::context::{Done, Probe, StepContext, StepRunner};
 use super::error::StepError;
-use super::{inspect, staging};
+use super::{inspect, staging, trees};
 use crate::actual::clients::{self, NewGroup};
 use crate::actual::layout;
 use crate::archive::DATA;
 use crate::host::fs::{self, IoContext as _};
 use crate::host::sqlite;
+use crate::ids::AbsPath;
 use crate::plan::spec::{ClientPolicy, SessionPolicy};
-use crate::plan::step::{Action, Step};
+use crate::plan::step::{Action, PrepareWith, Step};
+use crate::run::fact::Side;
 
 /// The code of `prepare`.
 #[derive(Debug)]
@@ -23,37 +27,15 @@ impl StepRunner for Prepare {
         let Action::Prepare(with) = &step.action else {
             return Err(StepError::Unavailable { kind: step.kind() });
         };
-        if with.clients == ClientPolicy::Merge && with.sessions == SessionPolicy::Keep {
-            return Ok(Done::new("nothing to change"));
-        }
         let directory = staging::staging(&cx.plan.spec.target.directory, cx.run)?;
-        let dir = cx.host.root.dir(&directory)?;
-        let path = cx.host.root.host_path(&directory);
-        let below = Path::new(DATA).join(&cx.plan.observed.instance.data_directory);
-        let data = fs::open_dir(&dir, &below).context("open", path.join(&below))?;
-        let _stop = sqlite::stop_on(&cx.stop);
-        let mut parts = Vec::new();
-        if with.clients == ClientPolicy::Reset {
-            let groups: Vec<NewGroup<'_>> = with
-                .groups
-                .iter()
-                .map(|change| NewGroup { budget: &change.budget, from: &change.from, to: &change.to })
-                .collect();
-            clients::reset_groups(&data, &groups)?;
-            parts.push(match groups.len() {
-                1 => "1 budget has a new sync group".to_owned(),
-                count => format!("{count} budgets have a new sync group"),
-            });
-        }
-        if with.sessions == SessionPolicy::Revoke {
-            clients::revoke_sessions(&data)?;
-            parts.push("all logins are ended".to_owned());
-        }
-        // The statements ran in a database that somebody else wrote.
-        sqlite::quick_check(&data, Path::new(layout::ACCOUNT))?;
-        inspect::check_whole(&dir, &below)?;
-        fs::sync_filesystem(&dir).context("sync", path)?;
-        Ok(Done::new(parts.join(", ")))
+        let mut done = if with.clients == ClientPolicy::Merge && with.sessions == SessionPolicy::Keep {
+            Done::new("nothing to change")
+        } else {
+            Done::new(change(cx, with, &directory)?)
+        };
+        trees::note(cx, step, Side::After, &staging::join(&directory, DATA)?, &mut done)?;
+        cx.check_cancelled()?;
+        Ok(done)
     }
 
     fn undo(&self, _cx: &StepContext<'_>, _step: &Step) -> Result<(), StepError> {
@@ -63,4 +45,35 @@ impl StepRunner for Prepare {
     fn probe(&self, _cx: &StepContext<'_>, _step: &Step) -> Result<Probe, StepError> {
         Ok(Probe::NotBegun)
     }
+}
+
+/// Changes the unpacked tree, proves and syncs it; says in one line what was changed.
+fn change(cx: &StepContext<'_>, with: &PrepareWith, directory: &AbsPath) -> Result<String, StepError> {
+    let dir = cx.host.root.dir(directory)?;
+    let path = cx.host.root.host_path(directory);
+    let below = Path::new(DATA).join(&cx.plan.observed.instance.data_directory);
+    let data = fs::open_dir(&dir, &below).context("open", path.join(&below))?;
+    let _stop = sqlite::stop_on(&cx.stop);
+    let mut parts = Vec::new();
+    if with.clients == ClientPolicy::Reset {
+        let groups: Vec<NewGroup<'_>> = with
+            .groups
+            .iter()
+            .map(|change| NewGroup { budget: &change.budget, from: &change.from, to: &change.to })
+            .collect();
+        clients::reset_groups(&data, &groups)?;
+        parts.push(match groups.len() {
+            1 => "1 budget has a new sync group".to_owned(),
+            count => format!("{count} budgets have a new sync group"),
+        });
+    }
+    if with.sessions == SessionPolicy::Revoke {
+        clients::revoke_sessions(&data)?;
+        parts.push("all logins are ended".to_owned());
+    }
+    // The statements ran in a database that somebody else wrote.
+    sqlite::quick_check(&data, Path::new(layout::ACCOUNT))?;
+    inspect::check_whole(&dir, &below)?;
+    fs::sync_filesystem(&dir).context("sync", path)?;
+    Ok(parts.join(", "))
 }

@@ -82,7 +82,7 @@ fn note(cx: &StepContext<'_>, step: &Step) -> Result<Timestamp, StepError> {
 fn noted(cx: &StepContext<'_>) -> Option<(Timestamp, Option<LastRestore>)> {
     cx.fact(|fact| match fact {
         Fact::Record { at, former } => Some((*at, former.clone())),
-        Fact::Staging { .. } | Fact::PreBackup { .. } | Fact::Swap { .. } => None,
+        Fact::Staging { .. } | Fact::PreBackup { .. } | Fact::Swap { .. } | Fact::Tree { .. } => None,
     })
 }
 

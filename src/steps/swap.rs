@@ -99,7 +99,7 @@ fn noted(cx: &StepContext<'_>) -> Option<Noted> {
             staged_at: staged_at.clone(),
             displaced_at: displaced_at.clone(),
         }),
-        Fact::Staging { .. } | Fact::PreBackup { .. } | Fact::Record { .. } => None,
+        Fact::Staging { .. } | Fact::PreBackup { .. } | Fact::Record { .. } | Fact::Tree { .. } => None,
     })
 }
 

@@ -70,6 +70,16 @@ pub struct ArchiveSurvey {
 
 /// Reads an archive as far as needed. `data` is the server's data directory below the instance directory.
 pub fn look(cx: &Context, source: &Source, data: &Path) -> Result<ArchiveSurvey, LookError> {
+    scan(cx, source, data, false)
+}
+
+/// As [`look`], where that is cheap: `None` for an archive that does not begin with a manifest and
+/// would have to be read to its end.
+pub fn look_quickly(cx: &Context, source: &Source, data: &Path) -> Result<Option<ArchiveSurvey>, LookError> {
+    scan(cx, source, data, true).map(|found| Some(found).filter(|found| found.manifest))
+}
+
+fn scan(cx: &Context, source: &Source, data: &Path, quickly: bool) -> Result<ArchiveSurvey, LookError> {
     let file = store::open(&cx.root, &cx.config, &source.path)?.file;
     let limits =
         Limits { bytes: cx.config.restore.expansion_limit(source.size_bytes), entries: archive::MAX_ENTRIES };
@@ -80,6 +90,8 @@ pub fn look(cx: &Context, source: &Source, data: &Path) -> Result<ArchiveSurvey,
         data: Path::new(DATA).join(data),
         stop: cx.cancel.child(),
         awaited: BTreeSet::new(),
+        quickly,
+        given_up: false,
     };
     let scanned = archive::decoder(algorithm(source.algorithm), &mut hashed).and_then(|tar| {
         let stop = look.stop.clone();
@@ -87,7 +99,8 @@ pub fn look(cx: &Context, source: &Source, data: &Path) -> Result<ArchiveSurvey,
     });
     match scanned {
         // Everything is known: the rest need not be read.
-        Err(ArchiveError::Cancelled(_)) if look.is_complete() && !cx.cancel.is_requested() => {}
+        Err(ArchiveError::Cancelled(_))
+            if (look.is_complete() || look.given_up) && !cx.cancel.is_requested() => {}
         Err(error) => return Err(error.into()),
         Ok(totals) => {
             (look.found.entries, look.found.bytes) = (totals.entries, totals.bytes);
@@ -117,11 +130,23 @@ struct Look {
     stop: Cancel,
     /// What the manifest names and a plan needs the content of, as long as it was not met.
     awaited: BTreeSet<PathBuf>,
+    /// An archive that does not begin with a manifest is not read.
+    quickly: bool,
+    /// It did not.
+    given_up: bool,
 }
 
 impl Look {
     fn visit(&mut self, member: &Member, body: &mut dyn Read) -> Result<(), ArchiveError> {
         let path = &member.path;
+        if self.quickly && !self.found.manifest && path != Path::new(MANIFEST_PATH) {
+            // Directories may come first.
+            if member.kind != EntryKind::Directory {
+                self.given_up = true;
+                self.stop.request();
+            }
+            return Ok(());
+        }
         if member.kind == EntryKind::File && path == Path::new(MANIFEST_PATH) {
             let bytes = read(body, member.size)?;
             return self.manifest(member, &bytes);

@@ -48,9 +48,7 @@ pub fn target(
         let root = &entry.paths.root;
         let own = entry.name == *instance;
         if own && !target.live && look.is(root)? {
-            let why = "it is the instance's own directory".to_owned();
-            let help = "leave out --dest (in a plan: spec.target.live: true)".to_owned();
-            return Ok(Some(Forbidden { why, help }));
+            return Ok(Some(own_directory()));
         }
         if !(own && target.live) && look.overlaps(root)? {
             let whose = if own { "the instance".to_owned() } else { format!("instance {}", entry.name) };
@@ -61,6 +59,14 @@ pub fn target(
         return forbid(format!("all instances lie in {}", config.instance_root));
     }
     Ok(None)
+}
+
+/// A restore beside an instance cannot go to its own directory.
+pub fn own_directory() -> Forbidden {
+    Forbidden {
+        why: "it is the instance's own directory".to_owned(),
+        help: "leave out --dest (in a plan: spec.target.live: true)".to_owned(),
+    }
 }
 
 struct Look<'a> {

@@ -4,6 +4,7 @@
 pub mod approvals;
 pub mod archive;
 pub mod forbidden;
+pub mod listing;
 pub mod observe;
 pub mod policy;
 pub mod preflight;

@@ -101,38 +101,69 @@ pub fn instance(cx: &Context, name: &InstanceName) -> Result<(InstanceEntry, Obs
     Ok((entry.clone(), observed))
 }
 
+/// A target and the file system that it lies on.
+#[derive(Debug)]
+pub struct Place {
+    /// The target, opened; `None` where it does not exist.
+    pub dir: Option<Dir>,
+    /// What stands there.
+    pub target: TargetSurvey,
+    /// What a plan says of the file system.
+    pub file_system: ObservedFileSystem,
+    /// Bytes free on it.
+    pub free: u64,
+    /// Whether it is mounted read-only.
+    pub read_only: bool,
+}
+
+/// Looks at a target; `data` is the server's data directory below it.
+pub fn place(cx: &Context, directory: &AbsPath, data: &Path) -> Result<Place, SurveyError> {
+    let (parent, dir) = open_target(cx, directory)?;
+    let path = cx.root.host_path(directory);
+    let target = target::look(dir.as_ref(), data).context("look at", &path)?;
+    let found =
+        fs::file_system(dir.as_ref().unwrap_or(&parent)).context("look at the file system of", &path)?;
+    let file_system = ObservedFileSystem {
+        r#type: found.kind,
+        atomic_exchange: match found.exchange {
+            Some(true) => Verdict::Will,
+            Some(false) => Verdict::WillNot,
+            None => Verdict::NotChecked,
+        },
+    };
+    Ok(Place { dir, target, file_system, free: found.free_bytes, read_only: found.read_only })
+}
+
+/// The service of an instance. Nothing here controls services yet; a server that runs is found by the
+/// files it has open.
+pub fn service() -> ObservedService {
+    ObservedService { manager: ServiceManagerKind::None, unit: None, running: false }
+}
+
+/// Bytes that a backup of a target needs at most, where it is made: it is at most as large as what it
+/// holds, and SQLite files are copied once on the way.
+pub fn backup_bytes(mode: PreBackupMode, presence: Presence, bytes: u64) -> u64 {
+    let makes_one = mode != PreBackupMode::None && presence == Presence::Content;
+    if makes_one { bytes.saturating_mul(2) } else { 0 }
+}
+
 /// Looks at everything but the archive; `backup` comes from the planner's reading of it, or from the plan.
 pub fn observe(cx: &Context, spec: &Spec, backup: ObservedBackup) -> Result<Survey, SurveyError> {
     let (entry, observed_instance) = instance(cx, &spec.instance)?;
-    let (parent, dir) = open_target(cx, &spec.target.directory)?;
-    let path = cx.root.host_path(&spec.target.directory);
-    let data = Path::new(&observed_instance.data_directory);
-    let target = target::look(dir.as_ref(), data).context("look at", &path)?;
-    let file_system =
-        fs::file_system(dir.as_ref().unwrap_or(&parent)).context("look at the file system of", &path)?;
+    let place = place(cx, &spec.target.directory, Path::new(&observed_instance.data_directory))?;
     let backup_directory = cx.config.backups.root.clone();
-    let backup_free = backup_free(cx, &backup_directory)?;
+    let backup_free = backup_free(cx)?;
     let staging_bytes = backup.unpacked_bytes;
-    let makes_backup =
-        spec.pre_backup.mode != PreBackupMode::None && target.observed.presence == Presence::Content;
-    // A backup is at most as large as what it holds, and SQLite files are copied once on the way.
-    let backup_bytes = if makes_backup { target.bytes.saturating_mul(2) } else { 0 };
-    let fits = staging_bytes <= file_system.free_bytes && backup_bytes <= backup_free;
+    let target = place.target;
+    let backup_bytes = backup_bytes(spec.pre_backup.mode, target.observed.presence, target.bytes);
+    let fits = staging_bytes <= place.free && backup_bytes <= backup_free;
     let observed = Observed {
         machine: machine::machine_id(&cx.root)?,
         instance: observed_instance,
         backup,
         target: target.observed.clone(),
-        // Nothing here controls services yet; a server that runs is found by the files it has open.
-        service: ObservedService { manager: ServiceManagerKind::None, unit: None, running: false },
-        file_system: ObservedFileSystem {
-            r#type: file_system.kind,
-            atomic_exchange: match file_system.exchange {
-                Some(true) => Verdict::Will,
-                Some(false) => Verdict::WillNot,
-                None => Verdict::NotChecked,
-            },
-        },
+        service: service(),
+        file_system: place.file_system,
         space: ObservedSpace {
             staging_bytes,
             backup_bytes,
@@ -140,13 +171,12 @@ pub fn observe(cx: &Context, spec: &Spec, backup: ObservedBackup) -> Result<Surv
             verdict: if fits { Verdict::Will } else { Verdict::WillNot },
         },
     };
-    let (staging_free, read_only) = (file_system.free_bytes, file_system.read_only);
-    Ok(Survey { observed, target, entry, staging_free, backup_free, read_only })
+    Ok(Survey { observed, target, entry, staging_free: place.free, backup_free, read_only: place.read_only })
 }
 
 /// Bytes free where backups go: in the directory, or in the nearest one above it that exists.
-fn backup_free(cx: &Context, directory: &AbsPath) -> Result<u64, SurveyError> {
-    let mut inside = directory.clone();
+pub fn backup_free(cx: &Context) -> Result<u64, SurveyError> {
+    let mut inside = cx.config.backups.root.clone();
     loop {
         if let Some(dir) = cx.root.dir_optional(&inside)? {
             let found =

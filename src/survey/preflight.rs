@@ -11,7 +11,7 @@ use crate::plan::drift::{self, Drift};
 use crate::plan::model::{Plan, Time};
 use crate::plan::observed::Presence;
 use crate::plan::policy::Verdict;
-use crate::plan::spec::{OwnershipSource, PreBackupMode, ReplayPolicy, SourceScope, Spec};
+use crate::plan::spec::{OwnershipSource, PreBackupMode, ReplayPolicy, SourceScope};
 use crate::plan::step::StepKind;
 use crate::run::journal::{self, JournalError};
 use crate::run::list;
@@ -23,6 +23,7 @@ use super::forbidden::{self, Forbidden};
 use super::observe::{self, Survey, SurveyError};
 use super::policy;
 use super::private;
+use super::target::TargetSurvey;
 
 /// What to do when a target has content that is no instance.
 pub const OTHER_TARGET: &str = "choose an empty or new directory with --dest";
@@ -324,7 +325,8 @@ impl Preflight {
             let message = format!("{target} cannot be a target: {why}");
             self.problem(Class::Refused, "target-forbidden", message, help);
         }
-        if let Some(why) = foreign_content(&plan.spec, survey) {
+        let data = Path::new(&survey.observed.instance.data_directory);
+        if let Some(why) = foreign_content(plan.spec.target.live, data, &survey.target) {
             let message = format!("{target} cannot be a target: {why}");
             self.problem(Class::Refused, "target-not-instance", message, OTHER_TARGET);
         }
@@ -464,12 +466,13 @@ fn writable_parent(cx: &Context, target: &AbsPath) -> std::io::Result<()> {
     )?)
 }
 
-/// Why what is in a target that is not live must not be replaced: it is no Actual instance.
-pub fn foreign_content(spec: &Spec, survey: &Survey) -> Option<String> {
-    if spec.target.live || survey.target.observed.presence != Presence::Content {
+/// Why what is in a target that is not live must not be replaced: it is no Actual instance. `data` is
+/// the server's data directory below it.
+pub fn foreign_content(live: bool, data: &Path, target: &TargetSurvey) -> Option<String> {
+    if live || target.observed.presence != Presence::Content {
         return None;
     }
-    let account = Path::new(&survey.observed.instance.data_directory).join(layout::ACCOUNT);
-    let known = survey.target.entries.iter().any(|entry| entry.path == account);
+    let account = data.join(layout::ACCOUNT);
+    let known = target.entries.iter().any(|entry| entry.path == account);
     (!known).then(|| format!("it has content that is no Actual instance ({} is missing)", account.display()))
 }

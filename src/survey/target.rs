@@ -17,7 +17,7 @@ use crate::actual::layout::{self, Role};
 use crate::actual::messages;
 use crate::host::{fs, sqlite};
 use crate::ids::Sha256;
-use crate::plan::observed::{ObservedBudget, ObservedFile, ObservedTarget, Presence};
+use crate::plan::observed::{self, ObservedBudget, ObservedFile, ObservedTarget, Presence};
 
 const MAX_LISTED: usize = 100;
 const MAX_HASHED: u64 = 16 << 20;
@@ -43,7 +43,7 @@ pub fn look(target: Option<&Dir>, data: &Path) -> io::Result<TargetSurvey> {
     if builder.entries.is_empty() {
         return Ok(empty(Presence::Empty));
     }
-    builder.finish(dir, data)
+    Ok(builder.finish(dir, data))
 }
 
 fn empty(presence: Presence) -> TargetSurvey {
@@ -96,7 +96,7 @@ impl Builder {
         Ok(())
     }
 
-    fn finish(mut self, dir: &Dir, data: &Path) -> io::Result<TargetSurvey> {
+    fn finish(mut self, dir: &Dir, data: &Path) -> TargetSurvey {
         self.fixed.sort();
         let (account, unreadable) = match read_account(dir, data) {
             Ok(account) if account.budgets.iter().any(is_strange) => {
@@ -119,27 +119,17 @@ impl Builder {
             })
             .collect();
         budgets.sort();
-        let mut structure = String::new();
-        for file in &self.fixed {
-            writeln!(structure, "file {} {}", file.path.escape_default(), file.digest)
-                .map_err(io::Error::other)?;
-        }
-        for budget in &budgets {
-            let group = budget.group_id.as_deref().unwrap_or_default().escape_default();
-            writeln!(structure, "budget {} {group} {}", budget.id.escape_default(), budget.deleted)
-                .map_err(io::Error::other)?;
-        }
-        writeln!(structure, "readable {}", unreadable.is_none()).map_err(io::Error::other)?;
+        let structure = observed::structure(&self.fixed, &budgets, unreadable.is_none());
         let observed = ObservedTarget {
             presence: Presence::Content,
-            structure: Some(Sha256::of(structure.as_bytes())),
+            structure: Some(structure),
             content: Some(Sha256::of(self.content.as_bytes())),
             files: if self.fixed.len() > MAX_LISTED { Vec::new() } else { self.fixed },
             budgets,
             budgets_unreadable: unreadable,
             sessions: account.as_ref().map(Account::sessions),
         };
-        Ok(TargetSurvey { observed, entries: self.entries, account, bytes: self.bytes })
+        TargetSurvey { observed, entries: self.entries, account, bytes: self.bytes }
     }
 }
 

@@ -7,6 +7,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests make and break files as other programs do")]
 
 mod agree;
+mod attacks;
 mod command;
 mod covers;
 mod keys;

@@ -33,7 +33,9 @@ fn help(root: &TestRoot, command: &[&str], text: &mut String) {
 #[test]
 fn the_help_of_every_command() {
     let root = TestRoot::new();
-    for command in ["plan", "apply", "run", "backup", "instance", "config", "schema", "completion", "man"] {
+    for command in
+        ["plan", "facts", "apply", "run", "backup", "instance", "config", "schema", "completion", "man"]
+    {
         let mut text = String::new();
         help(&root, &[command], &mut text);
         insta::assert_snapshot!(format!("help_{command}"), text);
@@ -41,7 +43,8 @@ fn the_help_of_every_command() {
     insta::assert_snapshot!("help", root.run(&["--help"]).ok().stdout);
     let mut all = String::new();
     help(&root, &[], &mut all);
-    let known = ["plan", "apply", "run", "backup", "instance", "config", "schema", "completion", "man"];
+    let known =
+        ["plan", "facts", "apply", "run", "backup", "instance", "config", "schema", "completion", "man"];
     let top = all.lines().filter_map(|line| line.strip_prefix("$ abssctl ")?.strip_suffix(" --help"));
     for command in top {
         assert!(known.contains(&command.split(' ').next().unwrap()), "no snapshot of {command}");

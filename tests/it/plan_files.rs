@@ -189,6 +189,168 @@ fn steps_that_break_a_rule_are_refused() {
     drop(text);
 }
 
+/// Where each entry of a YAML list below `preview` begins and ends, as lines.
+fn entries(text: &str, list: &str) -> Vec<std::ops::Range<usize>> {
+    let lines: Vec<&str> = text.lines().collect();
+    let head = lines.iter().position(|line| *line == format!("  {list}:")).unwrap();
+    let mut found: Vec<std::ops::Range<usize>> = Vec::new();
+    for (at, line) in lines.iter().enumerate().skip(head + 1) {
+        if line.starts_with("    - ") {
+            found.push(at..at + 1);
+        } else if line.starts_with("      ") {
+            found.last_mut().unwrap().end = at + 1;
+        } else {
+            break;
+        }
+    }
+    found
+}
+
+#[test]
+fn no_warning_can_be_taken_out_or_reworded() {
+    let mut codes = std::collections::BTreeSet::new();
+    for wish in [&["--no-pre-backup", "--drift", "ignore"][..], &["--clients", "reset"]] {
+        let root = TestRoot::new();
+        let path = root.work("plan.yaml");
+        let _ = root.plan_to(&[&[ZSTD], wish].concat(), &path).ok();
+        let text = std::fs::read_to_string(path).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        let warnings = entries(&text, "warnings");
+        assert!(warnings.len() > 2, "{text}");
+        for (at, entry) in warnings.iter().enumerate() {
+            let code = lines[entry.start].trim_start_matches("    - code: ");
+            codes.insert(code.to_owned());
+            let mut without = lines.clone();
+            drop(without.drain(entry.clone()));
+            let without = without.join("\n") + "\n";
+            let line = line_of(&without, "  warnings:");
+            let words = &["is missing", code];
+            refused(&root, &without, "abssctl::plan::graph::warnings", Some(line), words);
+            let mut calm = lines.clone();
+            let hint =
+                lines[entry.start + 1].split_once(": ").unwrap().0.to_owned() + ": nothing to see here";
+            calm.splice(entry.start + 1..entry.end, [hint.as_str()]);
+            let calm = calm.join("\n") + "\n";
+            let line = warnings[at].start + 1;
+            refused(&root, &calm, "abssctl::plan::graph::warnings", Some(line), &[code]);
+        }
+        let mut none = lines.clone();
+        drop(none.drain(warnings[0].start - 1..warnings[warnings.len() - 1].end));
+        let none = none.join("\n") + "\n";
+        refused(&root, &none, "abssctl::plan::graph::warnings", None, &["is missing"]);
+        let path = write(&root, &none);
+        let object = root.json(&["plan", "validate", path.to_str().unwrap()]).code(2).json();
+        let help = object["problems"][0]["help"].as_str().unwrap();
+        assert!(help.contains("abssctl plan refresh"), "{help}");
+        // The way out: what must be said is written again.
+        let _ = root.run(&["plan", "refresh", path.to_str().unwrap()]).ok();
+        let _ = root.run(&["plan", "validate", path.to_str().unwrap()]).ok();
+    }
+    let known =
+        ["budget-gone", "clients-merge", "clients-reset", "drift-ignore", "no-pre-backup", "sessions-return"];
+    assert_eq!(codes.iter().map(String::as_str).collect::<Vec<_>>(), known);
+}
+
+#[test]
+fn no_check_and_no_budget_can_be_taken_out() {
+    let (root, text) = planned();
+    let lines: Vec<&str> = text.lines().collect();
+    for (list, code) in
+        [("checks", "abssctl::plan::graph::checks"), ("budgets", "abssctl::plan::graph::preview")]
+    {
+        for entry in entries(&text, list) {
+            let mut without = lines.clone();
+            drop(without.drain(entry));
+            refused(&root, without.join("\n") + "\n", code, None, &[]);
+        }
+    }
+}
+
+#[test]
+fn a_preview_that_lies_is_refused_by_the_machine() {
+    let root = TestRoot::new();
+    root.write("srv/budget/data/config.json", "{ \"port\": 6000 }\n");
+    let path = root.plan(&[ZSTD]);
+    let good: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    // What follows from the lie is brought up to date, so that only the machine can tell.
+    let consistent = |plan: Value| {
+        let plan: abssctl::plan::model::Plan = serde_json::from_value(plan).unwrap();
+        serde_json::to_value(abssctl::plan::testing::with_steps(plan)).unwrap()
+    };
+    let lie = |edit: &dyn Fn(&mut Value)| {
+        let mut plan = good.clone();
+        edit(&mut plan);
+        consistent(plan)
+    };
+    let count = |plan: &mut Value, budget: &str, count: u64| {
+        let budgets = plan["preview"]["budgets"].as_array_mut().unwrap();
+        budgets.iter_mut().find(|one| one["name"] == budget).unwrap()["changesNewer"] = count.into();
+    };
+    let before = root.tree();
+    for (what, plan, place) in [
+        ("no newer changes", lie(&|plan| count(plan, "Household", 0)), "preview.budgets"),
+        (
+            "a harmless name",
+            lie(&|plan| plan["preview"]["budgets"][0]["name"] = "Test".into()),
+            "preview.budgets",
+        ),
+        ("no logins", lie(&|plan| drop_logins(plan)), "preview.rows"),
+        (
+            "no files",
+            lie(&|plan| plan["preview"]["files"]["removed"] = serde_json::json!({ "count": 0, "bytes": 0 })),
+            "preview.files.removed",
+        ),
+        (
+            "no members",
+            lie(&|plan| plan["observed"]["backup"]["entries"] = 1_u64.into()),
+            "observed.backup.entries",
+        ),
+        (
+            "a manifest",
+            lie(&|plan| plan["observed"]["backup"]["manifest"] = true.into()),
+            "observed.backup.manifest",
+        ),
+        ("no diff", lie(&|plan| plan["preview"]["diffs"] = serde_json::json!([])), "preview.diffs"),
+    ] {
+        let path = write(&root, serde_json::to_vec_pretty(&plan).unwrap());
+        let file = path.to_str().unwrap();
+        let _ = root.json(&["plan", "validate", file]).ok();
+        for command in
+            [&["plan", "check", file][..], &["apply", file, "--yes"], &["apply", file, "--dry-run"]]
+        {
+            let ran = root.json(command).code(2);
+            let problems = ran.json()["problems"].to_string();
+            assert!(problems.contains("preview-untrue") && problems.contains(place), "{what}: {problems}");
+            let told = root.run(command).code(2);
+            let told = told.stdout + &told.stderr;
+            assert!(told.contains(place) && told.contains("this machine shows"), "{what}: {told}");
+        }
+    }
+    before.assert_same(&root.tree(), "plans that lie");
+}
+
+fn drop_logins(plan: &mut Value) {
+    let rows = plan["preview"]["rows"].as_array_mut().unwrap();
+    rows.iter_mut().find(|row| row["table"] == "sessions").unwrap()["backup"] = 0_u64.into();
+}
+
+#[test]
+fn a_preview_is_compared_as_far_as_newer_data_allows() {
+    let root = TestRoot::new();
+    let path = root.plan(&[ZSTD]);
+    let account = "srv/budget/data/server-files/account.sqlite";
+    root.sql(account, "INSERT INTO sessions (token, expires_at) VALUES ('t', 1)");
+    // Newer data is no lie.
+    let _ = root.json(&["plan", "check", path.to_str().unwrap()]).ok();
+    let mut plan: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    drop_logins(&mut plan);
+    let plan: abssctl::plan::model::Plan = serde_json::from_value(plan).unwrap();
+    let lie = write(&root, serde_json::to_vec(&abssctl::plan::testing::with_steps(plan)).unwrap());
+    let problems =
+        root.json(&["plan", "check", lie.to_str().unwrap()]).code(2).json()["problems"].to_string();
+    assert!(problems.contains("preview.rows"), "{problems}");
+}
+
 #[test]
 fn what_is_no_plan_at_all() {
     let (root, text) = planned();

@@ -131,6 +131,8 @@ fn looking_writes_nothing() {
         &["instance", "show", "budget"],
         &["run", "list"],
         &["config", "show"],
+        &["facts"],
+        &["facts", "--backup", ZSTD, "--dest", "/srv/copy"],
     ] {
         let found = changes(&root, args, None);
         assert!(found.is_empty(), "{args:?}: {found:#?}");

@@ -182,15 +182,24 @@ fn no_output_of_a_restore_holds_a_secret() {
         &["instance", "list"],
         &["instance", "show", "budget"],
         &["config", "show"],
+        &["facts"],
+        &["facts", "--backup", &id, "--backup", ZSTD],
     ] {
         watch.both(args);
     }
     let _ = watch.run(&["apply", &yaml, "--dry-run"]).ok();
-    let applied = watch.run(&["apply", &yaml, "--yes", "--events", "-v"]).ok();
+    let receipt = file("receipt.json");
+    let applied = watch.run(&["apply", &yaml, "--yes", "--events", "-v", "--receipt", &receipt]).ok();
     let result: serde_json::Value = serde_json::from_str(applied.stdout.lines().last().unwrap()).unwrap();
     assert_eq!(result["result"]["outcome"], "applied", "{result:#}");
     let run = watch.root.runs()[0]["run"].as_str().unwrap().to_owned();
-    for args in [&["run", "list"] as &[&str], &["run", "show", &run], &["run", "prune", "--dry-run"]] {
+    for args in [
+        &["run", "list"] as &[&str],
+        &["run", "show", &run],
+        &["run", "show", &run, "--receipt"],
+        &["plan", "verify", &yaml, "--receipt", &receipt],
+        &["run", "prune", "--dry-run"],
+    ] {
         watch.both(args);
     }
     watch.both(&["apply", &yaml, "--yes"]);

@@ -85,6 +85,13 @@ const CHECKS: &[(&str, &str, &str, &str)] = &[
     ("file-system", "/observed/fileSystem", "the file system is another one", REFRESH),
     ("target-structure", "/observed/target/structure", "fixed files of the target differ", REFRESH),
     ("target-content", "/observed/target/content", "the data of the target has changed", REFRESH),
+    (
+        "target-counts",
+        "/observed/target/budgets",
+        "the plan counts changes otherwise than the machine",
+        REFRESH,
+    ),
+    ("preview-untrue", "/preview", "the preview is not what would happen", "find out who edited the plan"),
     ("budgets-readable", "/observed/target/budgets", "the list of budgets was or is unreadable", REFRESH),
     ("budget-gone", "/observed/target/budgets", "a budget is gone", REFRESH),
     ("budget-group", "/observed/target/budgets", "a budget's sync was reset", REFRESH),
@@ -199,6 +206,8 @@ mod tests {
         }
         let policy = include_str!("../../plan/policy/verdict.rs").split("FindingCode::").skip(1);
         seen.extend(policy.filter_map(|rest| rest.split_once(" => \"")?.1.split('"').next()));
+        let again = include_str!("../../planner/again.rs").split("code: \"").skip(1);
+        seen.extend(again.filter_map(|rest| rest.split('"').next()));
         assert!(seen.len() > 40, "the search finds nothing any more: {seen:?}");
         let mut missing: Vec<&&str> = seen.difference(&known).collect();
         missing.sort();

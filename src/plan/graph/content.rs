@@ -231,7 +231,7 @@ fn integers(value: &Value, place: &mut String, found: &mut Vec<Violation>) {
 #[cfg(test)]
 mod tests {
     use super::super::super::spec::DriftPolicy;
-    use super::super::super::testing::{sample, sample_dest, sample_with_service, with_steps};
+    use super::super::super::testing::{consistent, sample, sample_dest, sample_with_service, with_steps};
     use super::super::check;
     use super::*;
 
@@ -243,6 +243,7 @@ mod tests {
     fn rule_8_every_parameter_counts() {
         let mut plan = sample();
         plan.spec.drift = DriftPolicy::Ignore;
+        let plan = consistent(plan);
         assert_eq!(broken(&plan), [(Rule::Parameters, "/steps/1/with/drift".into())]);
         let mut plan = sample();
         plan.spec.source.size_bytes += 1;
@@ -257,6 +258,7 @@ mod tests {
         assert_eq!(broken(&plan), [(Rule::Parameters, "/steps/6/with/message".into())]);
         let mut plan = sample_with_service();
         plan.metadata.id = crate::ids::PlanId::generate();
+        let plan = consistent(plan);
         assert_eq!(broken(&plan), [(Rule::Parameters, "/steps/5/with/groups".into())]);
     }
 
@@ -338,6 +340,7 @@ mod tests {
         ] {
             let mut plan = sample();
             plan.observed.instance.data_directory = path.into();
+            plan.preview.rows[0].database = super::super::super::follows::account_path(&plan.observed);
             let expected: &[(Rule, String)] =
                 if fine { &[] } else { &[(Rule::DataDirectory, "/observed/instance/dataDirectory".into())] };
             assert_eq!(broken(&with_steps(plan)), expected, "{path:?}");
@@ -358,10 +361,12 @@ mod tests {
     fn rule_9_lists_are_sorted_and_unique() {
         let mut plan = sample();
         plan.observed.target.files.reverse();
+        let plan = consistent(plan);
         assert_eq!(broken(&plan), [(Rule::Sorted, "/observed/target/files/1".into())]);
         let mut plan = sample();
         let twice = plan.observed.target.budgets[0].clone();
         plan.observed.target.budgets.insert(0, twice);
+        let plan = consistent(plan);
         assert_eq!(broken(&plan), [(Rule::Sorted, "/observed/target/budgets/1".into())]);
     }
 
@@ -369,8 +374,10 @@ mod tests {
     fn rule_9_integers() {
         let mut plan = sample();
         plan.observed.space.staging_bytes = MAX_INTEGER;
+        let mut plan = consistent(plan);
         assert_eq!(broken(&plan), []);
         plan.observed.space.staging_bytes += 1;
+        let plan = consistent(plan);
         assert_eq!(broken(&plan), [(Rule::Integers, "/observed/space/stagingBytes".into())]);
     }
 }

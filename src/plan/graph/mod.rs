@@ -2,11 +2,12 @@
 //! itself, and the default graph. Pure.
 //!
 //! `rule` names the rules, `structure` checks the graph (1 to 7), `content` what the document says
-//! (8 and 9), `order` walks the graph, `default` makes one.
+//! (8 and 9), `preview` what of the preview follows from the rest (10), `order` walks the graph, `default` makes one.
 
 mod content;
 mod default;
 mod order;
+mod preview;
 mod rule;
 mod structure;
 

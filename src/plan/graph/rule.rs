@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::super::model::Plan;
-use super::{content, structure};
+use super::{content, preview, structure};
 
 /// Declares the rules: number in the design, stable code, what mends a breach.
 macro_rules! rules {
@@ -16,7 +16,7 @@ macro_rules! rules {
             /// All rules.
             pub const ALL: &'static [Rule] = &[$(Rule::$rule),+];
 
-            /// Its number in the design: 1 to 7 for the graph, 8 for parameters, 9 for the document.
+            /// Its number in the design: 1 to 7 for the graph, 8 for parameters, 9 for the document, 10 for the preview.
             pub fn number(self) -> u8 {
                 match self { $(Rule::$rule => $number),+ }
             }
@@ -43,6 +43,7 @@ const REFRESH: &str =
     "`abssctl plan refresh FILE` derives the steps again from spec and a new look at the machine";
 const NEEDS: &str =
     "add the step that must come first to `needs`, or let `abssctl plan refresh FILE` derive the steps again";
+const PREVIEW: &str = "type: abssctl plan refresh FILE; it looks again and writes what a reviewer must see";
 const PLAN_AGAIN: &str = "edit `spec` and run `abssctl plan refresh FILE`";
 
 rules! {
@@ -98,6 +99,14 @@ rules! {
     Sorted = 9, "sorted", REFRESH;
     /// Numbers are exact for every reader.
     Integers = 9, "integers", "write an integer from 0 to 9007199254740991";
+    /// The fingerprint of the target is the one of the files and budgets that are listed.
+    Structure = 9, "structure", PREVIEW;
+    /// The warnings are those that follow from the rest of the plan.
+    Warnings = 10, "warnings", PREVIEW;
+    /// The checks are all there, and say what follows from what was observed.
+    Checks = 10, "checks", PREVIEW;
+    /// Budgets, rows, files and differences of the preview agree with what was observed.
+    Preview = 10, "preview", PREVIEW;
 }
 
 impl fmt::Display for Rule {
@@ -130,6 +139,7 @@ impl Violation {
 pub fn check(plan: &Plan) -> Vec<Violation> {
     let mut found = structure::check(plan);
     found.extend(content::check(plan));
+    found.extend(preview::check(plan));
     found
 }
 
@@ -145,7 +155,7 @@ mod tests {
         assert_eq!(codes.len(), Rule::ALL.len());
         for rule in Rule::ALL {
             assert!(rule.code().chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{rule}");
-            assert!((1..=9).contains(&rule.number()) && !rule.help().is_empty(), "{rule}");
+            assert!((1..=10).contains(&rule.number()) && !rule.help().is_empty(), "{rule}");
         }
     }
 }

@@ -253,7 +253,8 @@ impl Order<'_> {
 #[cfg(test)]
 mod tests {
     use super::super::super::observed::Presence;
-    use super::super::super::testing::{sample, sample_with_service, with_steps};
+    use super::super::super::preview::FileChanges;
+    use super::super::super::testing::{consistent, sample, sample_with_service, with_steps};
     use super::super::check;
     use super::*;
 
@@ -393,10 +394,14 @@ mod tests {
         plan.spec.pre_backup.mode = PreBackupMode::None;
         plan = with_steps(plan);
         plan.spec.pre_backup.mode = PreBackupMode::Quiesced;
+        let plan = consistent(plan);
         assert_eq!(broken(&plan), (vec![Rule::PreBackupPresence], "/steps".into()));
         let mut plan = sample();
         plan.observed.target = serde_json::from_value(serde_json::json!({ "presence": "empty" })).unwrap();
         assert_eq!(plan.observed.target.presence, Presence::Empty);
+        plan.preview.files = FileChanges::default();
+        plan.preview.budgets.clear();
+        let plan = consistent(plan);
         assert_eq!(
             broken(&plan),
             (vec![Rule::PreBackupPresence], format!("/steps/{}/kind", at(&plan, PreBackup)))

@@ -2,11 +2,12 @@
 
 use std::fmt;
 
-use miette::{Diagnostic, LabeledSpan, NamedSource};
+use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
 use serde::Serialize;
 
 use super::super::render::{is_hidden, visible};
 use super::super::source::Span;
+use super::form::Form;
 
 /// Problems that are told; a file with more of them is no plan anyway.
 pub(super) const MAX_PROBLEMS: usize = 100;
@@ -50,7 +51,7 @@ fn place(excerpt: bool, line: usize, column: usize) -> String {
 
 impl Problem {
     /// `code` is the part after `abssctl::plan::`.
-    pub(super) fn new(code: &str, message: &str, help: Option<&str>, pointer: &str, span: Span) -> Self {
+    pub(crate) fn new(code: &str, message: &str, help: Option<&str>, pointer: &str, span: Span) -> Self {
         Self {
             code: format!("abssctl::plan::{code}"),
             message: visible(message),
@@ -80,19 +81,32 @@ impl Diagnostic for Problem {
     }
 }
 
-/// Everything that is wrong with a plan file.
-#[derive(Debug, thiserror::Error, Diagnostic)]
-#[error("plan {} is not valid: {}", .text.name(), count(.problems.len(), *.more))]
-#[diagnostic(
-    code(abssctl::plan::invalid),
-    help("mend these places and look again with `abssctl plan validate FILE`; nothing was changed")
-)]
+/// Everything that is wrong with a file.
+#[derive(Debug, thiserror::Error)]
+#[error("{} {} is not valid: {}", .form.name, .text.name(), count(.problems.len(), *.more))]
 pub struct LoadErrors {
-    #[source_code]
+    form: &'static Form,
     text: NamedSource<String>,
-    #[related]
     problems: Vec<Problem>,
     more: bool,
+}
+
+impl Diagnostic for LoadErrors {
+    fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        Some(Box::new(format!("abssctl::{}::invalid", self.form.name)))
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        Some(Box::new(self.form.help))
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        Some(&self.text)
+    }
+
+    fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn Diagnostic> + 'a>> {
+        Some(Box::new(self.problems.iter().map(|problem| problem as &dyn Diagnostic)))
+    }
 }
 
 fn count(told: usize, more: bool) -> String {
@@ -105,15 +119,18 @@ fn count(told: usize, more: bool) -> String {
 
 impl LoadErrors {
     /// `text` is shown around each problem, made harmless; its length in bytes stays.
-    pub(super) fn new(name: &str, text: &str, mut problems: Vec<Problem>) -> Self {
+    pub(crate) fn new(form: &'static Form, name: &str, text: &str, mut problems: Vec<Problem>) -> Self {
         problems.sort_by_key(|problem| problem.bytes.0);
         let more = problems.len() > MAX_PROBLEMS;
         problems.truncate(MAX_PROBLEMS);
         for problem in &mut problems {
             problem.excerpt = has_short_lines(text, problem.bytes);
             problem.end_column = problem.column + characters(text, problem.bytes);
+            if let Some(code) = problem.code.strip_prefix("abssctl::plan::").filter(|_| form.name != "plan") {
+                problem.code = format!("abssctl::{}::{code}", form.name);
+            }
         }
-        Self { text: NamedSource::new(visible(name), harmless(text)), problems, more }
+        Self { form, text: NamedSource::new(visible(name), harmless(text)), problems, more }
     }
 
     /// What is wrong, in the order of the file; at most 100.
@@ -187,7 +204,8 @@ mod tests {
             has_short_lines("a\nb\nc", (2, 1)) && has_short_lines("", (0, 0)) && has_short_lines("a", (7, 7))
         );
         let span = Span { offset: 90_000, length: 1, line: 2, column: 89_999 };
-        let errors = LoadErrors::new("a", &text, vec![Problem::new("x", "y", None, "", span)]);
+        let problem = vec![Problem::new("x", "y", None, "", span)];
+        let errors = LoadErrors::new(&super::super::read::FORM, "a", &text, problem);
         assert_eq!(errors.problems()[0].to_string(), "y (line 2, column 89999)");
         let mut rendered = String::new();
         miette::GraphicalReportHandler::new().render_report(&mut rendered, &errors).unwrap();
@@ -198,8 +216,11 @@ mod tests {
     fn many_problems_are_cut() {
         let problem = Problem::new("x", "y\u{7}", None, "", Span::default());
         assert_eq!(problem.message, "y\\u{7}");
-        let errors = LoadErrors::new("a\u{1b}", "", vec![problem.clone(); 101]);
+        let errors = LoadErrors::new(&super::super::read::FORM, "a\u{1b}", "", vec![problem.clone(); 101]);
         assert_eq!(errors.to_string(), "plan a\\u{1b} is not valid: more than 100 problems");
-        assert_eq!(LoadErrors::new("a", "", vec![problem]).to_string(), "plan a is not valid: 1 problem");
+        assert_eq!(
+            LoadErrors::new(&super::super::read::FORM, "a", "", vec![problem]).to_string(),
+            "plan a is not valid: 1 problem"
+        );
     }
 }

@@ -1,13 +1,16 @@
 //! From bytes to a plan: [`load`] for plans that will be shown, signed or run, [`parse`] for a plan
 //! whose `spec` was edited and whose steps are derived again. Pure.
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::super::graph::{self, Rule, Violation};
 use super::super::model::{MAX_INTEGER, Plan, RESERVED_KINDS};
 use super::super::source::{Flaw, FlawKind, Format, Source, Span, pointer_part};
 
+use super::super::schema::plan_schema;
 use super::super::step::{StepKind, belongs};
+use super::form::Form;
 use super::problem::{LoadErrors, MAX_PROBLEMS, Problem};
 use super::schema::{self, path};
 use crate::state::yaml;
@@ -16,17 +19,35 @@ use crate::state::yaml;
 pub const MAX_BYTES: usize = 4 << 20;
 
 const API_VERSION: &str = "abssctl/v1";
-const KIND: &str = "RestorePlan";
-const MAKE_ONE: &str = "write a plan with `abssctl plan restore … -o FILE`";
+
+/// A plan.
+pub(super) static FORM: Form = Form {
+    name: "plan",
+    one: "a plan",
+    kind: "RestorePlan",
+    reserved: &RESERVED_KINDS,
+    max_bytes: MAX_BYTES,
+    fields: "apiVersion, kind, metadata, spec and so on",
+    make_one: "write a plan with `abssctl plan restore … -o FILE`",
+    help: "mend these places and look again with `abssctl plan validate FILE`; nothing was changed",
+    schema: plan_schema,
+    validator,
+};
+
+fn validator() -> Option<&'static jsonschema::Validator> {
+    static VALIDATOR: std::sync::OnceLock<Option<jsonschema::Validator>> = std::sync::OnceLock::new();
+    // `tests/plan_schema.rs` proves that the schema compiles; without it the types still decide.
+    VALIDATOR.get_or_init(|| jsonschema::validator_for(plan_schema()).ok()).as_ref()
+}
 
 /// Reads a plan that obeys every rule. `name` is what messages call the file.
 ///
 /// # Errors
 /// All that is wrong with it, each with its place.
 pub fn load(name: &str, bytes: &[u8]) -> Result<Plan, LoadErrors> {
-    let text = utf8(name, bytes)?;
-    let fail = |problems| LoadErrors::new(name, text, problems);
-    let (plan, source) = document(text).map_err(fail)?;
+    let text = utf8(&FORM, name, bytes)?;
+    let fail = |problems| LoadErrors::new(&FORM, name, text, problems);
+    let (plan, source): (Plan, _) = document(&FORM, text).map_err(fail)?;
     let violations = graph::check(&plan);
     if violations.is_empty() {
         return Ok(plan);
@@ -49,9 +70,12 @@ fn edited_spec(plan: &Plan, violations: &[Violation], source: &Source<'_>) -> Op
     let follows = |rule: Rule| {
         matches!(rule, Rule::Parameters | Rule::Summary | Rule::PreBackupPresence | Rule::ServicePresence)
     };
+    // What the preview says follows from spec too; without a step that does not fit, it was edited itself.
+    let shown = |rule: Rule| matches!(rule, Rule::Warnings | Rule::Checks | Rule::Preview);
+    let fits = |violation: &Violation| follows(violation.rule) || shown(violation.rule);
     if violations.len() < 2
-        || !violations.iter().all(|violation| follows(violation.rule))
-        || violations.iter().all(|violation| violation.rule == Rule::Summary)
+        || !violations.iter().all(fits)
+        || violations.iter().all(|violation| violation.rule == Rule::Summary || shown(violation.rule))
     {
         return None;
     }
@@ -64,10 +88,11 @@ fn edited_spec(plan: &Plan, violations: &[Violation], source: &Source<'_>) -> Op
         belongs(**kind, &plan.spec, &plan.observed) && plan.steps.iter().all(|step| step.kind() != **kind)
     });
     let names: Vec<String> = there.chain(missing.map(ToString::to_string)).collect();
-    let steps = if names.len() == 1 { "step" } else { "steps" };
-    let message = format!("spec and steps say different things ({steps} {})", names.join(", "));
+    let word = if names.len() == 1 { "step" } else { "steps" };
+    let message = format!("spec and steps say different things ({word} {})", names.join(", "));
     let help = "type: abssctl plan refresh FILE";
-    let places = violations.iter().map(|violation| (source.label_span(&violation.pointer), violation));
+    let steps = violations.iter().filter(|violation| follows(violation.rule));
+    let places = steps.map(|violation| (source.label_span(&violation.pointer), violation));
     let (span, first) = places.min_by_key(|(span, _)| span.offset)?;
     Some(Problem::new("graph::parameters", &message, Some(help), &first.pointer, span))
 }
@@ -78,17 +103,20 @@ fn edited_spec(plan: &Plan, violations: &[Violation], source: &Source<'_>) -> Op
 /// # Errors
 /// All that is wrong with its form, each with its place.
 pub fn parse(name: &str, bytes: &[u8]) -> Result<Plan, LoadErrors> {
-    let text = utf8(name, bytes)?;
-    document(text).map(|(plan, _)| plan).map_err(|problems| LoadErrors::new(name, text, problems))
+    let text = utf8(&FORM, name, bytes)?;
+    document(&FORM, text)
+        .map(|(plan, _)| plan)
+        .map_err(|problems| LoadErrors::new(&FORM, name, text, problems))
 }
 
 /// Size and encoding.
-fn utf8<'b>(name: &str, bytes: &'b [u8]) -> Result<&'b str, LoadErrors> {
+pub(crate) fn utf8<'b>(form: &'static Form, name: &str, bytes: &'b [u8]) -> Result<&'b str, LoadErrors> {
     let start = Span { line: 1, column: 1, ..Span::default() };
-    if bytes.len() > MAX_BYTES {
-        let message = format!("the file has {} bytes; a plan has at most {MAX_BYTES}", bytes.len());
+    if bytes.len() > form.max_bytes {
+        let message =
+            format!("the file has {} bytes; {} has at most {}", bytes.len(), form.one, form.max_bytes);
         let problem = Problem::new("too_large", &message, Some("is this the right file?"), "", start);
-        return Err(LoadErrors::new(name, "", vec![problem]));
+        return Err(LoadErrors::new(form, name, "", vec![problem]));
     }
     std::str::from_utf8(bytes).map_err(|error| {
         let good = &bytes[..error.valid_up_to()];
@@ -98,32 +126,37 @@ fn utf8<'b>(name: &str, bytes: &'b [u8]) -> Result<&'b str, LoadErrors> {
         let span = Span { offset: good.len(), length: 1, line: lines, column };
         let help = "write the file again as UTF-8";
         let problem = Problem::new("not_utf8", "these bytes are not UTF-8", Some(help), "", span);
-        LoadErrors::new(name, &String::from_utf8_lossy(bytes), vec![problem])
+        LoadErrors::new(form, name, &String::from_utf8_lossy(bytes), vec![problem])
     })
 }
 
-fn document(text: &str) -> Result<(Plan, Source<'_>), Vec<Problem>> {
-    let source = Source::read(text).map_err(|flaws| flaws.iter().map(flawed).collect::<Vec<_>>())?;
+/// Text, form and types of a document; the rules on what it says are the caller's.
+pub(crate) fn document<'t, T: DeserializeOwned>(
+    form: &Form,
+    text: &'t str,
+) -> Result<(T, Source<'t>), Vec<Problem>> {
+    let flawed = |flaws: Vec<Flaw>| flaws.iter().map(|flaw| flawed(form, flaw)).collect::<Vec<_>>();
+    let source = Source::read(text).map_err(flawed)?;
     let value = value(text, &source)?;
-    let mut problems = envelope(&value, &source);
+    let mut problems = envelope(form, &value, &source);
     if problems.is_empty() {
-        problems = schema::check(&value, &source);
+        problems = schema::check(form, &value, &source);
         scalars(&value, &source, &mut problems);
     }
     if !problems.is_empty() {
         return Err(problems);
     }
-    match serde_path_to_error::deserialize::<_, Plan>(&value) {
-        Ok(plan) => Ok((plan, source)),
+    match serde_path_to_error::deserialize::<_, T>(&value) {
+        Ok(read) => Ok((read, source)),
         Err(error) => Err(vec![mistyped(&error, &source)]),
     }
 }
 
-fn flawed(flaw: &Flaw) -> Problem {
+fn flawed(form: &Form, flaw: &Flaw) -> Problem {
     let (code, help) = match flaw.kind {
-        FlawKind::Empty => ("empty", MAKE_ONE),
+        FlawKind::Empty => ("empty", form.make_one),
         FlawKind::Syntax => {
-            ("syntax", "was the file cut off or edited? mend this place or write the plan again")
+            ("syntax", "was the file cut off or edited? mend this place or write the file again")
         }
         FlawKind::Character => {
             ("character", "take it out, or write the text in double quotes with an escape like \"\\u001b\"")
@@ -132,11 +165,11 @@ fn flawed(flaw: &Flaw) -> Problem {
         FlawKind::Tag => ("tag", "take the tag out; put text that looks like something else in quotes"),
         FlawKind::MergeKey => ("merge_key", "write the fields out"),
         FlawKind::DuplicateKey => ("duplicate_key", "take one of the two out"),
-        FlawKind::KeyNotText => ("key_not_text", "field names of plans are plain words"),
+        FlawKind::KeyNotText => ("key_not_text", "field names are plain words"),
         FlawKind::SecondDocument => {
-            ("second_document", "a file holds one plan; put the other in a file of its own")
+            ("second_document", "a file holds one document; put the other in a file of its own")
         }
-        FlawKind::TooDeep => ("too_deep", MAKE_ONE),
+        FlawKind::TooDeep => ("too_deep", form.make_one),
     };
     Problem::new(code, &flaw.message, Some(help), "", flaw.span)
 }
@@ -164,22 +197,23 @@ fn value(text: &str, source: &Source<'_>) -> Result<Value, Vec<Problem>> {
 }
 
 /// Version and kind first: without them no other message would mean anything.
-fn envelope(value: &Value, source: &Source<'_>) -> Vec<Problem> {
+fn envelope(form: &Form, value: &Value, source: &Source<'_>) -> Vec<Problem> {
     if !value.is_object() {
-        let message = "a plan is a mapping of apiVersion, kind, metadata, spec and so on";
-        return vec![Problem::new("not_a_plan", message, Some(MAKE_ONE), "", source.label_span(""))];
+        let message = format!("{} is a mapping of {}", form.one, form.fields);
+        let code = format!("not_a_{}", form.name);
+        return vec![Problem::new(&code, &message, Some(form.make_one), "", source.label_span(""))];
     }
-    let reads = format!("this abssctl reads {API_VERSION} {KIND}");
+    let reads = format!("this abssctl reads {API_VERSION} {}", form.kind);
     let mut problems = Vec::new();
-    for (field, expected, code) in [("apiVersion", API_VERSION, "api_version"), ("kind", KIND, "kind")] {
+    for (field, expected, code) in [("apiVersion", API_VERSION, "api_version"), ("kind", form.kind, "kind")] {
         let message = match value.get(field) {
             Some(Value::String(text)) if text == expected => continue,
-            Some(Value::String(text)) if field == "kind" && RESERVED_KINDS.contains(&text.as_str()) => {
+            Some(Value::String(text)) if field == "kind" && form.reserved.contains(&text.as_str()) => {
                 format!("kind '{text}' is reserved for a later version")
             }
             Some(Value::String(text)) => format!("{field} '{}' is not known", schema::short(text)),
             Some(_) => format!("{field} must be the text {expected}"),
-            None => format!("{field} is missing: this is not a plan of abssctl"),
+            None => format!("{field} is missing: this is not {} of abssctl", form.one),
         };
         let pointer = format!("/{field}");
         problems.push(Problem::new(code, &message, Some(&reads), &pointer, source.label_span(&pointer)));

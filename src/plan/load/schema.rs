@@ -1,34 +1,26 @@
 //! Checks a value against the JSON Schema and says in plain words what it refuses. Pure.
 
-use std::sync::OnceLock;
-
 use jsonschema::error::{TypeKind, ValidationErrorKind};
-use jsonschema::{JsonType, ValidationError, Validator};
+use jsonschema::{JsonType, ValidationError};
 use serde_json::Value;
 
-use super::super::schema::plan_schema;
 use super::super::source::{Source, pointer_part};
+use super::form::Form;
 use super::problem::{MAX_PROBLEMS, Problem};
 
 /// The longest piece of the file that a message repeats, in characters.
 const SHORT: usize = 60;
 
-fn validator() -> Option<&'static Validator> {
-    static VALIDATOR: OnceLock<Option<Validator>> = OnceLock::new();
-    // `tests/plan_schema.rs` proves that the schema compiles; without it the types still decide.
-    VALIDATOR.get_or_init(|| jsonschema::validator_for(plan_schema()).ok()).as_ref()
-}
-
 /// Everything that the schema refuses, up to a limit.
-pub(super) fn check(value: &Value, source: &Source<'_>) -> Vec<Problem> {
-    let errors = validator().into_iter().flat_map(|validator| validator.iter_errors(value));
-    errors.flat_map(|error| problems(&error, source)).take(MAX_PROBLEMS + 1).collect()
+pub(super) fn check(form: &Form, value: &Value, source: &Source<'_>) -> Vec<Problem> {
+    let errors = (form.validator)().into_iter().flat_map(|validator| validator.iter_errors(value));
+    errors.flat_map(|error| problems(form, &error, source)).take(MAX_PROBLEMS + 1).collect()
 }
 
-fn problems(error: &ValidationError<'_>, source: &Source<'_>) -> Vec<Problem> {
+fn problems(form: &Form, error: &ValidationError<'_>, source: &Source<'_>) -> Vec<Problem> {
     let pointer = error.instance_path().as_str();
     if let ValidationErrorKind::AdditionalProperties { unexpected } = error.kind() {
-        let known = known_fields(error);
+        let known = known_fields(form, error);
         return unexpected
             .iter()
             .take(MAX_PROBLEMS)
@@ -50,7 +42,7 @@ fn problems(error: &ValidationError<'_>, source: &Source<'_>) -> Vec<Problem> {
         }
         ValidationErrorKind::Enum { .. } | ValidationErrorKind::OneOfNotValid { .. } => (
             format!("{place} {} is not one of the words that are allowed here", quoted(error.instance())),
-            Some(format!("write one of {}", alternatives(error).join(", "))),
+            Some(format!("write one of {}", alternatives(form, error).join(", "))),
         ),
         ValidationErrorKind::MaxLength { limit } => {
             (format!("{place} has more than {limit} characters"), None)
@@ -91,18 +83,18 @@ fn plain(name: &str) -> String {
 }
 
 /// The part of our schema that holds the keyword that failed.
-fn holder(error: &ValidationError<'_>) -> Option<&'static Value> {
+fn holder(form: &Form, error: &ValidationError<'_>) -> Option<&'static Value> {
     let keyword = error.schema_path().as_str();
-    plan_schema().pointer(&keyword[..keyword.rfind('/')?])
+    (form.schema)().pointer(&keyword[..keyword.rfind('/')?])
 }
 
-fn known_fields(error: &ValidationError<'_>) -> Vec<&'static str> {
-    let fields = holder(error).and_then(|schema| schema.get("properties")).and_then(Value::as_object);
+fn known_fields(form: &Form, error: &ValidationError<'_>) -> Vec<&'static str> {
+    let fields = holder(form, error).and_then(|schema| schema.get("properties")).and_then(Value::as_object);
     fields.map(|fields| fields.keys().map(String::as_str).collect()).unwrap_or_default()
 }
 
-fn alternatives(error: &ValidationError<'_>) -> Vec<String> {
-    let schema = holder(error);
+fn alternatives(form: &Form, error: &ValidationError<'_>) -> Vec<String> {
+    let schema = holder(form, error);
     let list = |name| schema.and_then(|schema| schema.get(name)).and_then(Value::as_array);
     let words = list("oneOf").into_iter().flatten().filter_map(|one| one.get("const"));
     words.chain(list("enum").into_iter().flatten()).filter_map(Value::as_str).map(str::to_owned).collect()
@@ -181,5 +173,5 @@ pub(super) fn path(pointer: &str) -> String {
             path += &short(&part.replace("~1", "/").replace("~0", "~"));
         }
     }
-    if path.is_empty() { "the plan".to_owned() } else { path }
+    if path.is_empty() { "the document".to_owned() } else { path }
 }

@@ -190,6 +190,8 @@ pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
             }
             used += columns;
         }
+        // Some signs are wider together than one by one.
+        used = lines.last().map_or(0, |line| line.width());
     }
     lines
 }
@@ -250,6 +252,7 @@ mod tests {
         assert_eq!(wrap("aaaaaaaaaaaaaaaaaaaa", 9), ["aaaaaaaaa", "aaaaaaaaa", "aa"]);
         assert_eq!(wrap("日本語日本語", 8), ["日本語日", "本語"]);
         assert_eq!(wrap("", 9), [""]);
+        assert_eq!(wrap("❤️ aaaaaa", 8), ["❤️ ", "aaaaaa"]);
     }
 
     #[test]

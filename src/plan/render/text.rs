@@ -320,6 +320,7 @@ mod tests {
         let mut plan = sample();
         plan.spec.drift = DriftPolicy::Ignore;
         plan.spec.replay = ReplayPolicy::Allowed;
+        let mut plan = with_steps(plan);
         plan.preview.checks[1].verdict = Verdict::WillNot;
         let warning = json!({ "code": "password", "message": "the password of the backup is valid again" });
         plan.preview.warnings.push(serde_json::from_value(warning).unwrap());
@@ -328,7 +329,7 @@ mod tests {
             width: 80,
             ..at("2026-11-27T10:30:00Z")
         };
-        insta::assert_snapshot!(text(&with_steps(plan), &options));
+        insta::assert_snapshot!(text(&plan, &options));
     }
 
     #[test]
@@ -348,11 +349,12 @@ mod tests {
         plan.preview.rows[0].table = evil.into();
         plan.preview.diffs[0].path = evil.into();
         plan.preview.diffs[0].diff = "+\u{1b}]0;x\u{7}\n-\tb\u{202e}".into();
-        plan.preview.checks[0].why = evil.into();
-        plan.preview.warnings[0].message = evil.into();
         plan.observed.file_system.r#type = evil.into();
         plan.observed.instance.data_directory = evil.into();
-        with_steps(plan)
+        let mut plan = with_steps(plan);
+        plan.preview.checks[0].why = evil.into();
+        plan.preview.warnings[0].message = evil.into();
+        plan
     }
 
     #[test]

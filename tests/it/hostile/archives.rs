@@ -161,7 +161,12 @@ fn a_gigabyte_in_a_small_archive() {
 #[test]
 fn more_members_than_the_plan_says() {
     let root = TestRoot::new();
-    let many: Vec<Member> = (0..50).map(|n| Member::file(&format!("data/more/{n}"), b"")).collect();
+    let mut many: Vec<Member> = (0..50).map(|n| Member::file(&format!("data/more/{n}"), b"")).collect();
+    let plan = forge::plan_for(&root, |root| with(root, &many));
+    let refused = root.apply(&plan).refused(2, &["preview-untrue"; 10]);
+    assert!(refused["problems"].to_string().contains("observed.backup.entries"), "{refused:#}");
+    // Behind the fifty, one that makes the planner look away: the step's own limit stops before it.
+    many.push(Member::file("../x", b""));
     let plan = forge::plan_for(&root, |root| with(root, &many));
     let before = root.tree_but_records();
     rolled_back(&root, &plan, 4, "abssctl::archive::too_large", &["entries"]);

@@ -4,8 +4,8 @@
 use std::path::PathBuf;
 
 use abssctl::host::fs::Root;
-use abssctl::plan::graph;
 use abssctl::plan::model::Plan;
+use abssctl::plan::testing;
 use abssctl::state::backup_index::{BackupIndex, entry_digest};
 use abssctl::state::config::{Config, ConfigFlags};
 
@@ -17,9 +17,9 @@ pub(crate) fn load(path: &std::path::Path) -> Plan {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
-/// Writes a plan with the steps that its spec and observations ask for.
-pub(crate) fn write(root: &TestRoot, mut plan: Plan) -> PathBuf {
-    plan.steps = graph::default_steps(&plan.metadata, &plan.spec, &plan.observed).unwrap();
+/// Writes a plan with the steps and the warnings that its spec and observations ask for.
+pub(crate) fn write(root: &TestRoot, plan: Plan) -> PathBuf {
+    let plan = testing::with_steps(plan);
     let path = root.work("forged.json");
     std::fs::write(&path, serde_json::to_vec_pretty(&plan).unwrap()).unwrap();
     path

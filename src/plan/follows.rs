@@ -1,0 +1,285 @@
+//! What of `preview` follows from the rest of a plan: warnings, most of the checks, new sync groups.
+//! The planner writes them with these functions, and the loader derives them again, so that nobody can
+//! take a warning out of a plan before it is reviewed. Pure.
+
+use std::path::Path;
+
+use super::model::Plan;
+use super::observed::{Observed, Presence};
+use super::preview::{BudgetPresence, BudgetPreview, Check, FileChanges, Preview, Verdict, Warning};
+use super::spec::{ClientPolicy, DriftPolicy, PreBackupMode, SessionPolicy, Spec};
+use super::step::new_group_id;
+use crate::actual::layout;
+use crate::ids::PlanId;
+
+/// Checks whose result is a claim of the planner; the others follow from `observed`.
+pub const CLAIMED: [&str; 5] = [ARCHIVE, BUDGETS_WHOLE, IN_USE, OWNERSHIP, DIFFS];
+
+const ARCHIVE: &str = "archive";
+const BUDGETS_WHOLE: &str = "budgets-whole";
+const IN_USE: &str = "target-in-use";
+const OWNERSHIP: &str = "ownership";
+const DIFFS: &str = "diffs";
+
+/// What the planner says it found, beyond `observed`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claims {
+    /// Whether all of the archive was read and has its digest.
+    pub proven: bool,
+    /// Whether the budgets of the backup have all their parts; `None` where its list could not be read.
+    pub whole: Option<Whole>,
+    /// Whether anybody has files open in the target.
+    pub in_use: InUse,
+    /// Whether it is not known that files can be given to other users.
+    pub owners_unknown: bool,
+    /// Whether the differences of text files were not looked at.
+    pub diffs_unseen: bool,
+}
+
+/// Whether the budgets of a backup have all their parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whole {
+    /// They have.
+    Yes,
+    /// What is missing, in one line.
+    No(String),
+}
+
+/// Whether anybody has files open in the target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InUse {
+    /// Nobody.
+    No,
+    /// Somebody: who, in one line.
+    By(String),
+    /// It is not known: why, in one line.
+    Unknown(String),
+}
+
+impl Claims {
+    /// What the checks of a plan claim; what they say otherwise than [`checks`] shows when that derives
+    /// them again.
+    pub fn of(checks: &[Check]) -> Self {
+        let find = |id: &str| checks.iter().find(|check| check.id == id);
+        let why = |check: &Check| check.why.clone();
+        Self {
+            proven: find(ARCHIVE).is_some_and(|check| check.verdict == Verdict::Will),
+            whole: find(BUDGETS_WHOLE).and_then(|check| match check.verdict {
+                Verdict::Will => Some(Whole::Yes),
+                Verdict::WillNot => Some(Whole::No(why(check))),
+                Verdict::NotChecked => None,
+            }),
+            in_use: match find(IN_USE) {
+                Some(check) if check.verdict == Verdict::WillNot => InUse::By(why(check)),
+                Some(check) if check.verdict == Verdict::NotChecked => InUse::Unknown(why(check)),
+                Some(_) | None => InUse::No,
+            },
+            owners_unknown: find(OWNERSHIP).is_some(),
+            diffs_unseen: find(DIFFS).is_some(),
+        }
+    }
+}
+
+/// All checks, in their order.
+pub fn checks(observed: &Observed, claims: &Claims) -> Vec<Check> {
+    let check = |id: &str, verdict, why: &str| Check { id: id.to_owned(), verdict, why: line(why) };
+    let mut checks = vec![
+        if claims.proven {
+            check(ARCHIVE, Verdict::Will, "size and SHA-256 are those of the index")
+        } else {
+            let why = "the size is that of the index; apply proves the SHA-256";
+            check(ARCHIVE, Verdict::NotChecked, why)
+        },
+        match &claims.whole {
+            None => {
+                let why = "the backup's list of budgets could not be read; apply checks it";
+                check(BUDGETS_WHOLE, Verdict::NotChecked, why)
+            }
+            Some(Whole::No(why)) => check(BUDGETS_WHOLE, Verdict::WillNot, why),
+            Some(Whole::Yes) => {
+                let why = "each budget of the backup has its blob and its group database";
+                check(BUDGETS_WHOLE, Verdict::Will, why)
+            }
+        },
+    ];
+    checks.extend(seen(observed));
+    checks.push(match &claims.in_use {
+        InUse::By(why) => check(IN_USE, Verdict::WillNot, why),
+        InUse::Unknown(why) => check(IN_USE, Verdict::NotChecked, why),
+        InUse::No => check(IN_USE, Verdict::Will, "no process has files open in the target"),
+    });
+    if claims.owners_unknown {
+        checks.push(check(OWNERSHIP, Verdict::NotChecked, "only root can give files to other users"));
+    }
+    if claims.diffs_unseen {
+        let why = "made from facts: how the text of configuration, unit and vhost differs was not seen";
+        checks.push(check(DIFFS, Verdict::NotChecked, why));
+    }
+    checks
+}
+
+/// The checks that follow from what was observed.
+fn seen(observed: &Observed) -> [Check; 4] {
+    let check = |id: &str, verdict, why: String| Check { id: id.to_owned(), verdict, why: line(&why) };
+    let (space, file_system) = (&observed.space, &observed.file_system);
+    let kind = &file_system.r#type;
+    [
+        check(
+            "server-migrations",
+            Verdict::NotChecked,
+            "whether the installed server can open this backup is not compared yet; keep its version".into(),
+        ),
+        match &observed.machine {
+            Some(_) => check("machine", Verdict::Will, "the plan is bound to the machine".into()),
+            None => check("machine", Verdict::NotChecked, "the machine has no machine id".into()),
+        },
+        check(
+            "space",
+            space.verdict,
+            format!(
+                "up to {} bytes beside the target, {} among the backups",
+                space.staging_bytes, space.backup_bytes
+            ),
+        ),
+        check(
+            "atomic-exchange",
+            file_system.atomic_exchange,
+            match file_system.atomic_exchange {
+                Verdict::Will => format!("{kind} exchanges two directories in one step"),
+                Verdict::WillNot => format!("{kind} cannot exchange two directories in one step"),
+                Verdict::NotChecked => format!("{kind} is tried when the plan is applied"),
+            },
+        ),
+    ]
+}
+
+/// All warnings, in their order; of `preview`, its own warnings are not looked at.
+pub fn warnings(spec: &Spec, observed: &Observed, preview: &Preview) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    let mut warn = |code: &str, message: String| {
+        warnings.push(Warning { code: code.to_owned(), message: line(&message) });
+    };
+    let has_content = observed.target.presence == Presence::Content;
+    let changes = preview.files.total() > 0;
+    let prepares = spec.clients == ClientPolicy::Reset || spec.sessions == SessionPolicy::Revoke;
+    if !changes && !prepares && has_content {
+        warn("no-change", "the target already holds this backup".into());
+    }
+    if let Some((code, message)) = clients(spec, &preview.budgets) {
+        warn(code, message);
+    }
+    for budget in preview.budgets.iter().filter(|budget| budget.presence == BudgetPresence::LiveOnly) {
+        warn("budget-gone", gone(budget));
+    }
+    if let Some(Whole::No(why)) = Claims::of(&preview.checks).whole {
+        warn("backup-incomplete", format!("apply will refuse this backup: {why}"));
+    }
+    if let Some(why) = &observed.target.budgets_unreadable {
+        warn("live-unreadable", format!("what would be lost could not be counted: {why}"));
+    }
+    let logins = sessions(observed, preview).is_some_and(|row| row.backup.is_some_and(|count| count > 0));
+    if logins && spec.sessions == SessionPolicy::Keep && changes {
+        warn(
+            "sessions-return",
+            "logins of the time of the backup are valid again; 'sessions: revoke' ends them".into(),
+        );
+    }
+    if spec.pre_backup.mode == PreBackupMode::None && has_content {
+        warn(
+            "no-pre-backup",
+            format!(
+                "nothing is backed up first: the displaced directory, kept for {}, is the only way back",
+                spec.retain
+            ),
+        );
+    }
+    if spec.drift == DriftPolicy::Ignore {
+        warn("drift-ignore", "drift: ignore — the plan is applied whatever the target holds by then".into());
+    }
+    warnings
+}
+
+/// What happens to clients that hold newer changes.
+fn clients(spec: &Spec, budgets: &[BudgetPreview]) -> Option<(&'static str, String)> {
+    let both = budgets.iter().filter(|budget| budget.presence == BudgetPresence::Both);
+    let newer = both.filter_map(|budget| budget.changes_newer).fold(0_u64, u64::saturating_add);
+    if newer == 0 || !spec.target.live {
+        return None;
+    }
+    Some(match spec.clients {
+        ClientPolicy::Merge => (
+            "clients-merge",
+            format!(
+                "clients: merge — clients send newer changes back at their next sync ({newer} on the server now): they undo this restore, budget by budget. 'clients: reset' stops that"
+            ),
+        ),
+        ClientPolicy::Reset => (
+            "clients-reset",
+            format!(
+                "clients: reset — {newer} newer {} replaced; every client is told to download the restored budget",
+                if newer == 1 { "change is" } else { "changes are" }
+            ),
+        ),
+    })
+}
+
+fn gone(budget: &BudgetPreview) -> String {
+    let name = budget.name.as_deref().unwrap_or(&budget.id);
+    let count = budget.changes_newer.map_or_else(String::new, |count| {
+        format!(" ({count} {})", if count == 1 { "change" } else { "changes" })
+    });
+    format!("budget '{name}'{count} is not in the backup and is gone after the restore")
+}
+
+/// The sync group that a budget gets, where it gets another one: what `prepare` does to it.
+pub fn new_group(plan: &PlanId, spec: &Spec, observed: &Observed, budget: &BudgetPreview) -> Option<String> {
+    let restored = budget.presence != BudgetPresence::LiveOnly;
+    let known = |group: &String| {
+        let groups = &observed.backup.budgets;
+        groups.iter().any(|known| known.id == budget.id && known.group_id == *group)
+    };
+    let resets =
+        spec.clients == ClientPolicy::Reset && restored && budget.group_id.as_ref().is_some_and(known);
+    resets.then(|| new_group_id(plan, &budget.id))
+}
+
+/// Where the server's own database lies below the target, as `preview.rows` writes it.
+pub fn account_path(observed: &Observed) -> String {
+    Path::new(&observed.instance.data_directory).join(layout::ACCOUNT).display().to_string()
+}
+
+/// The row of the server's table of logins.
+pub fn sessions<'p>(observed: &Observed, preview: &'p Preview) -> Option<&'p super::preview::RowChange> {
+    let database = account_path(observed);
+    preview.rows.iter().find(|row| row.table == "sessions" && row.database == database)
+}
+
+/// Brings everything that follows up to date with the rest of a plan.
+pub fn derive(plan: &mut Plan) {
+    let claims = Claims::of(&plan.preview.checks);
+    let new: Vec<_> = plan
+        .preview
+        .budgets
+        .iter()
+        .map(|budget| new_group(&plan.metadata.id, &plan.spec, &plan.observed, budget))
+        .collect();
+    for (budget, new) in plan.preview.budgets.iter_mut().zip(new) {
+        budget.new_group_id = new;
+    }
+    plan.preview.checks = checks(&plan.observed, &claims);
+    plan.preview.warnings = warnings(&plan.spec, &plan.observed, &plan.preview);
+}
+
+/// Whether a restore into a place without content says that it changes or removes something there.
+pub fn is_fresh(files: &FileChanges) -> bool {
+    files.changed.count == 0 && files.removed.count == 0 && files.unchanged == 0
+}
+
+/// A line of a plan has at most 1000 characters; what is longer was made by somebody who floods it.
+pub fn line(text: &str) -> String {
+    if text.chars().count() <= 1000 {
+        text.to_owned()
+    } else {
+        text.chars().take(990).collect::<String>() + " … (cut)"
+    }
+}

@@ -1,0 +1,161 @@
+//! What restoring a backup to a target would change: files and budgets. Reads only; a file of the target
+//! is read where the backup has one of the same name and size, once for all backups.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+use crate::actual::account::{Account, Budget};
+use crate::actual::{layout, messages};
+use crate::facts::model::Changes;
+use crate::ids::{AbsPath, Sha256};
+use crate::plan::preview::{BudgetPresence, BudgetPreview, FileChanges, FileGroup};
+use crate::survey::archive::{ArchiveSurvey, BackupFile};
+use crate::survey::observe::Place;
+use crate::survey::target::{self, visible};
+use crate::survey::tree::{self, Entry, Kind};
+
+const MAX_EXAMPLES: usize = 10;
+
+/// A target that backups are compared with.
+#[derive(Debug)]
+pub struct Target {
+    /// What stands there.
+    pub place: Place,
+    /// The server's data directory below it.
+    data: PathBuf,
+    /// Digests of its files, as far as they were read; `None` for one that went away meanwhile.
+    digests: RefCell<HashMap<PathBuf, Option<Sha256>>>,
+}
+
+impl Target {
+    /// A target that was looked at.
+    pub fn new(place: Place, data: &Path) -> Self {
+        Self { place, data: data.to_owned(), digests: RefCell::default() }
+    }
+
+    /// What restoring this backup there would change.
+    pub fn changes(&self, directory: &AbsPath, contents: &ArchiveSurvey) -> Changes {
+        Changes {
+            directory: directory.clone(),
+            fits: contents.bytes <= self.place.free,
+            files: self.files(contents),
+            budgets: self.budgets(contents),
+        }
+    }
+
+    fn files(&self, contents: &ArchiveSurvey) -> FileChanges {
+        let mut changes = FileChanges::default();
+        let mut seen = BTreeSet::new();
+        for entry in &self.place.target.entries {
+            if entry.kind == Kind::Directory {
+                continue;
+            }
+            seen.insert(&entry.path);
+            match contents.files.get(&entry.path) {
+                None if contents.links.contains_key(&entry.path) && entry.kind == Kind::Symlink => {
+                    changes.unchanged += 1;
+                }
+                None => add(&mut changes.removed, &entry.path, entry.size),
+                Some(file) if self.is_same(entry, file) => changes.unchanged += 1,
+                Some(file) => add(&mut changes.changed, &entry.path, file.size),
+            }
+        }
+        for (path, file) in &contents.files {
+            if !seen.contains(path) {
+                add(&mut changes.added, path, file.size);
+            }
+        }
+        for path in contents.links.keys().filter(|path| !seen.contains(*path)) {
+            add(&mut changes.added, path, 0);
+        }
+        changes
+    }
+
+    /// Compares by size first; only files of equal size are read.
+    fn is_same(&self, entry: &Entry, file: &BackupFile) -> bool {
+        if entry.kind != Kind::File || file.size != entry.size {
+            return false;
+        }
+        let Some(dir) = &self.place.dir else { return false };
+        let mut digests = self.digests.borrow_mut();
+        // A file that goes away while it is read is one that changes.
+        let digest = digests.entry(entry.path.clone()).or_insert_with(|| tree::digest(dir, &entry.path).ok());
+        *digest == Some(file.sha256)
+    }
+
+    fn budgets(&self, contents: &ArchiveSurvey) -> Vec<BudgetPreview> {
+        let live = by_id(self.place.target.account.as_ref());
+        let backup = by_id(contents.account.as_ref());
+        let ids: BTreeSet<&String> = live.keys().chain(backup.keys()).collect();
+        let mut budgets: Vec<BudgetPreview> = ids
+            .into_iter()
+            .filter_map(|id| {
+                let (live, backup) = (live.get(id), backup.get(id));
+                let shown = backup.or(live)?;
+                let presence = match (live, backup) {
+                    (Some(_), Some(_)) => BudgetPresence::Both,
+                    (Some(_), None) => BudgetPresence::LiveOnly,
+                    (None, _) => BudgetPresence::BackupOnly,
+                };
+                let newer = live.and_then(|live| self.newer(contents, live, backup.copied()));
+                let time = |of: Option<&String>| of.map(|timestamp| clock_part(timestamp));
+                Some(BudgetPreview {
+                    id: id.clone(),
+                    name: shown.name.clone(),
+                    encrypted: shown.encrypted,
+                    presence,
+                    changes_newer: newer.as_ref().map(|newer| newer.count),
+                    first_newer: newer.as_ref().and_then(|newer| time(newer.first.as_ref())),
+                    last_newer: newer.as_ref().and_then(|newer| time(newer.last.as_ref())),
+                    group_id: shown.group_id.clone(),
+                    new_group_id: None,
+                })
+            })
+            .collect();
+        budgets.sort_by(|a, b| (&a.name, &a.id).cmp(&(&b.name, &b.id)));
+        budgets
+    }
+
+    /// Changes of a live budget that the backup does not have: all of them where it is not in the
+    /// backup; not known where its sync was reset since, or where a database could not be read.
+    fn newer(
+        &self,
+        contents: &ArchiveSurvey,
+        live: &Budget,
+        backup: Option<&Budget>,
+    ) -> Option<messages::Newer> {
+        let group = live.group_id.as_deref()?;
+        let point = match backup {
+            None => None,
+            Some(backup) if backup.group_id.as_deref() == Some(group) => {
+                contents.last_change.get(group)?.as_deref()
+            }
+            Some(_) => return None,
+        };
+        let connection = target::open_group(self.place.dir.as_ref()?, &self.data, group)?;
+        messages::newer_than(&connection, point).ok()
+    }
+}
+
+/// Budgets that a server shows.
+fn by_id(account: Option<&Account>) -> BTreeMap<String, &Budget> {
+    let budgets = account.into_iter().flat_map(|account| &account.budgets);
+    budgets
+        .filter(|budget| !budget.deleted && layout::is_plain_id(&budget.id))
+        .map(|budget| (budget.id.clone(), budget))
+        .collect()
+}
+
+/// The time in a client's timestamp: `2026-11-24T02:24:23.026Z-01B8-9a8a99a80b6872fa`.
+fn clock_part(timestamp: &str) -> String {
+    timestamp.get(..24).unwrap_or(timestamp).to_owned()
+}
+
+fn add(group: &mut FileGroup, path: &Path, size: u64) {
+    group.count += 1;
+    group.bytes += size;
+    if group.examples.len() < MAX_EXAMPLES {
+        group.examples.push(visible(path));
+    }
+}

@@ -1,0 +1,61 @@
+//! Notes in the journal what a whole tree of this run was: the one that is put in place before the swap,
+//! the displaced one after it. Evidence for the receipt, so a tree that cannot be read is a warning here,
+//! and never what a restore fails for. Reads only; after a crash the digest is computed again.
+
+use super::context::{Done, StepContext};
+use super::error::StepError;
+use crate::host::fs::{FsError, IoContext as _};
+use crate::ids::{AbsPath, Sha256};
+use crate::plan::step::Step;
+use crate::run::fact::{Fact, Side};
+use crate::survey::listing;
+
+/// Digests the tree in `directory` and notes it; where that is not possible, says so in `done`.
+pub(super) fn note(
+    cx: &StepContext<'_>,
+    step: &Step,
+    side: Side,
+    directory: &AbsPath,
+    done: &mut Done,
+) -> Result<(), StepError> {
+    let progress = |bytes: u64| (cx.progress)(&step.id, bytes);
+    let digest = || -> Result<Sha256, FsError> {
+        let dir = cx.host.root.dir(directory)?;
+        listing::digest(&dir, &cx.stop, &progress).context("read", cx.host.root.host_path(directory))
+    };
+    match digest() {
+        Ok(sha256) => cx.note(step, Fact::Tree { side, sha256 }),
+        Err(FsError { source: error, .. }) => {
+            let which = match side {
+                Side::Before => "displaced",
+                Side::After => "new",
+            };
+            done.warnings.push(format!("the digest of the {which} tree is not known: {error}"));
+            Ok(())
+        }
+    }
+}
+
+/// Digests the displaced tree, once it is displaced and as long as nothing was noted of it.
+pub(super) fn note_displaced(cx: &StepContext<'_>, step: &Step, done: &mut Done) -> Result<(), StepError> {
+    let noted = cx.fact(|fact| match fact {
+        Fact::Tree { side: Side::Before, sha256 } => Some(*sha256),
+        Fact::Tree { .. }
+        | Fact::Staging { .. }
+        | Fact::PreBackup { .. }
+        | Fact::Record { .. }
+        | Fact::Swap { .. } => None,
+    });
+    let displaced = cx.fact(|fact| match fact {
+        Fact::Swap { live: Some(_), displaced_at, .. } => Some(displaced_at.clone()),
+        Fact::Swap { .. }
+        | Fact::Staging { .. }
+        | Fact::PreBackup { .. }
+        | Fact::Record { .. }
+        | Fact::Tree { .. } => None,
+    });
+    match displaced.filter(|_| noted.is_none()) {
+        Some(displaced) => note(cx, step, Side::Before, &displaced, done),
+        None => Ok(()),
+    }
+}
