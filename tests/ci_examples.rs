@@ -204,6 +204,7 @@ fn value(word: &str) -> String {
     };
     let value = match word {
         "${which[@]}" => "--latest",
+        "${only[@]}" => "--backup=20261124-022632-budget-fc166c",
         "$INSTANCE" => "budget",
         variable if variable.starts_with('$') => "some text",
         plain => plain,
