@@ -310,7 +310,10 @@ pub fn look(cx: &Context, plan: &Plan, ask: Ask<'_>) -> Result<Preflight, CliErr
     // A plan that was applied changed what its preview speaks of.
     if found.is_clear() && found.applied_by.is_none() {
         match planner::untruths(cx, plan) {
-            Ok(problems) => found.problems.extend(problems),
+            Ok(again) => {
+                found.problems.extend(again.problems);
+                found.warnings.extend(again.said);
+            }
             // What cannot be read now is told by the step that needs it.
             Err(error) => found.not_checked.push(format!("preview: it could not be made again: {error}")),
         }

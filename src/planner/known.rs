@@ -2,6 +2,7 @@
 //! one target. Every plan is made from it, on the machine itself from facts that were just collected,
 //! together with what only the machine shows. Pure.
 
+use super::bounds::Bounds;
 use super::error::PlanError;
 use crate::facts::model::{BackupFacts, Changes, Contents, Facts, InstanceFacts, TargetFacts};
 use crate::ids::{AbsPath, BackupId};
@@ -37,6 +38,8 @@ pub struct Local {
     pub diffs: Vec<TextDiff>,
     /// Whether anybody has files open in the target.
     pub in_use: InUse,
+    /// Which files of the preview a running server can change.
+    pub bounds: Bounds,
     /// Whether files cannot be given to other users, as far as is known.
     pub owners_unknown: bool,
 }

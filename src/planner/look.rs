@@ -223,7 +223,8 @@ fn local(
         None => InUse::Unknown(processes::INCOMPLETE.into()),
     };
     let diffs = text_diffs(cx, paths, target, compared, contents)?;
-    Ok(Local { diffs, in_use, owners_unknown: !machine::is_root() })
+    let bounds = compared.bounds(contents);
+    Ok(Local { diffs, in_use, bounds, owners_unknown: !machine::is_root() })
 }
 
 fn text_diffs(

@@ -17,6 +17,7 @@ mod locks;
 mod messages;
 mod plan_files;
 mod policy;
+mod preview_drift;
 mod prompts;
 mod readonly;
 mod receipt;
