@@ -85,6 +85,21 @@ pub enum ApproveError {
         /// The name.
         name: String,
     },
+    /// No file can have the name that says whose signature it holds.
+    #[error(
+        "the signature of '{}' cannot lie beside the plan: the name of its file would be {excess} bytes too long",
+        visible(.name)
+    )]
+    #[diagnostic(
+        code(abssctl::approve::long_name),
+        help("leave out --detached to sign in the plan file, or sign by a shorter --principal")
+    )]
+    LongName {
+        /// Who signs.
+        name: String,
+        /// What is too much of it.
+        excess: usize,
+    },
     /// The plan says that it is made later than now: approvals of it would seem younger than they are.
     #[error("the plan was made at {at}, which is in the future")]
     #[diagnostic(
@@ -158,6 +173,7 @@ pub fn approve(session: &Session, args: &PlanApproveArgs) -> Result<u8, CliError
     let key = signer.key().clone();
     sshsig::usable(&key).map_err(|flaw| ApproveError::Signature { flaw })?;
     let principal = principal(session, args.principal.as_deref(), &key)?;
+    can_be_written(args, &principal)?;
     let digest = canonical::digest(&plan)?;
     let spec = &plan.spec;
     let target = &spec.target.directory;
@@ -321,6 +337,18 @@ fn embed(path: &Path, plan: &Plan, bytes: &[u8], approval: Approval) -> Result<(
         return Err(ApproveError::Changed.into());
     }
     plan_cli::put(path, document.as_bytes())
+}
+
+/// Nobody is asked to sign what then cannot be written.
+fn can_be_written(args: &PlanApproveArgs, principal: &str) -> Result<(), CliError> {
+    if !args.detached {
+        return plan_cli::refuse_link(&args.file);
+    }
+    let name = args.file.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    match detached::excess(&name, principal) {
+        0 => plan_cli::refuse_link(&args.file.with_file_name(detached::file_name(&name, principal))),
+        excess => Err(ApproveError::LongName { name: principal.to_owned(), excess }.into()),
+    }
 }
 
 fn write_detached(plan: &Path, principal: &str, signature: &SshSig) -> Result<PathBuf, CliError> {

@@ -103,6 +103,7 @@ fn approve(error: &ApproveError) -> u8 {
         | ApproveError::WhoSigns { .. }
         | ApproveError::Principal { .. }
         | ApproveError::NoTerminal
+        | ApproveError::LongName { .. }
         | ApproveError::Changed => INVALID,
     }
 }

@@ -23,7 +23,7 @@ use crate::plan::model::Plan;
 use crate::plan::observed::Presence;
 use crate::plan::policy::{FindingCode, Verdict};
 use crate::plan::render::text::{TextOptions, text};
-use crate::plan::render::{dot::dot, html::html, markdown::markdown, mermaid::mermaid};
+use crate::plan::render::{dot::dot, html::html, markdown::markdown, mermaid::mermaid, visible};
 use crate::plan::spec::{ClientPolicy, PreBackupMode, RestartPolicy, SessionPolicy};
 use crate::plan::{canonical, emit, load};
 use crate::planner::{self, Selector, Wish, wish};
@@ -191,8 +191,18 @@ pub(super) fn open(directory: &Path) -> Result<cap_std::fs::Dir, CliError> {
     Ok(opened.context("open directory", directory)?)
 }
 
+/// A file is replaced in one step, so that a link to it would be replaced and not what it leads to.
+pub(super) fn refuse_link(path: &Path) -> Result<(), CliError> {
+    let Ok(target) = std::fs::read_link(path) else { return Ok(()) };
+    Err(CliError::Usage {
+        what: format!("{} is a symbolic link, and no link is written through", path.display()),
+        help: format!("name the file itself: it leads to {}", visible(&target.to_string_lossy())),
+    })
+}
+
 /// A document is written over an older one of its kind, never over anything else.
 pub(super) fn refuse_other_file(path: &Path, kind: &str, name: &str) -> Result<(), CliError> {
+    refuse_link(path)?;
     let Ok(meta) = std::fs::symlink_metadata(path) else { return Ok(()) };
     let is_one = || {
         std::fs::read(path).is_ok_and(|bytes| {
