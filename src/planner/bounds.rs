@@ -106,14 +106,14 @@ impl Bounds {
             && names(removed, &must_go, |name| fixed_names.contains(name) || !self.is_fixed(Path::new(name)))
     }
 
-    /// Files that a server had when these budgets were observed.
+    /// Databases that were there when these budgets were observed. A blob that is missing can come back
+    /// when a client uploads it.
     fn there(&self, target: &ObservedTarget) -> BTreeSet<PathBuf> {
         let mut there = BTreeSet::new();
         if target.budgets_unreadable.is_none() {
             there.insert(self.data.join(layout::ACCOUNT));
         }
         for budget in &target.budgets {
-            there.insert(self.data.join(layout::blob(&budget.id)));
             if let Some(group) = budget.group_id.as_ref().filter(|_| budget.changes.is_some()) {
                 there.insert(self.data.join(layout::group(group)));
             }

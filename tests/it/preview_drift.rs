@@ -14,6 +14,11 @@ const USER_FILES: &str = "srv/budget/data/user-files";
 const HOUSEHOLD: &str = "srv/budget/data/user-files/group-9c8a10f0-de93-44b8-a957-beea9bec4983.sqlite";
 const ACCOUNT: &str = "srv/budget/data/server-files/account.sqlite";
 
+/// Edits a part of a plan.
+type Edit<'a> = &'a dyn Fn(&mut Value);
+/// What a server writes.
+type Write<'a> = &'a dyn Fn(&TestRoot);
+
 /// A root whose live side has a file that the backup lacks, and a plan for it.
 fn planned() -> (TestRoot, Value) {
     let root = TestRoot::new();
@@ -158,7 +163,7 @@ fn files_that_no_server_changes_cannot_be_hidden() {
     let files = &good["preview"]["files"];
     let removed = files["removed"]["examples"].as_array().unwrap();
     assert!(removed.contains(&json!("data/note.txt")), "{files:#}");
-    let edits: [(&str, &dyn Fn(&mut Value)); 8] = [
+    let edits: [(&str, Edit); 8] = [
         ("files.removed", &|files| files["removed"] = json!({ "count": 0, "bytes": 0 })),
         ("files.removed", &|files| {
             let names = files["removed"]["examples"].as_array_mut().unwrap();
@@ -189,7 +194,7 @@ fn files_that_no_server_changes_cannot_be_hidden() {
 
 #[test]
 fn an_honest_plan_of_a_server_that_takes_writes_stays_good() {
-    let writes: [(&str, &dyn Fn(&TestRoot), &str); 9] = [
+    let writes: [(&str, Write, &str); 9] = [
         ("new changes", &|root| changes(root, "2026-12-01", 37), "37 more changes"),
         ("a device that was offline", &|root| changes(root, "2019-01-01", 5), "5 more changes"),
         (
