@@ -50,7 +50,7 @@ fn shown(plan: &Plan, fresh: Preview, same_content: bool) -> Preview {
     let old = &plan.preview;
     let (mut claims, now) = (Claims::of(&old.checks), Claims::of(&fresh.checks));
     let diffs_unseen = claims.diffs_unseen;
-    (claims.proven, claims.whole) = (now.proven, now.whole);
+    (claims.proven, claims.budgets_unread) = (now.proven, now.budgets_unread);
     let mut shown = Preview {
         checks: checks(&plan.observed, &claims),
         // These follow from the rest; the loader has seen to it.
