@@ -84,14 +84,19 @@ impl Output {
     /// Writes an error: for people on standard error, with `--json` the object on standard output too.
     /// `plan_file` stands where a help text says FILE.
     pub fn error(&self, error: &CliError, exit_code: u8, plan_file: &str) {
+        self.tell(error, plan_file);
+        if self.json {
+            drop(self.value(&error_object(error, exit_code, plan_file)));
+        }
+    }
+
+    /// Writes an error for people alone.
+    pub fn tell(&self, error: &CliError, plan_file: &str) {
         if matches!(error, CliError::Declined) {
             self.note("nothing was changed");
         } else {
             let text = harmless(&self.rendered(error)).replace("FILE", plan_file);
             self.note_prepared(&if self.color_err { coloured(&text) } else { text });
-        }
-        if self.json {
-            drop(self.value(&error_object(error, exit_code, plan_file)));
         }
     }
 
@@ -151,7 +156,7 @@ fn problem_json(problem: &crate::plan::load::Problem) -> Value {
 }
 
 /// The error as JSON: `code`, `message`, `help`, `exit_code`, and what the kind of error knows besides.
-fn error_object(error: &CliError, exit_code: u8, plan_file: &str) -> Value {
+pub(super) fn error_object(error: &CliError, exit_code: u8, plan_file: &str) -> Value {
     let diagnostic: &dyn miette::Diagnostic = error;
     let source = diagnostic.diagnostic_source();
     let text = |value: Option<Box<dyn std::fmt::Display + '_>>| value.map(|value| value.to_string());

@@ -9,14 +9,15 @@ use std::time::Duration;
 use clap::Parser as _;
 
 use super::args::{
-    BackupCommand, Cli, Command, ConfigCommand, Global, InstanceCommand, PlanCommand, RunCommand,
+    BackupCommand, Cli, Command, ConfigCommand, Global, InstanceCommand, PlanCommand, ReportFormat,
+    RunCommand,
 };
 use super::error::CliError;
 use super::output::Output;
 use super::signals::{self, Caught};
 use super::{
-    apply, approve, backup, config, exit, facts, instance, plan, plan_diff, prune, restore, run, schema,
-    verify,
+    apply, approve, backup, config, exit, facts, instance, plan, plan_diff, plan_validate, prune, restore,
+    run, schema, verify,
 };
 use crate::context::Context;
 use crate::host::cancel::Cancel;
@@ -46,7 +47,7 @@ pub struct Session {
 
 /// Runs the program: the only way in.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let mut cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version come this way too; clap knows where they go and how they exit.
@@ -57,6 +58,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit::INVALID));
         }
     };
+    cli.global.json |= wants_json(&cli.command);
     let output = Output::new(&cli.global);
     let cancel = Cancel::default();
     // A signal ends a long question to a database too; held until the command is over.
@@ -86,6 +88,22 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Whether a command has another way than `--json` to ask for one JSON object, for errors too.
+fn wants_json(command: &Command) -> bool {
+    let Command::Plan(command) = command else { return false };
+    let format = match command {
+        PlanCommand::Validate(args) => args.format,
+        PlanCommand::Check(args) => args.format,
+        PlanCommand::Restore(_)
+        | PlanCommand::Show(_)
+        | PlanCommand::Refresh(_)
+        | PlanCommand::Approve(_)
+        | PlanCommand::Verify(_)
+        | PlanCommand::Diff(_) => None,
+    };
+    format == Some(ReportFormat::Json)
+}
+
 /// A command line that was not understood as the object that every other error is with `--json`.
 fn usage_object(error: &clap::Error) {
     let rendered = error.render().to_string();
@@ -104,7 +122,7 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, CliError> {
     match command {
         Command::Plan(PlanCommand::Restore(args)) => plan::restore(session, &args),
         Command::Plan(PlanCommand::Show(args)) => plan::show(session, &args),
-        Command::Plan(PlanCommand::Validate(args)) => plan::validate(session, &args),
+        Command::Plan(PlanCommand::Validate(args)) => plan_validate::validate(session, &args),
         Command::Plan(PlanCommand::Check(args)) => plan::check(session, &args),
         Command::Plan(PlanCommand::Refresh(args)) => plan::refresh(session, &args),
         Command::Plan(PlanCommand::Approve(args)) => approve::approve(session, &args),
@@ -215,7 +233,7 @@ impl Session {
 }
 
 /// A path as a person would type it for a shell.
-fn typed(path: &Path) -> String {
+pub(super) fn typed(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = text.chars().all(|c| c.is_alphanumeric() || "/._-+@,:".contains(c));
     if plain { text } else { format!("'{}'", text.replace('\'', "'\\''")) }

@@ -23,4 +23,5 @@ mod receipt;
 mod redaction;
 mod restore;
 mod review;
+mod sarif;
 mod support;
