@@ -132,7 +132,9 @@ impl Found {
         let planned = &plan.observed;
         let (was, is) = (Gate::of(planned), Gate::of(now));
         let promised = plan.spec.target.live && was.verdict() != Verdict::NotChecked;
-        if promised && was.verdict() != is.verdict() {
+        if plan.spec.target.live && is.verdict() == Verdict::WillNot {
+            // Refused as such: another plan would be too.
+        } else if promised && was.verdict() != is.verdict() {
             let (then, now) = (was.why(planned), is.why(now));
             let message =
                 format!("the installed server is another one: the plan says that {then}; now {now}");
