@@ -155,12 +155,12 @@ mod tests {
 
     #[test]
     fn titles_of_a_bundle_are_the_keys_and_not_the_chunks() {
-        let text = r##"//#region migrations/1694360000000-in-a-comment.js
+        let text = r#"//#region migrations/1694360000000-in-a-comment.js
             var loaders = { "../migrations/1694360479680-create-account-db.js": () => import("./1694360479680-create-account-db-RFL90QIP.js"),
               '1718889148000-openid.js': x, `/migrations/1719409568000-multiuser.js`: y, "é/migrations/1719409568001-é.js": z,
               "other/1719409568002-no.js": 0, "migrations/171940956800-short.js": 0, "notmigrations/1719409568003-no.js": 0,
               "1719409568004-.js'": 0, "../migrations/1763873568237-server-global-prefs.js": 0 };
-            //# sourceMappingURL=1719409568000-multiuser-D0ObQKmZ.js.map"##;
+            //# sourceMappingURL=1719409568000-multiuser-D0ObQKmZ.js.map"#;
         let expected = [
             "1694360479680-create-account-db.js",
             "1718889148000-openid.js",

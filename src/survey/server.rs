@@ -126,9 +126,9 @@ fn says(value: &Value, text: &str) -> bool {
 fn by_unit(cx: &Context, entry: &InstanceEntry) -> Option<AbsPath> {
     let bytes = cx.root.read(&entry.paths.systemd_unit, MAX_TEXT).ok()??;
     let text = String::from_utf8_lossy(&bytes);
-    let starts = text.lines().filter_map(|line| line.trim().strip_prefix("ExecStart="));
+    let mut starts = text.lines().filter_map(|line| line.trim().strip_prefix("ExecStart="));
     // An empty one takes back those before it.
-    let words = starts.last()?.split_whitespace();
+    let words = starts.next_back()?.split_whitespace();
     let within = format!("/node_modules/{}/", cx.config.npm_package_name);
     words.filter_map(|word| AbsPath::normalise(Path::new(word.trim_matches(['"', '\'']))).ok()).find_map(
         |path| {

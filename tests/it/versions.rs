@@ -6,6 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use tar::EntryType;
 
 use crate::support::actual::{Client, Program, Server};
 use crate::support::archive::{MADE, Member, make, members};
@@ -213,6 +214,32 @@ fn a_record_that_no_server_reads_is_refused() {
     all.push(Member::symlink("data/data/.migrate", "config.json"));
     make(&root, &all);
     refused(&root, MADE, &["no regular file"]);
+}
+
+/// What the planner cannot see without unpacking, the step that looks at the unpacked tree does.
+#[test]
+fn a_record_that_only_the_unpacked_tree_shows_is_refused_there() {
+    let root = TestRoot::new();
+    for (titles, code) in [(&TITLES[..], 0), (&TITLES[..5], 4)] {
+        put(&root, PACKAGE, "25.6.0", titles);
+        let mut all = members(&root);
+        let at = all.iter().position(|member| member.below().ends_with(".migrate")).unwrap();
+        let record = all.remove(at);
+        all.push(Member::file("data/data/record.json", &record.bytes));
+        let target = format!("{MADE}/data/data/record.json");
+        all.push(Member::new(&format!("{MADE}/data/data/.migrate"), EntryType::Link, &target, b""));
+        make(&root, &all);
+        let path = root.plan(&[MADE]);
+        let plan: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        assert_eq!(gate(&plan).0, "not-checked");
+        let before = root.live();
+        let ran = root.apply(&path).code(code);
+        if code != 0 {
+            let error = ran.error(code, "abssctl::apply::rolled_back", &["does not know 1 migration"]);
+            assert_eq!(error["cause"]["code"], "abssctl::step::unsound");
+            before.assert_same(&root.live(), "a backup that the server cannot open");
+        }
+    }
 }
 
 #[test]

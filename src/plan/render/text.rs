@@ -287,7 +287,6 @@ fn end(page: &mut Page, plan: &Plan) {
 mod tests {
     use serde_json::json;
 
-    use super::super::super::preview::Verdict;
     use super::super::super::spec::{DriftPolicy, PreBackupMode, ReplayPolicy};
     use super::super::super::testing::{sample, sample_dest, sample_with_service, with_steps};
     use super::*;
