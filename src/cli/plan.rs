@@ -13,7 +13,7 @@ use super::exit;
 use super::facts;
 use super::plan_validate::report_format;
 use super::sarif::{Checked, Log};
-use super::session::Session;
+use super::session::{Session, typed};
 use super::verify;
 use crate::context::Context;
 use crate::facts::model::Facts;
@@ -23,7 +23,7 @@ use crate::plan::model::Plan;
 use crate::plan::observed::Presence;
 use crate::plan::policy::{FindingCode, Verdict};
 use crate::plan::render::text::{TextOptions, text};
-use crate::plan::render::{dot::dot, html::html, markdown::markdown, mermaid::mermaid};
+use crate::plan::render::{dot::dot, html::html, markdown::markdown, mermaid::mermaid, visible};
 use crate::plan::spec::{ClientPolicy, PreBackupMode, RestartPolicy, SessionPolicy};
 use crate::plan::{canonical, emit, load};
 use crate::planner::{self, Selector, Wish, wish};
@@ -131,11 +131,11 @@ fn write_new(
     if !to_stdout {
         let text = document(plan, format.unwrap_or_else(|| format_of(path)))?;
         write_file(path, text.as_bytes())?;
-        session.output.note(&format!("plan {} written to {}", plan.metadata.id, path.display()));
+        session.output.note(&format!("plan {} written to {}", plan.metadata.id, typed(path)));
         for warning in &plan.preview.warnings {
             session.output.note(&format!("  ! {}", warning.message));
         }
-        session.output.note(&format!("next: abssctl plan show {0}, then abssctl apply {0}", path.display()));
+        session.output.note(&format!("next: abssctl plan show {0}, then abssctl apply {0}", typed(path)));
     }
     if session.output.json {
         let shown = if to_stdout { Value::Null } else { json!(path.display().to_string()) };
@@ -277,7 +277,7 @@ fn look_at(session: &Session, file: &Path) -> Result<(Plan, Vec<u8>, Preflight),
 }
 
 fn would_apply(file: &Path) -> String {
-    format!("✓ {} would apply now\n", file.display())
+    format!("✓ {} would apply now\n", typed(file))
 }
 
 /// The log goes to standard output, what the log says in words to the person at standard error.
@@ -297,7 +297,7 @@ fn check_sarif(session: &Session, args: &PlanCheckArgs) -> Result<u8, CliError> 
     };
     session.output.value(&log.finish(code))?;
     let (_, _, found) = looked?;
-    session.output.note(session.named(&check_text(&found)).trim_end());
+    session.output.notes(session.named(&check_text(&found)).trim_end());
     if found.is_clear() {
         session.output.note(would_apply(path).trim_end());
         return Ok(code);
@@ -368,14 +368,14 @@ pub fn problems_json(problems: &[Problem]) -> Value {
 pub fn check_text(found: &Preflight) -> String {
     let mut lines = Vec::new();
     for problem in &found.problems {
-        lines.push(format!("✗ {}", problem.message));
+        lines.push(format!("✗ {}", visible(&problem.message)));
         lines.push(format!("  {}", problem.help));
     }
     lines.extend(found.approvals.iter().filter_map(Approvals::summary));
     let policy = found.policy.iter().filter_map(Verdict::summary);
     lines.extend(policy.map(|summary| format!("policy {summary}")));
-    lines.extend(found.warnings.iter().map(|warning| format!("! {warning}")));
-    lines.extend(found.not_checked.iter().map(|what| format!("? {what}")));
+    lines.extend(found.warnings.iter().map(|warning| format!("! {}", visible(warning))));
+    lines.extend(found.not_checked.iter().map(|what| format!("? {}", visible(what))));
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
@@ -398,7 +398,7 @@ pub fn refresh(session: &Session, args: &PlanRefreshArgs) -> Result<u8, CliError
         session.output.note(&approvals);
     }
     let format = args.format.unwrap_or_else(|| format_in(&bytes));
-    if has_comments_of_a_person(&bytes, &plan)? {
+    if has_comments_of_a_person(&bytes, &old, &plan)? {
         session.output.note("comments that were written into the plan by hand are dropped");
     }
     let output = args.output.as_deref().unwrap_or(&args.file);
@@ -437,8 +437,9 @@ pub fn say_policy(session: &Session, look: &Look<'_>, plan: &Plan, file: &Path) 
 }
 
 /// Whether a YAML plan has a line of comment that this program would not write.
-fn has_comments_of_a_person(bytes: &[u8], plan: &Plan) -> Result<bool, CliError> {
-    let ours = emit::to_yaml(plan)?;
+fn has_comments_of_a_person(bytes: &[u8], old: &Plan, new: &Plan) -> Result<bool, CliError> {
+    // Signatures come with a comment of ours too.
+    let ours = emit::to_yaml(&Plan { approvals: old.approvals.clone(), ..new.clone() })?;
     let comment = |line: &str| line.trim_start().starts_with('#');
     let ours: Vec<&str> = ours.lines().map(str::trim).filter(|line| comment(line)).collect();
     let text = String::from_utf8_lossy(bytes);
