@@ -5,4 +5,5 @@ pub mod account;
 pub mod clients;
 pub mod layout;
 pub mod messages;
+pub mod migrations;
 pub mod whole;

@@ -116,6 +116,7 @@ pub fn to_wish(selector: Selector, instance: Option<crate::ids::InstanceName>, a
         drift: args.drift.map(Into::into),
         replay: args.replay.map(Into::into),
         retain: args.retain.clone(),
+        allow_incomplete: args.allow_incomplete,
     }
 }
 

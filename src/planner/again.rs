@@ -68,7 +68,7 @@ pub fn untruths(cx: &Context, plan: &Plan) -> Result<Again, PlanError> {
 fn shown(plan: &Plan, fresh: &Plan, bounds: &Bounds, same_content: bool) -> Preview {
     let old = &plan.preview;
     let (mut claims, now) = (Claims::of(&old.checks), Claims::of(&fresh.preview.checks));
-    (claims.proven, claims.whole) = (now.proven, now.whole);
+    (claims.proven, claims.budgets_unread) = (now.proven, now.budgets_unread);
     let mut shown = Preview {
         checks: checks(&plan.observed, &claims),
         // These follow from the rest; the loader has seen to it.

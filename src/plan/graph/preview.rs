@@ -169,9 +169,17 @@ mod tests {
     use super::super::super::testing::{consistent, sample, sample_dest, sample_with_service, with_steps};
     use super::super::check as check_all;
     use super::*;
+    use crate::actual::whole::Gap;
 
     fn broken(plan: &Plan) -> Vec<(Rule, String)> {
         check_all(plan).into_iter().map(|violation| (violation.rule, violation.pointer)).collect()
+    }
+
+    fn gap() -> Gap {
+        serde_json::from_value(json!({
+            "budget": "b1f6b5ea-34f1-4f0a-8a8c-6a5a1b1f4a11", "name": "Household", "lacks": "group-database"
+        }))
+        .unwrap()
     }
 
     /// Plans that have every warning between them.
@@ -181,7 +189,10 @@ mod tests {
         careless.spec.pre_backup.message = None;
         careless.spec.drift = DriftPolicy::Ignore;
         let mut incomplete = sample();
-        incomplete.preview.checks[1].verdict = Verdict::WillNot;
+        incomplete.observed.backup.incomplete = vec![gap()];
+        let mut allowed = incomplete.clone();
+        allowed.spec.allow_incomplete = vec![gap()];
+        allowed.observed.server.lacks = vec!["1719409568000-multiuser.js".into()];
         let mut unreadable = sample();
         unreadable.observed.target.budgets.clear();
         unreadable.observed.target.budgets_unreadable = Some("it is no database".into());
@@ -193,7 +204,7 @@ mod tests {
             "removed": { "count": 0, "bytes": 0 }, "unchanged": 11
         }))
         .unwrap();
-        let plans = [sample(), sample_with_service(), careless, incomplete, unreadable, same];
+        let plans = [sample(), sample_with_service(), careless, incomplete, allowed, unreadable, same];
         plans.into_iter().map(with_steps).collect()
     }
 
@@ -229,9 +240,11 @@ mod tests {
             "clients-merge",
             "clients-reset",
             "drift-ignore",
+            "incomplete-allowed",
             "live-unreadable",
             "no-change",
             "no-pre-backup",
+            "server-cannot-open",
             "sessions-return",
         ];
         assert_eq!(codes.iter().map(String::as_str).collect::<Vec<_>>(), all);
