@@ -118,6 +118,15 @@ pub struct WishArgs {
     /// Restore into this directory instead of the instance's own
     #[arg(long, value_name = "DIR")]
     pub dest: Option<PathBuf>,
+    /// Restore this budget alone, by name or id, and keep all else as it is; may be given more than once
+    #[arg(long, value_name = "NAME|ID", conflicts_with_all = ["dest", "with_assets"])]
+    pub budget: Vec<String>,
+    /// Bring the one budget as a new one, beside the one that is there
+    #[arg(long, requires = "budget")]
+    pub as_copy: bool,
+    /// Name of the new budget
+    #[arg(long, value_name = "TEXT", requires = "as_copy")]
+    pub copy_name: Option<String>,
     /// Restore files of the instance directory alone (the default)
     #[arg(long, conflicts_with = "with_assets")]
     pub data_only: bool,

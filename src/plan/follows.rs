@@ -8,7 +8,7 @@ use super::model::Plan;
 use super::observed::{Observed, Presence};
 use super::preview::{BudgetPresence, BudgetPreview, Check, FileChanges, Preview, Verdict, Warning};
 use super::spec::{ClientPolicy, DriftPolicy, PreBackupMode, SessionPolicy, Spec};
-use super::step::new_group_id;
+use super::step::{copy_id, new_group_id};
 use crate::actual::layout;
 use crate::ids::PlanId;
 
@@ -168,7 +168,11 @@ pub fn warnings(spec: &Spec, observed: &Observed, preview: &Preview) -> Vec<Warn
     if let Some((code, message)) = clients(spec, &preview.budgets) {
         warn(code, message);
     }
-    for budget in preview.budgets.iter().filter(|budget| budget.presence == BudgetPresence::LiveOnly) {
+    if let Some(message) = single(spec) {
+        warn("single-budgets", message);
+    }
+    let gone_after = |budget: &&BudgetPreview| budget.presence == BudgetPresence::LiveOnly && !budget.kept;
+    for budget in preview.budgets.iter().filter(gone_after) {
         warn("budget-gone", gone(budget));
     }
     if let Some(Whole::No(why)) = Claims::of(&preview.checks).whole {
@@ -178,7 +182,7 @@ pub fn warnings(spec: &Spec, observed: &Observed, preview: &Preview) -> Vec<Warn
         warn("live-unreadable", format!("what would be lost could not be counted: {why}"));
     }
     let logins = sessions(observed, preview).is_some_and(|row| row.backup.is_some_and(|count| count > 0));
-    if logins && spec.sessions == SessionPolicy::Keep && changes {
+    if logins && !spec.is_single() && spec.sessions == SessionPolicy::Keep && changes {
         warn(
             "sessions-return",
             "logins of the time of the backup are valid again; 'sessions: revoke' ends them".into(),
@@ -201,7 +205,7 @@ pub fn warnings(spec: &Spec, observed: &Observed, preview: &Preview) -> Vec<Warn
 
 /// What happens to clients that hold newer changes.
 fn clients(spec: &Spec, budgets: &[BudgetPreview]) -> Option<(&'static str, String)> {
-    let both = budgets.iter().filter(|budget| budget.presence == BudgetPresence::Both);
+    let both = budgets.iter().filter(|budget| budget.presence == BudgetPresence::Both && !budget.kept);
     let newer = both.filter_map(|budget| budget.changes_newer).fold(0_u64, u64::saturating_add);
     if newer == 0 || !spec.target.live {
         return None;
@@ -223,6 +227,42 @@ fn clients(spec: &Spec, budgets: &[BudgetPreview]) -> Option<(&'static str, Stri
     })
 }
 
+/// What a plan of single budgets leaves alone.
+fn single(spec: &Spec) -> Option<String> {
+    let name = |id: &str, name: Option<&String>| format!("'{}'", name.map_or(id, String::as_str));
+    match spec.budgets.as_slice() {
+        [] => None,
+        [super::spec::SingleBudget { id, name: known, copy_as: Some(copy) }] => Some(format!(
+            "budget {} comes from the backup as the new budget '{}'; every budget that is there, logins, users and settings stay as they are",
+            name(id, known.as_ref()),
+            copy.name
+        )),
+        budgets => {
+            let mut names: Vec<String> =
+                budgets.iter().take(5).map(|one| name(&one.id, one.name.as_ref())).collect();
+            if budgets.len() > 5 {
+                names.push(format!("{} more", budgets.len() - 5));
+            }
+            let (what, come) = if budgets.len() == 1 { ("budget", "comes") } else { ("budgets", "come") };
+            Some(format!(
+                "only {what} {} {come} from the backup; all other budgets, logins, users and settings stay as they are then",
+                names.join(", ")
+            ))
+        }
+    }
+}
+
+/// Whether a budget stays as it is on the live server, since the plan restores other ones alone.
+pub fn kept(spec: &Spec, budget: &BudgetPreview) -> bool {
+    budget.copy_of.is_none() && !spec.replaces(&budget.id)
+}
+
+/// The id of the new budget that one of the backup comes as, where it does.
+pub fn copied(plan: &PlanId, spec: &Spec, budget: &str) -> Option<String> {
+    let one = spec.budgets.iter().find(|one| one.id == budget)?;
+    one.copy_as.as_ref().map(|_| copy_id(plan, budget))
+}
+
 fn gone(budget: &BudgetPreview) -> String {
     let name = budget.name.as_deref().unwrap_or(&budget.id);
     let count = budget.changes_newer.map_or_else(String::new, |count| {
@@ -234,12 +274,17 @@ fn gone(budget: &BudgetPreview) -> String {
 /// The sync group that a budget gets, where it gets another one: what `prepare` does to it.
 pub fn new_group(plan: &PlanId, spec: &Spec, observed: &Observed, budget: &BudgetPreview) -> Option<String> {
     let restored = budget.presence != BudgetPresence::LiveOnly;
+    let origin = budget.copy_of.as_ref().unwrap_or(&budget.id);
     let known = |group: &String| {
         let groups = &observed.backup.budgets;
-        groups.iter().any(|known| known.id == budget.id && known.group_id == *group)
+        groups.iter().any(|known| known.id == *origin && known.group_id == *group)
     };
-    let resets =
-        spec.clients == ClientPolicy::Reset && restored && budget.group_id.as_ref().is_some_and(known);
+    let wanted = if budget.copy_of.is_some() {
+        copied(plan, spec, origin).as_ref() == Some(&budget.id)
+    } else {
+        spec.clients == ClientPolicy::Reset && !kept(spec, budget)
+    };
+    let resets = wanted && restored && budget.group_id.as_ref().is_some_and(known);
     resets.then(|| new_group_id(plan, &budget.id))
 }
 

@@ -100,6 +100,8 @@ step_kinds! {
     Stop = "stop", Service, StopWith;
     /// Backs up what is there now.
     PreBackup = "pre-backup", Staging, PreBackupWith;
+    /// Builds the tree to put in place from the quiet live tree and single budgets of the backup.
+    Overlay = "overlay", Staging, OverlayWith;
     /// Puts the unpacked tree in the place of the target.
     Swap = "swap", Live, SwapWith;
     /// Restores unit and vhost.
@@ -295,12 +297,43 @@ parameters! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         message: Option<String>,
     }
+    /// Parameters of `overlay`.
+    OverlayWith {
+        /// The directory that all else is taken from.
+        directory: AbsPath,
+        /// The server's data directory, relative to the instance directory.
+        data_directory: String,
+        /// The budgets that come from the backup.
+        budgets: Vec<OverlayBudget>,
+    }
+    /// A budget that comes from the backup.
+    OverlayBudget {
+        /// The budget.
+        budget: String,
+        /// Its sync group in the prepared tree.
+        group: String,
+        /// The new budget that it comes as; it replaces the one of its own id otherwise.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        copy: Option<BudgetCopy>,
+    }
+    /// The new budget that one of the backup comes as.
+    BudgetCopy {
+        /// Its id.
+        budget: String,
+        /// Its sync group.
+        group: String,
+        /// Its name.
+        name: String,
+    }
     /// Parameters of `swap`.
     SwapWith {
         /// The directory that is replaced.
         directory: AbsPath,
         /// How.
         method: SwapMethod,
+        /// Which tree of staging takes its place.
+        #[serde(default, skip_serializing_if = "StagedTree::is_unpacked")]
+        tree: StagedTree,
     }
     /// Parameters of `assets`.
     AssetsWith {
@@ -334,6 +367,31 @@ parameters! {
     CleanupWith {
         /// How long the displaced directory is kept.
         retain: DurationText,
+    }
+}
+
+/// Which tree of staging takes the place of the target.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StagedTree {
+    /// The unpacked one.
+    #[default]
+    Unpacked,
+    /// The one that `overlay` builds.
+    Overlay,
+}
+
+impl StagedTree {
+    fn is_unpacked(&self) -> bool {
+        *self == Self::Unpacked
+    }
+
+    /// In words.
+    fn words(self) -> &'static str {
+        match self {
+            Self::Unpacked => "the unpacked tree",
+            Self::Overlay => "the tree that overlay built",
+        }
     }
 }
 
@@ -393,7 +451,7 @@ pub fn derive(
         StepKind::Prepare => Action::Prepare(PrepareWith {
             clients: spec.clients,
             sessions: spec.sessions,
-            groups: group_changes(&metadata.id, spec.clients, observed),
+            groups: group_changes(&metadata.id, spec, observed),
         }),
         StepKind::Stop => Action::Stop(StopWith { unit: unit()?, timeout: spec.health.timeout.clone() }),
         StepKind::PreBackup => Action::PreBackup(PreBackupWith {
@@ -401,12 +459,18 @@ pub fn derive(
             directory: spec.target.directory.clone(),
             message: spec.pre_backup.message.clone(),
         }),
+        StepKind::Overlay => Action::Overlay(OverlayWith {
+            directory: spec.target.directory.clone(),
+            data_directory: observed.instance.data_directory.clone(),
+            budgets: overlay_budgets(&metadata.id, spec, observed)?,
+        }),
         StepKind::Swap => Action::Swap(SwapWith {
             directory: spec.target.directory.clone(),
             method: match observed.target.presence {
                 Presence::Absent => SwapMethod::Rename,
                 Presence::Empty | Presence::Content => SwapMethod::Exchange,
             },
+            tree: if spec.is_single() { StagedTree::Overlay } else { StagedTree::Unpacked },
         }),
         StepKind::Assets => Action::Assets(AssetsWith { unit: unit()? }),
         StepKind::Start => Action::Start(StartWith { unit: unit()? }),
@@ -424,8 +488,8 @@ pub fn derive(
     })
 }
 
-fn group_changes(plan: &PlanId, clients: ClientPolicy, observed: &Observed) -> Vec<GroupChange> {
-    if clients == ClientPolicy::Merge {
+fn group_changes(plan: &PlanId, spec: &Spec, observed: &Observed) -> Vec<GroupChange> {
+    if spec.clients == ClientPolicy::Merge {
         return Vec::new();
     }
     let change = |budget: &super::observed::ObservedBackupBudget| GroupChange {
@@ -433,16 +497,46 @@ fn group_changes(plan: &PlanId, clients: ClientPolicy, observed: &Observed) -> V
         from: budget.group_id.clone(),
         to: new_group_id(plan, &budget.id),
     };
-    observed.backup.budgets.iter().map(change).collect()
+    observed.backup.budgets.iter().filter(|budget| spec.replaces(&budget.id)).map(change).collect()
+}
+
+fn overlay_budgets(
+    plan: &PlanId,
+    spec: &Spec,
+    observed: &Observed,
+) -> Result<Vec<OverlayBudget>, NoSuchStep> {
+    let one = |wished: &super::spec::SingleBudget| {
+        let known = observed.backup.budgets.iter().find(|known| known.id == wished.id);
+        let known = known.ok_or(NoSuchStep {
+            kind: StepKind::Overlay,
+            why: "spec.budgets names one that has no sync group in the backup, or is not in it",
+        })?;
+        let copy = wished.copy_as.as_ref().map(|copy| {
+            let budget = copy_id(plan, &wished.id);
+            BudgetCopy { group: new_group_id(plan, &budget), budget, name: copy.name.clone() }
+        });
+        let resets = spec.clients == ClientPolicy::Reset && copy.is_none();
+        let group = if resets { new_group_id(plan, &wished.id) } else { known.group_id.clone() };
+        Ok(OverlayBudget { budget: wished.id.clone(), group, copy })
+    };
+    spec.budgets.iter().map(one).collect()
 }
 
 /// The group id that a budget gets under `clients: reset`: a version-8 UUID made from the plan's id
 /// and the budget's, so that reviewers see it and every run of the plan gives the same.
 pub fn new_group_id(plan: &PlanId, budget: &str) -> String {
+    derived_id("sync group", plan, budget)
+}
+
+/// The id of the new budget that one of the backup comes as: made as [`new_group_id`] is.
+pub fn copy_id(plan: &PlanId, budget: &str) -> String {
+    derived_id("budget copy", plan, budget)
+}
+
+fn derived_id(what: &str, plan: &PlanId, budget: &str) -> String {
     let mut bytes = [0_u8; 16];
-    bytes.copy_from_slice(
-        &Sha256::of(format!("abssctl sync group v1\n{plan}\n{budget}\n").as_bytes()).as_bytes()[..16],
-    );
+    let digest = Sha256::of(format!("abssctl {what} v1\n{plan}\n{budget}\n").as_bytes());
+    bytes.copy_from_slice(&digest.as_bytes()[..16]);
     bytes[6] = (bytes[6] & 0x0f) | 0x80;
     bytes[8] = (bytes[8] & 0x3f) | 0x80;
     let hex = |range: std::ops::Range<usize>| {
@@ -486,13 +580,15 @@ impl Action {
             ),
             Action::Stop(with) => format!("stop {} within {}", with.unit, with.timeout),
             Action::PreBackup(with) => format!("back up {} first ({})", with.directory, with.mode),
+            Action::Overlay(with) => overlaid(with),
             Action::Swap(with) => match with.method {
                 SwapMethod::Exchange => format!(
-                    "exchange {} with the unpacked tree in one step, keep the old tree",
-                    with.directory
+                    "exchange {} with {} in one step, keep the old tree",
+                    with.directory,
+                    with.tree.words()
                 ),
                 SwapMethod::Rename => {
-                    format!("move the unpacked tree to {}, where nothing is now", with.directory)
+                    format!("move {} to {}, where nothing is now", with.tree.words(), with.directory)
                 }
             },
             Action::Assets(with) => format!("restore the unit and vhost of {}", with.unit),
@@ -509,6 +605,18 @@ impl Action {
             }
         }
     }
+}
+
+fn overlaid(with: &OverlayWith) -> String {
+    let name = |one: &OverlayBudget| match &one.copy {
+        Some(copy) => format!("{} as new budget {}", one.budget, copy.budget),
+        None => one.budget.clone(),
+    };
+    let mut names: Vec<String> = with.budgets.iter().take(5).map(name).collect();
+    if with.budgets.len() > 5 {
+        names.push(format!("{} more", with.budgets.len() - 5));
+    }
+    format!("copy {} as it is then, with these budgets from the backup: {}", with.directory, names.join(", "))
 }
 
 fn owners(ownership: &Ownership) -> String {
@@ -543,6 +651,7 @@ pub fn belongs(kind: StepKind, spec: &Spec, observed: &Observed) -> bool {
         StepKind::PreBackup => {
             spec.pre_backup.mode != PreBackupMode::None && observed.target.presence == Presence::Content
         }
+        StepKind::Overlay => spec.is_single(),
         StepKind::Stop => running,
         StepKind::Assets => spec.assets == AssetScope::Full,
         StepKind::Start | StepKind::Health => starts,

@@ -8,6 +8,7 @@ use super::error::PlanError;
 use super::restore;
 use crate::context::Context;
 use crate::plan::diff::{self, Change};
+use crate::plan::drift;
 use crate::plan::follows::{Claims, checks};
 use crate::plan::model::Plan;
 use crate::plan::preview::{BudgetPreview, Preview, RowChange};
@@ -26,17 +27,22 @@ pub fn untruths(cx: &Context, plan: &Plan) -> Result<Vec<Problem>, PlanError> {
     let mut expected = plan.clone();
     let (then, now) = (&plan.observed.target, &fresh.observed.target);
     // Another target is drift, which is told as such.
-    if then.structure == now.structure && then.presence == now.presence {
+    if drift::same_structure(plan, now) && then.presence == now.presence {
         let same_content = then.content == now.content;
         let mut space = fresh.observed.space.clone();
         // What is free changes by itself, and what a backup of a grown target needs grows with it.
         space.verdict = plan.observed.space.verdict;
         if !same_content {
             space.backup_bytes = plan.observed.space.backup_bytes;
+            if plan.spec.is_single() {
+                space.staging_bytes = plan.observed.space.staging_bytes;
+            }
         }
         expected.observed.space = space;
         expected.preview = shown(&expected, fresh.preview, same_content);
     }
+    // The names that the reviewers read.
+    expected.spec.budgets = fresh.spec.budgets;
     expected.observed.backup = fresh.observed.backup;
     expected.observed.instance = fresh.observed.instance;
     let found = diff::diff(plan, &expected).map_err(|error| PlanError::Rules(error.to_string()))?;
@@ -61,6 +67,14 @@ fn shown(plan: &Plan, fresh: Preview, same_content: bool) -> Preview {
     if !same_content {
         shown.files = old.files.clone();
         shown.budgets = shown.budgets.into_iter().map(|budget| counted(budget, old)).collect();
+        if plan.spec.is_single() {
+            // What stays may have become something else; it stays all the same.
+            shown.budgets.retain(|budget| !budget.kept);
+            shown.budgets.extend(old.budgets.iter().filter(|budget| budget.kept).cloned());
+            let place = |id: &str| old.budgets.iter().position(|budget| budget.id == id);
+            shown.budgets.sort_by_key(|budget| place(&budget.id));
+            shown.rows.clone_from(&old.rows);
+        }
         shown.rows = shown.rows.into_iter().map(|row| live_rows(row, old)).collect();
     }
     if !same_content || diffs_unseen {

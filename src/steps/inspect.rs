@@ -163,7 +163,7 @@ fn joined(reasons: &[String]) -> String {
     }
 }
 
-fn check_group(dir: &Dir, path: &Path) -> Result<(), StepError> {
+pub(super) fn check_group(dir: &Dir, path: &Path) -> Result<(), StepError> {
     let connection = sqlite::open_immutable(dir, path)?;
     let unsound =
         |error: &dyn std::fmt::Display| StepError::Unsound { why: format!("{}: {error}", path.display()) };

@@ -33,7 +33,10 @@ impl StepRunner for Prepare {
         } else {
             Done::new(change(cx, with, &directory)?)
         };
-        trees::note(cx, step, Side::After, &staging::join(&directory, DATA)?, &mut done)?;
+        // Where `overlay` builds another tree, that one is noted.
+        if !cx.plan.spec.is_single() {
+            trees::note(cx, step, Side::After, &staging::join(&directory, DATA)?, &mut done)?;
+        }
         cx.check_cancelled()?;
         Ok(done)
     }

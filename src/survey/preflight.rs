@@ -159,6 +159,7 @@ impl Preflight {
                 | StepKind::Inspect
                 | StepKind::Prepare
                 | StepKind::PreBackup
+                | StepKind::Overlay
                 | StepKind::Swap
                 | StepKind::Record
                 | StepKind::Cleanup => {}
@@ -416,7 +417,8 @@ impl Preflight {
             );
         }
         let ownership = &plan.spec.ownership;
-        if ownership.from != OwnershipSource::Archive && !machine::is_root() && foreign(survey) {
+        let takes_owners = ownership.from != OwnershipSource::Archive || plan.spec.is_single();
+        if takes_owners && !machine::is_root() && foreign(survey) {
             let message =
                 "files of the target belong to another user, and only root can give files to others"
                     .to_owned();

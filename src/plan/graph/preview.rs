@@ -18,6 +18,7 @@ pub(super) fn check(plan: &Plan) -> Vec<Violation> {
     found.extend(checks(plan));
     found.extend(budgets(plan));
     found.extend(live_budgets(plan));
+    found.extend(single_budgets(plan));
     found.extend(rest(plan));
     found
 }
@@ -102,6 +103,18 @@ fn budgets(plan: &Plan) -> Vec<Violation> {
             let expected = expected.unwrap_or_else(|| "none".to_owned());
             wrong("", format!("gets another newGroupId than the one that follows: {expected}"));
         }
+        if budget.kept != follows::kept(&plan.spec, budget) {
+            let says = if budget.kept { "is not kept: it comes from the backup" } else { "is kept as it is" };
+            wrong("/kept", says.to_owned());
+        }
+        if let Some(of) = &budget.copy_of
+            && follows::copied(&plan.metadata.id, &plan.spec, of).as_ref() != Some(&budget.id)
+        {
+            wrong("/copyOf", format!("is no copy of '{of}' that spec.budgets asks for"));
+        }
+        if budget.kept && budget.presence == BudgetPresence::BackupOnly {
+            wrong("/presence", "is neither on the live server nor restored".to_owned());
+        }
         if let Err(group) = group_fits(plan, budget) {
             wrong("", format!("has another groupId than the one that was observed: {group}"));
         }
@@ -113,7 +126,8 @@ fn budgets(plan: &Plan) -> Vec<Violation> {
 fn group_fits(plan: &Plan, budget: &BudgetPreview) -> Result<(), String> {
     let (id, shown) = (&budget.id, budget.group_id.as_ref());
     let observed = &plan.observed;
-    let seen = if budget.presence == BudgetPresence::LiveOnly {
+    let id = budget.copy_of.as_ref().unwrap_or(id);
+    let seen = if budget.presence == BudgetPresence::LiveOnly || budget.kept {
         let live = observed.target.budgets.iter().find(|live| live.id == *id);
         live.and_then(|live| live.group_id.as_ref())
     } else {
@@ -122,6 +136,36 @@ fn group_fits(plan: &Plan, budget: &BudgetPreview) -> Result<(), String> {
         known.map(|known| &known.group_id).or(shown.filter(|group| !is_plain_id(group)))
     };
     if seen == shown { Ok(()) } else { Err(seen.cloned().unwrap_or_else(|| "none".to_owned())) }
+}
+
+/// Every single budget that is restored is shown, under the name that `spec` has.
+fn single_budgets(plan: &Plan) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for (at, one) in plan.spec.budgets.iter().enumerate() {
+        let copy = follows::copied(&plan.metadata.id, &plan.spec, &one.id);
+        let mut wrong = |message: String| {
+            found.push(Violation::new(Rule::Preview, format!("/spec/budgets/{at}"), message));
+        };
+        let id = copy.as_ref().unwrap_or(&one.id);
+        let shown = plan.preview.budgets.iter().find(|budget| budget.id == *id);
+        let Some(shown) = shown.filter(|budget| budget.presence != BudgetPresence::LiveOnly) else {
+            wrong(format!("budget '{}' of the backup is not shown in the preview", one.id));
+            continue;
+        };
+        let name = one.copy_as.as_ref().map_or(&one.name, |_| &shown.name);
+        if *name != shown.name
+            || one.copy_as.as_ref().is_some_and(|copy| Some(&copy.name) != shown.name.as_ref())
+        {
+            wrong(format!("budget '{}' has another name in the preview", one.id));
+        }
+        if copy.is_some() && (shown.encrypted || shown.copy_of.as_ref() != Some(&one.id)) {
+            wrong(format!(
+                "budget '{}' is end-to-end encrypted, or not shown as a copy: it cannot be copied",
+                one.id
+            ));
+        }
+    }
+    found
 }
 
 /// Every budget of the live server is shown, as one that stays or as one that goes, and no other.

@@ -10,8 +10,8 @@ use super::rule::{Rule, Violation};
 use crate::ids::StepId;
 
 use StepKind::{
-    Assets, Check, Cleanup, Extract, Health, Inspect, Lock, PreBackup, Prepare, Record, Start, Stop, Swap,
-    Verify,
+    Assets, Check, Cleanup, Extract, Health, Inspect, Lock, Overlay, PreBackup, Prepare, Record, Start, Stop,
+    Swap, Verify,
 };
 
 /// Kinds that every restore has.
@@ -42,6 +42,9 @@ const SERVICE_ORDER: [(StepKind, StepKind); 10] = [
     (Health, Record),
 ];
 
+/// Rule 6, for `overlay`: what it copies must be quiet, and what it takes from the backup prepared.
+const OVERLAY_ORDER: [(StepKind, StepKind); 3] = [(Prepare, Overlay), (Stop, Overlay), (Overlay, Swap)];
+
 pub(super) fn check(plan: &Plan) -> Vec<Violation> {
     if plan.steps.is_empty() {
         return vec![Violation::new(Rule::NotEmpty, "/steps", "the plan has no steps")];
@@ -57,6 +60,7 @@ pub(super) fn check(plan: &Plan) -> Vec<Violation> {
         found.extend(order.pairs(Rule::ArchiveOrder, &ARCHIVE_ORDER));
         found.extend(order.pre_backup());
         found.extend(order.pairs(Rule::ServiceOrder, &SERVICE_ORDER));
+        found.extend(order.pairs(Rule::OverlayOrder, &OVERLAY_ORDER));
         found.extend(order.serial());
     }
     found
@@ -125,8 +129,14 @@ fn kinds(plan: &Plan) -> Vec<Violation> {
 /// Rules 5 and 6, as far as they say which steps are there.
 fn presence(plan: &Plan) -> Vec<Violation> {
     let mut found = Vec::new();
-    for kind in [PreBackup, Stop, Assets, Start, Health] {
-        let rule = if kind == PreBackup { Rule::PreBackupPresence } else { Rule::ServicePresence };
+    for kind in [PreBackup, Overlay, Stop, Assets, Start, Health] {
+        let rule = if kind == PreBackup {
+            Rule::PreBackupPresence
+        } else if kind == Overlay {
+            Rule::OverlayPresence
+        } else {
+            Rule::ServicePresence
+        };
         let wanted = belongs(kind, &plan.spec, &plan.observed);
         match step_of(plan, kind) {
             None if wanted => found.push(Violation::new(
@@ -149,6 +159,8 @@ fn reason(kind: StepKind, wanted: bool) -> &'static str {
     match (kind, wanted) {
         (PreBackup, true) => "spec.preBackup wants a backup and the target was seen to have content",
         (PreBackup, false) => "spec.preBackup.mode is none or the target was seen to have no content",
+        (Overlay, true) => "spec.budgets names single budgets",
+        (Overlay, false) => "spec.budgets names none",
         (Stop, true) => "the service of the live target was seen running",
         (Stop, false) => "the service was not seen running, or the target is not live",
         (Assets, true) => "spec.assets is full",
