@@ -55,7 +55,9 @@ impl Target {
 
     /// The files of each budget of the backup that has both.
     fn budget_files(&self, contents: &ArchiveSurvey) -> Vec<BudgetFiles> {
-        let live = by_id(self.place.target.account.as_ref());
+        let live = self.place.target.account.iter().flat_map(|account| &account.budgets);
+        // A deleted one too: what is left of it goes.
+        let live: BTreeMap<&str, &Budget> = live.map(|budget| (budget.id.as_str(), budget)).collect();
         let file = |below: PathBuf| {
             let file = contents.files.get(&self.data.join(&below))?;
             let state = match self.entry(&below) {
@@ -67,7 +69,7 @@ impl Target {
         };
         let one = |(id, budget): (&String, &&Budget)| {
             let group = budget.group_id.as_deref().filter(|group| layout::is_plain_id(group))?;
-            let live_group = live.get(id).and_then(|live| live.group_id.as_deref());
+            let live_group = live.get(id.as_str()).and_then(|live| live.group_id.as_deref());
             Some(BudgetFiles {
                 id: id.clone(),
                 blob: file(layout::blob(id))?,

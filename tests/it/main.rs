@@ -15,6 +15,7 @@ mod facts;
 mod hostile;
 mod locks;
 mod messages;
+mod one_budget;
 mod plan_files;
 mod policy;
 mod prompts;
