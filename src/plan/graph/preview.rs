@@ -237,7 +237,8 @@ mod tests {
             "removed": { "count": 0, "bytes": 0 }, "unchanged": 11
         }))
         .unwrap();
-        let plans = [sample(), sample_with_service(), careless, incomplete, unreadable, same];
+        let single = super::super::super::testing::sample_single();
+        let plans = [sample(), sample_with_service(), single, careless, incomplete, unreadable, same];
         plans.into_iter().map(with_steps).collect()
     }
 
@@ -277,6 +278,7 @@ mod tests {
             "no-change",
             "no-pre-backup",
             "sessions-return",
+            "single-budgets",
         ];
         assert_eq!(codes.iter().map(String::as_str).collect::<Vec<_>>(), all);
     }
@@ -322,6 +324,46 @@ mod tests {
         let mut plan = sample_with_service();
         plan.preview.budgets[0].new_group_id = None;
         assert_eq!(broken(&plan), [(Rule::Preview, "/preview/budgets/0".into())]);
+    }
+
+    #[test]
+    fn rule_10_single_budgets_are_shown_as_what_they_are() {
+        use super::super::super::testing::{sample_copy, sample_single};
+        type Edit<'e> = (fn() -> Plan, &'e dyn Fn(&mut Plan), &'e str);
+        let edits: [Edit<'_>; 7] = [
+            (sample_single, &|plan| plan.preview.budgets[0].kept = true, "/preview/budgets/0/kept"),
+            (sample_single, &|plan| plan.preview.budgets[1].kept = false, "/preview/budgets/1/kept"),
+            (sample_single, &|plan| plan.spec.budgets[0].name = Some("Other".into()), "/spec/budgets/0"),
+            (sample_copy, &|plan| plan.preview.budgets[0].kept = false, "/preview/budgets/0/kept"),
+            (sample_copy, &|plan| plan.preview.budgets[2].encrypted = true, "/spec/budgets/0"),
+            (sample_copy, &|plan| plan.preview.budgets[2].copy_of = None, "/preview/budgets/2/kept"),
+            (sample_copy, &|plan| drop(plan.preview.budgets.remove(2)), "/spec/budgets/0"),
+        ];
+        for (at, (sample, edit, place)) in edits.iter().enumerate() {
+            assert_eq!(broken(&sample()), []);
+            let mut plan = sample();
+            edit(&mut plan);
+            let found = broken(&consistent(plan));
+            assert!(found.contains(&(Rule::Preview, (*place).into())), "{at}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn rule_9_what_is_about_the_whole_server_has_no_place_beside_single_budgets() {
+        use super::super::super::testing::sample_single;
+        let edits: [&dyn Fn(&mut Plan); 5] = [
+            &|plan| plan.spec.target.live = false,
+            &|plan| plan.spec.sessions = super::super::super::spec::SessionPolicy::Revoke,
+            &|plan| plan.observed.target.budgets_unreadable = Some("why".into()),
+            &|plan| plan.spec.budgets.push(plan.spec.budgets[0].clone()),
+            &|plan| plan.spec.budgets[0].id = "../x".into(),
+        ];
+        for (at, edit) in edits.iter().enumerate() {
+            let mut plan = sample_single();
+            edit(&mut plan);
+            let found = broken(&plan);
+            assert!(found.iter().any(|(rule, _)| *rule == Rule::Budgets), "{at}: {found:?}");
+        }
     }
 
     #[test]

@@ -266,6 +266,7 @@ impl Order<'_> {
 mod tests {
     use super::super::super::observed::Presence;
     use super::super::super::preview::FileChanges;
+    use super::super::super::testing;
     use super::super::super::testing::{consistent, sample, sample_with_service, with_steps};
     use super::super::check;
     use super::*;
@@ -293,9 +294,39 @@ mod tests {
 
     #[test]
     fn the_samples_obey_all_rules() {
-        for plan in [sample(), sample_with_service(), super::super::super::testing::sample_dest()] {
+        let more = [testing::sample_dest(), testing::sample_single(), testing::sample_copy()];
+        for plan in [sample(), sample_with_service()].into_iter().chain(more) {
             assert_eq!(check(&plan), []);
         }
+    }
+
+    #[test]
+    fn rule_6_overlay_is_there_for_single_budgets_and_between_prepare_and_swap() {
+        let single = testing::sample_single();
+        let mut plan = single.clone();
+        let overlay = at(&plan, Overlay);
+        plan.steps.remove(overlay);
+        set_needs(&mut plan, Swap, &["pre-backup"]);
+        assert_eq!(broken(&plan), (vec![Rule::OverlayPresence], "/steps".into()));
+        let mut plan = sample();
+        let mut step = single.steps[overlay].clone();
+        step.needs = vec![id("pre-backup")];
+        let swap = at(&plan, Swap);
+        plan.steps.insert(swap, step);
+        set_needs(&mut plan, Swap, &["overlay"]);
+        assert!(broken(&plan).0.contains(&Rule::OverlayPresence));
+        let mut plan = single.clone();
+        set_needs(&mut plan, Overlay, &["inspect"]);
+        set_needs(&mut plan, Swap, &["pre-backup", "overlay"]);
+        assert!(broken(&plan).0.contains(&Rule::OverlayOrder));
+        // Before the server is stopped it would copy what is still written.
+        let mut plan = single;
+        plan.observed.service = sample_with_service().observed.service;
+        let mut plan = with_steps(plan);
+        assert_eq!(check(&plan), []);
+        set_needs(&mut plan, Overlay, &["prepare"]);
+        set_needs(&mut plan, Swap, &["pre-backup", "overlay"]);
+        assert!(broken(&plan).0.contains(&Rule::OverlayOrder));
     }
 
     #[test]
