@@ -14,6 +14,7 @@ pub mod drift;
 pub mod emit;
 pub mod follows;
 pub mod graph;
+mod groups;
 pub mod load;
 pub mod model;
 pub mod observed;
