@@ -165,7 +165,7 @@ pub fn take(from: &Dir, into: &Dir, budgets: &[Taken<'_>]) -> Result<Rows, Singl
         file_row(&backup, &transaction, one, &users, &mut rows)?;
         access_rows(&backup, &transaction, one, &users, &tables, &mut rows)?;
         let mut now = found.clone();
-        now.id = one.id().to_owned();
+        one.id().clone_into(&mut now.id);
         now.group_id = Some(group.to_owned());
         if let Some((_, _, name)) = one.copy {
             now.name = Some(name.to_owned());

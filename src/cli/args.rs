@@ -95,7 +95,7 @@ pub enum Command {
 #[derive(Debug, Subcommand)]
 pub enum PlanCommand {
     /// Write a plan for a restore; changes nothing but the file it writes
-    Restore(PlanRestoreArgs),
+    Restore(Box<PlanRestoreArgs>),
     /// Show a plan to a person
     Show(PlanShowArgs),
     /// Check that a plan file is whole and obeys the rules; does not look at this machine

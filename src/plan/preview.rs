@@ -94,7 +94,7 @@ pub struct BudgetPreview {
     #[schemars(length(max = 200))]
     pub group_id: Option<String>,
     /// Whether it stays as it is on the live server: the plan restores other budgets alone.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub kept: bool,
     /// The budget of the backup that this new one is made from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -104,10 +104,6 @@ pub struct BudgetPreview {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 200))]
     pub new_group_id: Option<String>,
-}
-
-fn is_false(value: &bool) -> bool {
-    !value
 }
 
 /// Where a budget is.

@@ -384,6 +384,7 @@ pub enum StagedTree {
 }
 
 impl StagedTree {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
     fn is_unpacked(&self) -> bool {
         *self == Self::Unpacked
     }

@@ -306,9 +306,8 @@ fn what_others_do_meanwhile_does_not_make_the_plan_stale_and_what_the_budget_doe
     root.sql(ACCOUNT, "UPDATE files SET group_id = 'another' WHERE name = 'Holiday'");
     root.sql(ACCOUNT, "INSERT INTO files (id, group_id, name, deleted) VALUES ('new', 'newer', 'New', 0)");
     let user_files = root.path(LIVE).join("data/user-files");
-    for (from, to) in [("group-28b61c4b-e937-4af3-8f39-0e2dbdfc7afe.sqlite", "group-another.sqlite")] {
-        std::fs::rename(user_files.join(from), user_files.join(to)).unwrap();
-    }
+    let from = user_files.join("group-28b61c4b-e937-4af3-8f39-0e2dbdfc7afe.sqlite");
+    std::fs::rename(from, user_files.join("group-another.sqlite")).unwrap();
     let checked = root.json(&["plan", "check", plan.to_str().unwrap()]).ok().json();
     let text = checked.to_string();
     assert!(text.contains("is new") && text.contains("another sync group"), "it says so: {checked:#}");
@@ -476,7 +475,7 @@ fn killed_while_the_tree_is_built_the_live_one_is_untouched_and_the_next_apply_g
             before.assert_same(&root.live(), call);
             killed += usize::from(staging(&root).exists());
         }
-        assert_eq!(root.apply(&plan).ok().json()["run"].is_string(), true, "{call}");
+        assert!(root.apply(&plan).ok().json()["run"].is_string(), "{call}");
         assert_restored(&root);
         assert!(!staging(&root).exists(), "{call}");
         assert_eq!(root.entry(ZSTD)["restores"].as_array().unwrap().len(), 1, "{call}");
