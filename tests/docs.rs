@@ -38,7 +38,20 @@ fn commands_do_what_the_pages_say() {
 /// The quickstart fails by itself where one of its proofs does.
 #[test]
 fn the_quickstart_holds_its_proofs() {
-    let script = Path::new(HOME).join("examples/quickstart.sh");
+    drop(example("quickstart.sh", "All proofs hold."));
+}
+
+/// So does the review, where anything is not refused that must be.
+#[test]
+fn the_review_workflow_holds_its_expectations() {
+    let out = example("review-workflow.sh", "All expectations hold.");
+    assert_eq!(out.matches("\n(exit code 6)").count(), 3, "{out}");
+    assert!(out.contains("(exit code 5)") && out.contains("already applied by run"), "{out}");
+}
+
+/// Runs a script to its good end; gives what it printed.
+fn example(name: &str, end: &str) -> String {
+    let script = Path::new(HOME).join("examples").join(name);
     let scratch = tempfile::tempdir().unwrap();
     let ran = Command::new(script)
         .args(["--program", env!("CARGO_BIN_EXE_abssctl")])
@@ -47,8 +60,9 @@ fn the_quickstart_holds_its_proofs() {
         .output()
         .unwrap();
     let (out, err) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
-    assert!(ran.status.success() && out.contains("All proofs hold."), "{out}{err}");
+    assert!(ran.status.success() && out.contains(end), "{out}{err}");
     assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0, "it left something behind");
+    out.into_owned()
 }
 
 #[test]

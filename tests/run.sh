@@ -44,6 +44,7 @@ setfattr   attr              extended attributes survive a restore
 time       time              peak memory
 curl       curl              health of a started server
 ssh-keygen openssh-client    signatures of plans
+git        git               plans that lie in a repository
 sqlite3    sqlite3           copies of databases beside another program that writes
 losetup    mount             disks that come back under another number
 chromium   chromium          plans as pages, seen by a browser

@@ -29,7 +29,7 @@ fn collect(dir: &Path, found: &mut Vec<PathBuf>) {
             collect(&path, found);
         } else if path
             .extension()
-            .is_some_and(|end| ["rs", "md", "sh", "snap"].iter().any(|known| end == *known))
+            .is_some_and(|end| ["rs", "md", "sh", "snap", "yml"].iter().any(|known| end == *known))
         {
             found.push(path);
         }

@@ -9,7 +9,7 @@ use ssh_key::public::KeyData;
 
 use super::args::PlanApproveArgs;
 use super::error::CliError;
-use super::session::Session;
+use super::session::{Session, typed};
 use super::{exit, plan as plan_cli, prompt, verify};
 use crate::host::agent::{Agent, Identity};
 use crate::host::fs::{IoContext as _, read_limited};
@@ -30,6 +30,25 @@ pub enum ApproveError {
     Expired {
         /// When.
         at: Time,
+    },
+    /// A signature is found beside a plan by a name that is text.
+    #[error("the plan file {} has a name that is not UTF-8: no signature could be named after it", .path.display())]
+    #[diagnostic(code(abssctl::approve::file_name), help("give the plan file another name"))]
+    FileName {
+        /// The plan file.
+        path: PathBuf,
+    },
+    /// Nobody reads so many, and leaving some out would let whoever adds files choose which.
+    #[error("{count} signatures of this plan lie in {}: more than 100 are not looked at", .directory.display())]
+    #[diagnostic(
+        code(abssctl::approve::too_many),
+        help("take away the files PLAN.NAME.sig of people who did not sign it")
+    )]
+    TooMany {
+        /// Where.
+        directory: PathBuf,
+        /// How many.
+        count: usize,
     },
     /// Standard input has no file to write to.
     #[error("a plan from standard input cannot be approved: there is no file to write to")]
@@ -164,6 +183,9 @@ pub fn approve(session: &Session, args: &PlanApproveArgs) -> Result<u8, CliError
     let note = |line: &str| session.output.note(line);
     note(&format!("plan {}: replaces {target} with backup {}", plan.metadata.id, spec.source.backup_id));
     note(&format!("  instance {}, expires {}, {digest}", spec.instance, plan.metadata.expires_at));
+    for warning in &plan.preview.warnings {
+        note(&format!("  ! {}", warning.message));
+    }
     note(&format!("  signed by {} with {}", visible(&principal), sshsig::fingerprint(&key)));
     match prompt::confirm(session, "Have you read it, and shall it be applied?") {
         Err(CliError::NoTerminal) => return Err(ApproveError::NoTerminal.into()),
@@ -186,7 +208,7 @@ pub fn approve(session: &Session, args: &PlanApproveArgs) -> Result<u8, CliError
         "plan": plan.metadata.id, "digest": digest, "principal": principal, "keyType": sshsig::key_type(&key),
         "keyFingerprint": sshsig::fingerprint(&key), "path": written.display().to_string(),
     });
-    let line = format!("approved by {}: written to {}\n", visible(&principal), written.display());
+    let line = format!("approved by {}: written to {}\n", visible(&principal), typed(&written));
     session.output.either(&value, &line)?;
     Ok(exit::DONE)
 }
@@ -311,9 +333,8 @@ fn principal(session: &Session, said: Option<&str>, key: &KeyData) -> Result<Str
 /// Puts the approval into the plan file in the file's own format, and proves that nothing else changes.
 fn embed(path: &Path, plan: &Plan, bytes: &[u8], approval: Approval) -> Result<(), CliError> {
     let mut approved = plan.clone();
-    approved.approvals.retain(|old| {
-        (&old.principal, &old.key_fingerprint) != (&approval.principal, &approval.key_fingerprint)
-    });
+    // A key counts once, so that signing again under the right name puts a wrong one right.
+    approved.approvals.retain(|old| old.key_fingerprint != approval.key_fingerprint);
     approved.approvals.push(approval);
     let document = plan_cli::document(&approved, plan_cli::format_in(bytes))?;
     let read_back = load::load(&path.display().to_string(), document.as_bytes())?;
@@ -324,7 +345,9 @@ fn embed(path: &Path, plan: &Plan, bytes: &[u8], approval: Approval) -> Result<(
 }
 
 fn write_detached(plan: &Path, principal: &str, signature: &SshSig) -> Result<PathBuf, CliError> {
-    let name = plan.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let Some(name) = plan.file_name().and_then(|name| name.to_str()) else {
+        return Err(ApproveError::FileName { path: plan.into() }.into());
+    };
     let path = plan.with_file_name(detached::file_name(name, principal));
     plan_cli::put(&path, signature.armored().as_bytes())?;
     Ok(path)

@@ -98,8 +98,8 @@ pub enum PlanCommand {
     Restore(Box<PlanRestoreArgs>),
     /// Show a plan to a person
     Show(PlanShowArgs),
-    /// Check that a plan file is whole and obeys the rules; does not look at this machine
-    Validate(PlanFileArgs),
+    /// Check that plan files are whole and obey the rules; does not look at this machine
+    Validate(PlanValidateArgs),
     /// Say whether a plan would apply on this machine now
     Check(PlanCheckArgs),
     /// Write the plan again for the wish in it (its spec) and the machine as it is now
@@ -311,12 +311,26 @@ pub enum ShowFormat {
     Canonical,
 }
 
-/// A plan file.
+/// How to tell what is wrong with a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// For the terminal
+    Text,
+    /// One JSON object; the same as --json
+    Json,
+    /// A SARIF 2.1.0 log: forges show it beside the lines of the file
+    Sarif,
+}
+
+/// `abssctl plan validate`
 #[derive(Debug, Clone, Args)]
-pub struct PlanFileArgs {
-    /// The plan file; '-' is standard input
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
+pub struct PlanValidateArgs {
+    /// The plan files; '-' is standard input
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// How to tell what is wrong; text otherwise. The exit code is the same
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub format: Option<ReportFormat>,
 }
 
 /// `abssctl plan check`
@@ -325,6 +339,9 @@ pub struct PlanCheckArgs {
     /// The plan file; '-' is standard input
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+    /// How to tell what was found; text otherwise. The exit code is the same
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub format: Option<ReportFormat>,
     /// Exit with 20 when the plan would apply and change something
     #[arg(long)]
     pub detailed_exitcode: bool,

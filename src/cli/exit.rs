@@ -82,13 +82,27 @@ pub fn problems_code(problems: &[Problem]) -> u8 {
     }
 }
 
+/// The code of several results together: what is wrong with a plan before what the machine lacks, as above.
+pub fn worst(codes: impl Iterator<Item = u8>) -> u8 {
+    let weight = |code: &u8| match *code {
+        DONE => 0,
+        ENVIRONMENT => 1,
+        _ => 2,
+    };
+    codes.max_by_key(weight).unwrap_or(DONE)
+}
+
 fn approve(error: &ApproveError) -> u8 {
     match error {
         ApproveError::Expired { .. } => STALE,
         ApproveError::Future { .. } => ENVIRONMENT,
-        ApproveError::Signature { .. } | ApproveError::NotApproved | ApproveError::NoList { .. } => APPROVAL,
+        ApproveError::Signature { .. }
+        | ApproveError::NotApproved
+        | ApproveError::NoList { .. }
+        | ApproveError::TooMany { .. } => APPROVAL,
         ApproveError::Interrupted => INTERRUPTED,
         ApproveError::StandardInput
+        | ApproveError::FileName { .. }
         | ApproveError::WhichKey { .. }
         | ApproveError::WhoSigns { .. }
         | ApproveError::Principal { .. }

@@ -5,23 +5,26 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::args::{
-    PlanCheckArgs, PlanFileArgs, PlanFormat, PlanRefreshArgs, PlanRestoreArgs, PlanShowArgs, ShowFormat,
+    PlanCheckArgs, PlanFormat, PlanRefreshArgs, PlanRestoreArgs, PlanShowArgs, ReportFormat, ShowFormat,
     WishArgs,
 };
 use super::error::CliError;
 use super::exit;
 use super::facts;
-use super::session::Session;
+use super::plan_validate::report_format;
+use super::sarif::{Checked, Log};
+use super::session::{Session, typed};
 use super::verify;
 use crate::context::Context;
 use crate::facts::model::Facts;
 use crate::host::clock;
 use crate::host::fs::{self, IoContext as _};
 use crate::plan::model::Plan;
+use crate::plan::observed::Presence;
 use crate::plan::policy::{FindingCode, Verdict};
 use crate::plan::render::text::{TextOptions, text};
-use crate::plan::render::{dot::dot, html::html, markdown::markdown, mermaid::mermaid};
-use crate::plan::spec::{PreBackupMode, RestartPolicy};
+use crate::plan::render::{dot::dot, html::html, markdown::markdown, mermaid::mermaid, visible};
+use crate::plan::spec::{ClientPolicy, PreBackupMode, RestartPolicy, SessionPolicy};
 use crate::plan::{canonical, emit, load};
 use crate::planner::{self, Selector, Wish, wish};
 use crate::survey::approvals::{Approvals, Evidence};
@@ -80,9 +83,11 @@ pub fn restore(session: &Session, args: &PlanRestoreArgs) -> Result<u8, CliError
     Ok(code)
 }
 
-/// Whether a restore would change any file.
+/// Whether a restore would change any file, as the planner saw it, or do what the files do not show.
 fn changes_something(plan: &Plan) -> bool {
-    plan.preview.files.total() > 0
+    let Plan { spec, observed, preview, .. } = plan;
+    let prepares = spec.clients == ClientPolicy::Reset || spec.sessions == SessionPolicy::Revoke;
+    preview.files.total() > 0 || prepares || observed.target.presence != Presence::Content
 }
 
 /// What the options ask for.
@@ -128,11 +133,11 @@ fn write_new(
     if !to_stdout {
         let text = document(plan, format.unwrap_or_else(|| format_of(path)))?;
         write_file(path, text.as_bytes())?;
-        session.output.note(&format!("plan {} written to {}", plan.metadata.id, path.display()));
+        session.output.note(&format!("plan {} written to {}", plan.metadata.id, typed(path)));
         for warning in &plan.preview.warnings {
             session.output.note(&format!("  ! {}", warning.message));
         }
-        session.output.note(&format!("next: abssctl plan show {0}, then abssctl apply {0}", path.display()));
+        session.output.note(&format!("next: abssctl plan show {0}, then abssctl apply {0}", typed(path)));
     }
     if session.output.json {
         let shown = if to_stdout { Value::Null } else { json!(path.display().to_string()) };
@@ -246,36 +251,60 @@ pub fn as_text(session: &Session, plan: &Plan, color: bool) -> String {
     text(plan, &TextOptions { width: session.output.width, color, now: Some(clock::now()), stale: None })
 }
 
-/// `abssctl plan validate`
-pub fn validate(session: &Session, args: &PlanFileArgs) -> Result<u8, CliError> {
-    let (plan, _) = load_plan(session, &args.file)?;
-    let digest = canonical::digest(&plan)?;
-    let value = json!({ "valid": true, "id": plan.metadata.id, "digest": digest, "steps": plan.steps.len() });
-    let name = if args.file == Path::new("-") {
-        "standard input".to_owned()
-    } else {
-        args.file.display().to_string()
-    };
-    let line = format!("{name} is a valid plan: {} steps, {digest}\n", plan.steps.len());
-    session.output.either(&value, &line)?;
-    Ok(exit::DONE)
-}
-
 /// `abssctl plan check`
 pub fn check(session: &Session, args: &PlanCheckArgs) -> Result<u8, CliError> {
-    let (plan, _) = load_plan(session, &args.file)?;
-    let cx = session.context()?;
-    let digest = canonical::digest(&plan)?;
-    let evidence = verify::evidence(&args.file, 0)?;
-    let ask = Ask { digest, replay: false, own_run: None, evidence: Some(&evidence) };
-    let found = look(&cx, &plan, ask)?;
-    let value = check_json(&found, exit::problems_code(&found.problems));
+    if report_format(session, args.format)? == ReportFormat::Sarif {
+        return check_sarif(session, args);
+    }
+    let (plan, _, found) = look_at(session, &args.file)?;
+    let code = check_code(&found, args.detailed_exitcode, &plan);
+    let value = check_json(&found, code);
     let mut text = check_text(&found);
     if found.is_clear() {
-        text.push_str(&format!("✓ {} would apply now\n", args.file.display()));
+        text.push_str(&would_apply(&args.file));
     }
-    let code = verdict(session, found, &value, &text)?;
-    Ok(with_changes(code, args.detailed_exitcode, &plan))
+    verdict(session, found, &value, &text)?;
+    Ok(code)
+}
+
+/// Whether a plan would apply now.
+fn look_at(session: &Session, file: &Path) -> Result<(Plan, Vec<u8>, Preflight), CliError> {
+    let (plan, bytes) = load_plan(session, file)?;
+    let cx = session.context()?;
+    let digest = canonical::digest(&plan)?;
+    let evidence = verify::evidence(file, 0)?;
+    let ask = Ask { digest, replay: false, own_run: None, evidence: Some(&evidence) };
+    let found = look(&cx, &plan, ask)?;
+    Ok((plan, bytes, found))
+}
+
+fn would_apply(file: &Path) -> String {
+    format!("✓ {} would apply now\n", typed(file))
+}
+
+/// The log goes to standard output, what the log says in words to the person at standard error.
+fn check_sarif(session: &Session, args: &PlanCheckArgs) -> Result<u8, CliError> {
+    let mut log = Log::new();
+    let path = args.file.as_path();
+    let looked = look_at(session, path);
+    let code = match &looked {
+        Ok((plan, bytes, found)) => {
+            log.checked(&Checked { path, bytes, found });
+            check_code(found, args.detailed_exitcode, plan)
+        }
+        Err(error) => {
+            log.error(path, error);
+            exit::code(error, session.interrupted())
+        }
+    };
+    session.output.value(&log.finish(code))?;
+    let (_, _, found) = looked?;
+    session.output.notes(session.named(&check_text(&found)).trim_end());
+    if found.is_clear() {
+        session.output.note(would_apply(path).trim_end());
+        return Ok(code);
+    }
+    Err(CliError::WouldNotApply(found.problems))
 }
 
 /// Looks at every precondition of a plan, and whether its preview is true.
@@ -302,8 +331,11 @@ pub fn verdict(session: &Session, found: Preflight, value: &Value, text: &str) -
     if found.is_clear() { Ok(exit::DONE) } else { Err(CliError::WouldNotApply(found.problems)) }
 }
 
-fn with_changes(code: u8, detailed: bool, plan: &Plan) -> u8 {
-    if code == exit::DONE && detailed && changes_something(plan) { exit::CHANGES } else { code }
+/// What the target took since the plan is undone by it: a change that the planner could not see.
+fn check_code(found: &Preflight, detailed: bool, plan: &Plan) -> u8 {
+    let code = exit::problems_code(&found.problems);
+    let changes = || changes_something(plan) || !found.drift.tolerated.is_empty();
+    if code == exit::DONE && detailed && changes() { exit::CHANGES } else { code }
 }
 
 /// What a check found, as JSON.
@@ -338,14 +370,14 @@ pub fn problems_json(problems: &[Problem]) -> Value {
 pub fn check_text(found: &Preflight) -> String {
     let mut lines = Vec::new();
     for problem in &found.problems {
-        lines.push(format!("✗ {}", problem.message));
+        lines.push(format!("✗ {}", visible(&problem.message)));
         lines.push(format!("  {}", problem.help));
     }
     lines.extend(found.approvals.iter().filter_map(Approvals::summary));
     let policy = found.policy.iter().filter_map(Verdict::summary);
     lines.extend(policy.map(|summary| format!("policy {summary}")));
-    lines.extend(found.warnings.iter().map(|warning| format!("! {warning}")));
-    lines.extend(found.not_checked.iter().map(|what| format!("? {what}")));
+    lines.extend(found.warnings.iter().map(|warning| format!("! {}", visible(warning))));
+    lines.extend(found.not_checked.iter().map(|what| format!("? {}", visible(what))));
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
@@ -368,7 +400,7 @@ pub fn refresh(session: &Session, args: &PlanRefreshArgs) -> Result<u8, CliError
         session.output.note(&approvals);
     }
     let format = args.format.unwrap_or_else(|| format_in(&bytes));
-    if has_comments_of_a_person(&bytes, &plan)? {
+    if has_comments_of_a_person(&bytes, &old, &plan)? {
         session.output.note("comments that were written into the plan by hand are dropped");
     }
     let output = args.output.as_deref().unwrap_or(&args.file);
@@ -407,8 +439,9 @@ pub fn say_policy(session: &Session, look: &Look<'_>, plan: &Plan, file: &Path) 
 }
 
 /// Whether a YAML plan has a line of comment that this program would not write.
-fn has_comments_of_a_person(bytes: &[u8], plan: &Plan) -> Result<bool, CliError> {
-    let ours = emit::to_yaml(plan)?;
+fn has_comments_of_a_person(bytes: &[u8], old: &Plan, new: &Plan) -> Result<bool, CliError> {
+    // Signatures come with a comment of ours too.
+    let ours = emit::to_yaml(&Plan { approvals: old.approvals.clone(), ..new.clone() })?;
     let comment = |line: &str| line.trim_start().starts_with('#');
     let ours: Vec<&str> = ours.lines().map(str::trim).filter(|line| comment(line)).collect();
     let text = String::from_utf8_lossy(bytes);

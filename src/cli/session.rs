@@ -3,20 +3,21 @@
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::Parser as _;
 
 use super::args::{
-    BackupCommand, Cli, Command, ConfigCommand, Global, InstanceCommand, PlanCommand, RunCommand,
+    BackupCommand, Cli, Command, ConfigCommand, Global, InstanceCommand, PlanCommand, ReportFormat,
+    RunCommand,
 };
 use super::error::CliError;
-use super::output::Output;
+use super::output::{Output, name_file};
 use super::signals::{self, Caught};
 use super::{
-    apply, approve, backup, config, exit, facts, instance, plan, plan_diff, prune, restore, run, schema,
-    verify,
+    apply, approve, backup, config, exit, facts, instance, plan, plan_diff, plan_validate, prune, restore,
+    run, schema, verify,
 };
 use crate::context::Context;
 use crate::host::cancel::Cancel;
@@ -25,6 +26,7 @@ use crate::host::lock::{LockGuard, LockName, LockWait, acquire};
 use crate::host::machine;
 use crate::host::sqlite;
 use crate::ids::AbsPath;
+use crate::plan::render::is_hidden;
 use crate::state::config::{Config, ConfigFlags};
 
 /// Larger plan files are refused by the loader; this much is read to be able to say so.
@@ -39,14 +41,14 @@ pub struct Session {
     pub yes: bool,
     global: Global,
     /// The plan file that the command is about, for help texts that say FILE.
-    plan_file: OnceLock<String>,
+    plan_file: Mutex<Option<String>>,
     cancel: Cancel,
     caught: Caught,
 }
 
 /// Runs the program: the only way in.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let mut cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version come this way too; clap knows where they go and how they exit.
@@ -57,6 +59,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit::INVALID));
         }
     };
+    cli.global.json |= wants_json(&cli.command);
     let output = Output::new(&cli.global);
     let cancel = Cancel::default();
     // A signal ends a long question to a database too; held until the command is over.
@@ -72,7 +75,7 @@ pub fn main() -> ExitCode {
         output,
         yes: cli.global.yes,
         global: cli.global,
-        plan_file: OnceLock::new(),
+        plan_file: Mutex::default(),
         cancel,
         caught,
     };
@@ -80,10 +83,26 @@ pub fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             let code = exit::code(&error, session.caught.exit_code());
-            session.output.error(&error, code, session.plan_file());
+            session.output.error(&error, code, &session.plan_file());
             ExitCode::from(code)
         }
     }
+}
+
+/// Whether a command has another way than `--json` to ask for one JSON object, for errors too.
+fn wants_json(command: &Command) -> bool {
+    let Command::Plan(command) = command else { return false };
+    let format = match command {
+        PlanCommand::Validate(args) => args.format,
+        PlanCommand::Check(args) => args.format,
+        PlanCommand::Restore(_)
+        | PlanCommand::Show(_)
+        | PlanCommand::Refresh(_)
+        | PlanCommand::Approve(_)
+        | PlanCommand::Verify(_)
+        | PlanCommand::Diff(_) => None,
+    };
+    format == Some(ReportFormat::Json)
 }
 
 /// A command line that was not understood as the object that every other error is with `--json`.
@@ -104,7 +123,7 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, CliError> {
     match command {
         Command::Plan(PlanCommand::Restore(args)) => plan::restore(session, &args),
         Command::Plan(PlanCommand::Show(args)) => plan::show(session, &args),
-        Command::Plan(PlanCommand::Validate(args)) => plan::validate(session, &args),
+        Command::Plan(PlanCommand::Validate(args)) => plan_validate::validate(session, &args),
         Command::Plan(PlanCommand::Check(args)) => plan::check(session, &args),
         Command::Plan(PlanCommand::Refresh(args)) => plan::refresh(session, &args),
         Command::Plan(PlanCommand::Approve(args)) => approve::approve(session, &args),
@@ -166,14 +185,15 @@ impl Session {
         self.cancel.is_requested()
     }
 
-    /// The plan file that the command is about, as it can be typed.
-    pub fn plan_file(&self) -> &str {
-        self.plan_file.get().map_or("FILE", String::as_str)
+    /// The plan file that was read last, as it can be typed: the one that an error is about.
+    pub fn plan_file(&self) -> String {
+        let read = self.plan_file.lock().unwrap_or_else(PoisonError::into_inner);
+        read.clone().unwrap_or_else(|| "FILE".to_owned())
     }
 
     /// A help text with the plan file's name where it says FILE.
     pub fn named(&self, text: &str) -> String {
-        text.replace("FILE", self.plan_file())
+        name_file(text, &self.plan_file())
     }
 
     /// The exit code of a signal that came.
@@ -183,12 +203,10 @@ impl Session {
 
     /// Reads a plan file, or standard input for `-`.
     pub fn read_plan(&self, path: &Path) -> Result<(String, Vec<u8>), CliError> {
-        let read = self.read_input(path, CliError::NoPlanFile)?;
         if path != Path::new("-") {
-            // The first plan of a command is the one that it is about.
-            drop(self.plan_file.set(typed(path)));
+            *self.plan_file.lock().unwrap_or_else(PoisonError::into_inner) = Some(typed(path));
         }
-        Ok(read)
+        self.read_input(path, CliError::NoPlanFile)
     }
 
     /// Reads a document, or standard input for `-`; `missing` is the error for one that is not there.
@@ -214,11 +232,20 @@ impl Session {
     }
 }
 
-/// A path as a person would type it for a shell.
-fn typed(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = text.chars().all(|c| c.is_alphanumeric() || "/._-+@,:".contains(c));
-    if plain { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+/// A path as a person would type it for a shell, in one line that steers no terminal.
+pub(super) fn typed(path: &Path) -> String {
+    match path.to_str() {
+        Some(text) if text.chars().all(|c| c.is_alphanumeric() || "/._-+@,:%".contains(c)) => text.to_owned(),
+        Some(text) if !text.chars().any(is_hidden) => format!("'{}'", text.replace('\'', "'\\''")),
+        Some(_) | None => {
+            let bytes = path.as_os_str().as_encoded_bytes().iter();
+            let shown = bytes.map(|byte| match byte {
+                b' '..=b'~' if !matches!(byte, b'\'' | b'\\') => char::from(*byte).to_string(),
+                _ => format!("\\x{byte:02x}"),
+            });
+            format!("$'{}'", shown.collect::<String>())
+        }
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "seconds that a person typed are far below 2^52")]

@@ -1,7 +1,7 @@
 //! What people see: the help of every command, and errors in both forms.
 
 use crate::support::TestRoot;
-use crate::support::root::{INDEX, ZSTD};
+use crate::support::root::{GZIP, INDEX, ZSTD};
 
 /// The help of a command and of all below it.
 fn help(root: &TestRoot, command: &[&str], text: &mut String) {
@@ -195,4 +195,15 @@ fn the_detailed_exit_code_tells_of_changes() {
     let _ = root.apply(&plan).ok();
     assert_eq!(detailed(&["plan", "restore", ZSTD]), 0, "nothing would change");
     assert_eq!(detailed(&["plan", "check", plan.to_str().unwrap()]), 5);
+    // What these do, the files do not show.
+    assert_eq!(detailed(&["plan", "restore", ZSTD, "--sessions", "revoke"]), 20);
+    assert_eq!(detailed(&["plan", "restore", ZSTD, "--clients", "reset"]), 20);
+    // Nothing would have changed when it was planned; now a newer change would be lost.
+    let plan = root.work("same.yaml");
+    let plan = plan.to_str().unwrap();
+    let _ = root.run(&["plan", "restore", GZIP, "-o", plan]).ok();
+    assert_eq!(detailed(&["plan", "check", plan]), 0);
+    let more = "INSERT INTO messages_binary VALUES ('2026-12-01T00:00:00.000Z-0001-x', 0, x'00')";
+    root.sql("srv/budget/data/user-files/group-9c8a10f0-de93-44b8-a957-beea9bec4983.sqlite", more);
+    assert_eq!(detailed(&["plan", "check", plan]), 20);
 }

@@ -24,4 +24,5 @@ mod receipt;
 mod redaction;
 mod restore;
 mod review;
+mod sarif;
 mod support;

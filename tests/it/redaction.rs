@@ -165,6 +165,9 @@ fn no_output_of_a_restore_holds_a_secret() {
     for format in ["text", "markdown", "html", "mermaid", "dot", "json", "yaml", "canonical"] {
         let _ = watch.run(&["plan", "show", &yaml, "--format", format]).ok();
     }
+    for command in ["validate", "check"] {
+        let _ = watch.run(&["plan", command, &yaml, "--format", "sarif"]).ok();
+    }
     for args in [
         &["plan", "check", &yaml] as &[&str],
         &["plan", "check", &json],
@@ -219,6 +222,7 @@ fn no_error_holds_a_secret() {
         watch.root.write(CONFIG, broken);
         watch.root.write("srv/budget/data/.migrate", broken);
         watch.both(&["plan", "check", &plan]);
+        let _ = watch.run(&["plan", "check", &plan, "--format", "sarif"]).code(5);
         watch.both(&["apply", &plan, "--yes"]);
         watch.both(&["plan", "restore", &id]);
     }

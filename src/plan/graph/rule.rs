@@ -7,10 +7,10 @@ use super::{content, preview, structure};
 
 /// Declares the rules: number in the design, stable code, what mends a breach.
 macro_rules! rules {
-    ($($(#[$doc:meta])* $rule:ident = $number:literal, $code:literal, $help:expr;)+) => {
+    ($(#[doc = $what:literal] $rule:ident = $number:literal, $code:literal, $help:expr;)+) => {
         /// A rule that every plan obeys.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum Rule { $($(#[$doc])* $rule),+ }
+        pub enum Rule { $(#[doc = $what] $rule),+ }
 
         impl Rule {
             /// All rules.
@@ -24,6 +24,11 @@ macro_rules! rules {
             /// Its stable code, the last part of `abssctl::plan::graph::…`.
             pub fn code(self) -> &'static str {
                 match self { $(Rule::$rule => $code),+ }
+            }
+
+            /// What it asks for, in a sentence.
+            pub fn what(self) -> &'static str {
+                match self { $(Rule::$rule => $what.trim_ascii()),+ }
             }
 
             /// What to do about a breach, in general.

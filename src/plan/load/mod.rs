@@ -3,13 +3,15 @@
 //!
 //! `read` is the way from bytes to plan (and to facts, which are read the same way), `form` the kinds of
 //! documents, `schema` says in words what the JSON Schema refuses,
-//! `problem` holds what is wrong.
+//! `problem` holds what is wrong, `codes` describes every kind of it.
 
+mod codes;
 mod form;
 mod problem;
 mod read;
 mod schema;
 
+pub use self::codes::{Code, codes};
 pub(crate) use self::form::Form;
 pub use self::problem::{LoadErrors, Problem};
 pub use self::read::{MAX_BYTES, load, parse};

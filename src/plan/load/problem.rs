@@ -33,6 +33,9 @@ pub struct Problem {
     pub line: usize,
     /// Column in the line in characters, from 1.
     pub column: usize,
+    /// Column after the last character in the same line; `column` where no character is marked.
+    #[serde(skip)]
+    pub end_column: usize,
     /// First byte and number of bytes in the file.
     #[serde(skip)]
     pub bytes: (usize, usize),
@@ -56,6 +59,7 @@ impl Problem {
             pointer: pointer.to_owned(),
             line: span.line,
             column: span.column,
+            end_column: span.column,
             bytes: (span.offset, span.length),
             excerpt: true,
         }
@@ -121,6 +125,7 @@ impl LoadErrors {
         problems.truncate(MAX_PROBLEMS);
         for problem in &mut problems {
             problem.excerpt = has_short_lines(text, problem.bytes);
+            problem.end_column = problem.column + characters(text, problem.bytes);
             if let Some(code) = problem.code.strip_prefix("abssctl::plan::").filter(|_| form.name != "plan") {
                 problem.code = format!("abssctl::{}::{code}", form.name);
             }
@@ -132,6 +137,20 @@ impl LoadErrors {
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
+
+    /// Whether there are more of them than are told.
+    pub fn has_more(&self) -> bool {
+        self.more
+    }
+}
+
+/// How many characters begin in these bytes.
+fn characters(text: &str, (offset, length): (usize, usize)) -> usize {
+    let end = offset.saturating_add(length);
+    let bytes = text.as_bytes().iter().take(end).skip(offset);
+    // The first byte may lie inside of a character where the text was not UTF-8: it counts all the same.
+    let begins = |at: usize, byte: &u8| at == 0 || (byte & 0xc0) != 0x80;
+    bytes.enumerate().filter(|(at, byte)| begins(*at, byte)).count()
 }
 
 /// Whether all lines of an excerpt (one before, one after) are short: a plan without line breaks would be

@@ -20,7 +20,12 @@ fn edit(from: &str, to: &str) -> String {
 }
 
 fn refused(text: &str) -> Vec<Problem> {
-    load("plan.yaml", text.as_bytes()).unwrap_err().problems().to_vec()
+    let problems = load("plan.yaml", text.as_bytes()).unwrap_err().problems().to_vec();
+    let known = codes();
+    for problem in &problems {
+        assert!(known.iter().any(|code| code.id == problem.code), "codes.rs lacks {problem:?}");
+    }
+    problems
 }
 
 /// Code, message and the marked text of the only problem.
@@ -32,6 +37,8 @@ fn only(text: &str) -> (String, String, String) {
     let line = text.lines().nth(problem.line - 1).unwrap_or_default();
     let marked = &text[offset..offset + length];
     assert!(line.chars().skip(problem.column - 1).collect::<String>().starts_with(marked), "{problem:?}");
+    let marks = line.chars().take(problem.end_column - 1).skip(problem.column - 1);
+    assert_eq!(marks.collect::<String>(), marked, "{problem:?}");
     let message = problem.help.iter().fold(problem.message.clone(), |text, help| text + " // " + help);
     (problem.code.trim_start_matches("abssctl::plan::").to_owned(), message, marked.to_owned())
 }
@@ -60,6 +67,7 @@ fn files_that_are_no_text_or_no_plan() {
     let code = |bytes: &[u8]| {
         let errors = load("p", bytes).unwrap_err();
         let problem = errors.problems()[0].clone();
+        assert!(codes().iter().any(|code| code.id == problem.code), "codes.rs lacks {problem:?}");
         (problem.code.trim_start_matches("abssctl::plan::").to_owned(), problem.line, problem.column)
     };
     assert_eq!(code(b""), ("empty".into(), 1, 1));
@@ -344,4 +352,25 @@ fn hostile_sizes_end_soon() {
     }
     assert!(!refused(&to_json(&many).unwrap()).is_empty());
     assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
+}
+
+#[test]
+fn every_code_is_described_once() {
+    let known = codes();
+    let ids: std::collections::HashSet<&str> = known.iter().map(|code| code.id.as_str()).collect();
+    assert_eq!(ids.len(), known.len());
+    assert!(known.iter().all(|code| !code.what.is_empty() && !code.help.is_empty()));
+}
+
+#[test]
+fn places_end_after_their_last_character() {
+    let errors = load("p", "a: 1\né\u{fe}: \n".as_bytes().split_at(8).0).unwrap_err();
+    let problem = &errors.problems()[0];
+    assert_eq!((problem.column, problem.end_column), (2, 3), "{problem:?}");
+    let errors = load("p", b"").unwrap_err();
+    assert_eq!(errors.problems()[0].end_column, 1);
+    // Characters beyond U+FFFF count once, in bytes four times.
+    let text = edit("reason: the import of November went wrong", "\u{1f600}\u{1f600}é: x");
+    let found = refused(&text).into_iter().find(|problem| problem.code.ends_with("unknown_field")).unwrap();
+    assert_eq!((found.column, found.end_column), (3, 6), "{found:?}");
 }
