@@ -185,6 +185,9 @@ pub struct Contents {
     /// Which migrations of the server its data has been through; absent where that was not seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migrations: Option<BackupMigrations>,
+    /// Its budgets that were deleted when it was made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deleted: Vec<DeletedBudget>,
     /// What restoring it would change, for each target of its instance.
     pub changes: Vec<Changes>,
 }
@@ -197,11 +200,71 @@ pub struct Changes {
     pub directory: AbsPath,
     /// Whether there was room beside it.
     pub fits: bool,
+    /// Whether there was room for a copy of it too, which a restore of single budgets makes.
+    #[serde(default)]
+    pub copy_fits: bool,
     /// Its files.
     pub files: FileChanges,
     /// Its budgets and those of the backup, without new sync groups: a plan chooses these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub budgets: Vec<BudgetPreview>,
+    /// The files of each whole budget of the backup that has a sync group.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub budget_files: Vec<BudgetFiles>,
+    /// Bytes of the target's own account database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account_bytes: Option<u64>,
+}
+
+/// A budget that was deleted when the backup was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DeletedBudget {
+    /// The server's id of it.
+    #[schemars(length(max = 200))]
+    pub id: String,
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1000))]
+    pub name: Option<String>,
+}
+
+/// The two files of a budget of the backup, against those of the target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BudgetFiles {
+    /// The server's id of it.
+    #[schemars(length(max = 200))]
+    pub id: String,
+    /// Its blob.
+    pub blob: FileChange,
+    /// Its group database, against one of the same sync group.
+    pub group: FileChange,
+    /// Bytes of the group database that it has in the target, of whatever sync group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live_group_bytes: Option<u64>,
+}
+
+/// One file of the backup against the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FileChange {
+    /// Its bytes in the backup.
+    pub bytes: u64,
+    /// What the target has.
+    pub state: FileState,
+}
+
+/// What a target has of a file of the backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FileState {
+    /// Nothing.
+    Added,
+    /// Another content.
+    Changed,
+    /// The same.
+    Unchanged,
 }
 
 impl Facts {

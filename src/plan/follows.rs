@@ -9,8 +9,9 @@ use super::model::Plan;
 use super::observed::{Observed, Presence};
 use super::preview::{BudgetPresence, BudgetPreview, Check, FileChanges, Preview, Verdict, Warning};
 use super::spec::{ClientPolicy, DriftPolicy, PreBackupMode, SessionPolicy, Spec};
-use super::step::new_group_id;
-use crate::actual::{layout, whole};
+use super::step::{copy_id, new_group_id};
+use crate::actual::layout;
+use crate::actual::whole::{self, Gap};
 use crate::ids::PlanId;
 
 /// Checks whose result is a claim of the planner; the others follow from `observed`.
@@ -69,7 +70,7 @@ impl Claims {
 }
 
 /// All checks, in their order.
-pub fn checks(observed: &Observed, claims: &Claims) -> Vec<Check> {
+pub fn checks(spec: &Spec, observed: &Observed, claims: &Claims) -> Vec<Check> {
     let check = |id: &str, verdict, why: &str| Check { id: id.to_owned(), verdict, why: line(why) };
     let mut checks = vec![
         if claims.proven {
@@ -88,7 +89,7 @@ pub fn checks(observed: &Observed, claims: &Claims) -> Vec<Check> {
             check(BUDGETS_WHOLE, Verdict::Will, why)
         },
     ];
-    checks.extend(seen(observed));
+    checks.extend(seen(spec, observed));
     checks.push(match &claims.in_use {
         InUse::By(why) => check(IN_USE, Verdict::WillNot, why),
         InUse::Unknown(why) => check(IN_USE, Verdict::NotChecked, why),
@@ -105,10 +106,10 @@ pub fn checks(observed: &Observed, claims: &Claims) -> Vec<Check> {
 }
 
 /// The checks that follow from what was observed.
-fn seen(observed: &Observed) -> [Check; 4] {
+fn seen(spec: &Spec, observed: &Observed) -> [Check; 4] {
     let check = |id: &str, verdict, why: String| Check { id: id.to_owned(), verdict, why: line(&why) };
     let (space, file_system) = (&observed.space, &observed.file_system);
-    let (kind, gate) = (&file_system.r#type, Gate::of(observed));
+    let (kind, gate) = (&file_system.r#type, Gate::of(spec, observed));
     [
         check("server-migrations", gate.verdict(), gate.why(observed)),
         match &observed.machine {
@@ -150,7 +151,11 @@ pub fn warnings(spec: &Spec, observed: &Observed, preview: &Preview) -> Vec<Warn
     if let Some((code, message)) = clients(spec, &preview.budgets) {
         warn(code, message);
     }
-    for budget in preview.budgets.iter().filter(|budget| budget.presence == BudgetPresence::LiveOnly) {
+    if let Some(message) = single(spec) {
+        warn("single-budgets", message);
+    }
+    let gone_after = |budget: &&BudgetPreview| budget.presence == BudgetPresence::LiveOnly && !budget.kept;
+    for budget in preview.budgets.iter().filter(gone_after) {
         warn("budget-gone", gone(budget));
     }
     warnings_of_backup(spec, observed, &mut warn);
@@ -158,7 +163,7 @@ pub fn warnings(spec: &Spec, observed: &Observed, preview: &Preview) -> Vec<Warn
         warn("live-unreadable", format!("what would be lost could not be counted: {why}"));
     }
     let logins = sessions(observed, preview).is_some_and(|row| row.backup.is_some_and(|count| count > 0));
-    if logins && spec.sessions == SessionPolicy::Keep && changes {
+    if logins && !spec.is_single() && spec.sessions == SessionPolicy::Keep && changes {
         warn(
             "sessions-return",
             "logins of the time of the backup are valid again; 'sessions: revoke' ends them".into(),
@@ -181,7 +186,7 @@ pub fn warnings(spec: &Spec, observed: &Observed, preview: &Preview) -> Vec<Warn
 
 /// What keeps a backup from being restored, or is missing in it by the plan's will.
 fn warnings_of_backup(spec: &Spec, observed: &Observed, warn: &mut impl FnMut(&str, String)) {
-    let (gate, gaps) = (Gate::of(observed), &observed.backup.incomplete);
+    let (gate, gaps) = (Gate::of(spec, observed), &observed.backup.incomplete);
     if gate.verdict() == Verdict::WillNot {
         let why = gate.why(observed);
         if spec.target.live {
@@ -190,19 +195,20 @@ fn warnings_of_backup(spec: &Spec, observed: &Observed, warn: &mut impl FnMut(&s
             warn("server-cannot-open", format!("no server runs in the target, so it is restored; but {why}"));
         }
     }
-    let refused = whole::not_allowed(gaps, &spec.allow_incomplete);
+    let gaps: Vec<Gap> = gaps.iter().filter(|gap| spec.takes(&gap.budget)).cloned().collect();
+    let refused = whole::not_allowed(&gaps, &spec.allow_incomplete);
     if !refused.is_empty() {
         let why = whole::describe(refused);
         warn("backup-incomplete", format!("apply will refuse this backup: {why}"));
     } else if !gaps.is_empty() {
-        let why = whole::describe(gaps);
+        let why = whole::describe(&gaps);
         warn("incomplete-allowed", format!("allowIncomplete — restored although it is not whole: {why}"));
     }
 }
 
 /// What happens to clients that hold newer changes.
 fn clients(spec: &Spec, budgets: &[BudgetPreview]) -> Option<(&'static str, String)> {
-    let both = budgets.iter().filter(|budget| budget.presence == BudgetPresence::Both);
+    let both = budgets.iter().filter(|budget| budget.presence == BudgetPresence::Both && !budget.kept);
     let newer = both.filter_map(|budget| budget.changes_newer).fold(0_u64, u64::saturating_add);
     if newer == 0 || !spec.target.live {
         return None;
@@ -224,6 +230,42 @@ fn clients(spec: &Spec, budgets: &[BudgetPreview]) -> Option<(&'static str, Stri
     })
 }
 
+/// What a plan of single budgets leaves alone.
+fn single(spec: &Spec) -> Option<String> {
+    let name = |id: &str, name: Option<&String>| format!("'{}'", name.map_or(id, String::as_str));
+    match spec.budgets.as_slice() {
+        [] => None,
+        [super::spec::SingleBudget { id, name: known, copy_as: Some(copy) }] => Some(format!(
+            "budget {} comes from the backup as the new budget '{}'; every budget that is there, logins, users and settings stay as they are",
+            name(id, known.as_ref()),
+            copy.name
+        )),
+        budgets => {
+            let mut names: Vec<String> =
+                budgets.iter().take(5).map(|one| name(&one.id, one.name.as_ref())).collect();
+            if budgets.len() > 5 {
+                names.push(format!("{} more", budgets.len() - 5));
+            }
+            let (what, come) = if budgets.len() == 1 { ("budget", "comes") } else { ("budgets", "come") };
+            Some(format!(
+                "only {what} {} {come} from the backup; all other budgets, logins, users and settings stay as they are then",
+                names.join(", ")
+            ))
+        }
+    }
+}
+
+/// Whether a budget stays as it is on the live server, since the plan restores other ones alone.
+pub fn kept(spec: &Spec, budget: &BudgetPreview) -> bool {
+    budget.copy_of.is_none() && !spec.replaces(&budget.id)
+}
+
+/// The id of the new budget that one of the backup comes as, where it does.
+pub fn copied(plan: &PlanId, spec: &Spec, budget: &str) -> Option<String> {
+    let one = spec.budgets.iter().find(|one| one.id == budget)?;
+    one.copy_as.as_ref().map(|_| copy_id(plan, budget))
+}
+
 fn gone(budget: &BudgetPreview) -> String {
     let name = budget.name.as_deref().unwrap_or(&budget.id);
     let count = budget.changes_newer.map_or_else(String::new, |count| {
@@ -235,12 +277,17 @@ fn gone(budget: &BudgetPreview) -> String {
 /// The sync group that a budget gets, where it gets another one: what `prepare` does to it.
 pub fn new_group(plan: &PlanId, spec: &Spec, observed: &Observed, budget: &BudgetPreview) -> Option<String> {
     let restored = budget.presence != BudgetPresence::LiveOnly;
+    let origin = budget.copy_of.as_ref().unwrap_or(&budget.id);
     let known = |group: &String| {
         let groups = &observed.backup.budgets;
-        groups.iter().any(|known| known.id == budget.id && known.group_id == *group)
+        groups.iter().any(|known| known.id == *origin && known.group_id == *group)
     };
-    let resets =
-        spec.clients == ClientPolicy::Reset && restored && budget.group_id.as_ref().is_some_and(known);
+    let wanted = if budget.copy_of.is_some() {
+        copied(plan, spec, origin).as_ref() == Some(&budget.id)
+    } else {
+        spec.clients == ClientPolicy::Reset && !kept(spec, budget)
+    };
+    let resets = wanted && restored && budget.group_id.as_ref().is_some_and(known);
     resets.then(|| new_group_id(plan, &budget.id))
 }
 
@@ -267,7 +314,7 @@ pub fn derive(plan: &mut Plan) {
     for (budget, new) in plan.preview.budgets.iter_mut().zip(new) {
         budget.new_group_id = new;
     }
-    plan.preview.checks = checks(&plan.observed, &claims);
+    plan.preview.checks = checks(&plan.spec, &plan.observed, &claims);
     plan.preview.warnings = warnings(&plan.spec, &plan.observed, &plan.preview);
 }
 

@@ -1,8 +1,9 @@
 //! The version gate: whether the installed server opens the data of a backup, by the migrations that it
-//! knows and those that the data has been through. Follows from `observed` alone. Pure.
+//! knows and those that the data has been through. Follows from `spec` and `observed`. Pure.
 
 use super::observed::{MigrationRecord, Observed, ServerSource};
 use super::preview::Verdict;
+use super::spec::Spec;
 
 /// Titles that one line names.
 const SHOWN: usize = 5;
@@ -26,11 +27,16 @@ pub enum Gate<'o> {
     UnknownServer(&'o str),
     /// What the backup has been through was not seen.
     Unseen,
+    /// Single budgets go into the live tree, whose record stays as it is.
+    Kept,
 }
 
 impl<'o> Gate<'o> {
-    /// The gate of what was observed.
-    pub fn of(observed: &'o Observed) -> Self {
+    /// The gate of a wish and what was observed.
+    pub fn of(spec: &Spec, observed: &'o Observed) -> Self {
+        if spec.is_single() {
+            return Gate::Kept;
+        }
         let server = &observed.server;
         let Some(backup) = &observed.backup.migrations else { return Gate::Unseen };
         match backup.record {
@@ -49,7 +55,7 @@ impl<'o> Gate<'o> {
     /// Whether the server starts on it.
     pub fn verdict(&self) -> Verdict {
         match self {
-            Gate::Opens | Gate::Fresh | Gate::Migrates(_) => Verdict::Will,
+            Gate::Opens | Gate::Fresh | Gate::Migrates(_) | Gate::Kept => Verdict::Will,
             Gate::Newer(_) | Gate::Missing | Gate::Unreadable(_) => Verdict::WillNot,
             Gate::UnknownServer(_) | Gate::Unseen => Verdict::NotChecked,
         }
@@ -60,6 +66,7 @@ impl<'o> Gate<'o> {
         match self {
             Gate::Opens => format!("{} knows exactly the backup's migrations", server(observed)),
             Gate::Fresh => "the backup holds no data of a server yet".to_owned(),
+            Gate::Kept => "the live server's own state stays; only budgets come from the backup".to_owned(),
             Gate::Migrates(titles) => format!(
                 "{} adds {} by itself at its first start: {}; an older server cannot read the data any more then",
                 server(observed),
@@ -97,6 +104,7 @@ impl<'o> Gate<'o> {
             }
             Gate::Opens
             | Gate::Fresh
+            | Gate::Kept
             | Gate::Migrates(_)
             | Gate::Missing
             | Gate::Unreadable(_)
@@ -188,7 +196,7 @@ mod tests {
             (None, Some("{}"), Verdict::WillNot, "'lastRun'"),
         ] {
             let observed = judged(known, record.map(str::as_bytes));
-            let gate = Gate::of(&observed);
+            let gate = Gate::of(&sample().spec, &observed);
             assert_eq!(gate.verdict(), verdict, "{known:?} {record:?}: {gate:?}");
             assert!(gate.why(&observed).contains(words), "{}", gate.why(&observed));
         }
@@ -198,8 +206,8 @@ mod tests {
     fn what_was_not_seen_and_what_is_fresh() {
         let mut observed = judged(Some(&["1694360000000-a.js"]), None);
         observed.backup.migrations = Some(BackupMigrations::of(None, false));
-        assert_eq!(Gate::of(&observed), Gate::Fresh);
+        assert_eq!(Gate::of(&sample().spec, &observed), Gate::Fresh);
         observed.backup.migrations = None;
-        assert_eq!(Gate::of(&observed).verdict(), Verdict::NotChecked);
+        assert_eq!(Gate::of(&sample().spec, &observed).verdict(), Verdict::NotChecked);
     }
 }

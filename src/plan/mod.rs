@@ -16,6 +16,7 @@ pub mod emit;
 pub mod follows;
 pub mod gate;
 pub mod graph;
+mod groups;
 pub mod load;
 pub mod model;
 pub mod observed;

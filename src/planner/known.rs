@@ -88,7 +88,12 @@ impl<'f> Known<'f> {
             self.contents;
         let presence = self.target.observed.presence;
         let backup_bytes = observe::backup_bytes(spec.pre_backup.mode, presence, self.target.bytes);
-        let fits = self.changes.fits && (backup_bytes == 0 || self.target.backup_fits);
+        let (beside, room) = if spec.is_single() {
+            (self.target.bytes, self.changes.copy_fits)
+        } else {
+            (0, self.changes.fits)
+        };
+        let fits = room && (backup_bytes == 0 || self.target.backup_fits);
         Observed {
             machine: self.facts.machine,
             instance: self.instance.registry.clone(),
@@ -106,7 +111,7 @@ impl<'f> Known<'f> {
             service: self.instance.service.clone(),
             file_system: self.target.file_system.clone(),
             space: ObservedSpace {
-                staging_bytes: *unpacked_bytes,
+                staging_bytes: unpacked_bytes.saturating_add(beside),
                 backup_bytes,
                 backup_directory: self.facts.backup_directory.clone(),
                 verdict: if fits { Verdict::Will } else { Verdict::WillNot },

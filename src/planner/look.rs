@@ -16,7 +16,8 @@ use crate::actual::account::Account;
 use crate::actual::{layout, whole};
 use crate::context::Context;
 use crate::facts::model::{
-    BackupFacts, Contents, Defaults, Facts, FactsKind, InstanceFacts, Owner, TableRows, TargetFacts,
+    BackupFacts, Contents, Defaults, DeletedBudget, Facts, FactsKind, InstanceFacts, Owner, TableRows,
+    TargetFacts,
 };
 use crate::host::fs::IoContext as _;
 use crate::host::{clock, machine, processes};
@@ -203,8 +204,18 @@ pub fn contents(found: &ArchiveSurvey, data: &Path) -> Contents {
         rows: found.account.as_ref().map(rows),
         incomplete: parts.map(|parts| parts.gaps).unwrap_or_default(),
         migrations: found.migrations(data),
+        deleted: deleted(found.account.as_ref()),
         changes: Vec::new(),
     }
+}
+
+/// Budgets that were deleted when the backup was made.
+fn deleted(account: Option<&Account>) -> Vec<DeletedBudget> {
+    let budgets = account.into_iter().flat_map(|account| &account.budgets);
+    budgets
+        .filter(|budget| budget.deleted && layout::is_plain_id(&budget.id))
+        .map(|budget| DeletedBudget { id: budget.id.clone(), name: budget.name.clone() })
+        .collect()
 }
 
 fn local(

@@ -11,8 +11,7 @@ use cap_std::fs::Dir;
 use super::context::{Done, Probe, StepContext, StepRunner, lock};
 use super::error::StepError;
 use super::staging;
-use crate::actual::whole::{self, Gap};
-use crate::actual::{account, layout, messages, migrations};
+use crate::actual::{account, layout, messages, migrations, whole};
 use crate::archive::DATA;
 use crate::archive::{EntryKind, Extracted};
 use crate::host::fs::{self, IoContext as _};
@@ -20,6 +19,7 @@ use crate::host::sqlite::{self, SqliteError};
 use crate::plan::gate::Gate;
 use crate::plan::observed::BackupMigrations;
 use crate::plan::preview::Verdict;
+use crate::plan::spec::Spec;
 use crate::plan::step::{Action, Step};
 use crate::survey::{observe, server};
 
@@ -32,9 +32,9 @@ pub struct Inspect;
 
 impl StepRunner for Inspect {
     fn run(&self, cx: &StepContext<'_>, step: &Step) -> Result<Done, StepError> {
-        let Action::Inspect(with) = &step.action else {
+        if !matches!(step.action, Action::Inspect(_)) {
             return Err(StepError::Unavailable { kind: step.kind() });
-        };
+        }
         let directory = staging::staging(&cx.plan.spec.target.directory, cx.run)?;
         let dir = cx.host.root.dir(&directory)?;
         let held = lock(&cx.shared.extracted);
@@ -52,7 +52,7 @@ impl StepRunner for Inspect {
         let data = Path::new(DATA).join(&cx.plan.observed.instance.data_directory);
         let _stop = sqlite::stop_on(&cx.stop);
         let (databases, unchecked) = check_databases(cx, &dir, extracted, &path, &data)?;
-        let mut done = check_whole(&dir, &data, &with.allow_incomplete)?;
+        let mut done = check_whole(&dir, &data, &cx.plan.spec)?;
         let (gate, warnings) = check_migrations(cx, &dir, &data)?;
         done.detail = format!("{databases} databases sound, {}, {gate}", done.detail);
         done.warnings.extend(unchecked.into_iter().chain(warnings));
@@ -118,7 +118,7 @@ fn check_databases(
 
 /// The server's list of budgets, its tables, and each budget's parts: of the tree as it stands on disk,
 /// where a symbolic link is no part of anything.
-pub(super) fn check_whole(dir: &Dir, data: &Path, allowed: &[Gap]) -> Result<Done, StepError> {
+pub(super) fn check_whole(dir: &Dir, data: &Path, spec: &Spec) -> Result<Done, StepError> {
     let path = data.join(layout::ACCOUNT);
     let unsound = |why: String| StepError::Unsound { why };
     let files = regular_files(dir, data)?;
@@ -130,8 +130,10 @@ pub(super) fn check_whole(dir: &Dir, data: &Path, allowed: &[Gap]) -> Result<Don
     if let Some(table) = account::REQUIRED_TABLES.iter().find(|table| !read.rows.contains_key(**table)) {
         return Err(unsound(format!("{} has no table '{table}'", path.display())));
     }
-    let found = whole::look(&read, &files);
-    let refused = whole::not_allowed(&found.gaps, allowed);
+    let mut found = whole::look(&read, &files);
+    // What a restore of single budgets leaves in the backup need not be whole.
+    found.gaps.retain(|gap| spec.takes(&gap.budget));
+    let refused = whole::not_allowed(&found.gaps, &spec.allow_incomplete);
     if !refused.is_empty() {
         return Err(unsound(whole::describe(refused)));
     }
@@ -172,7 +174,7 @@ fn check_migrations(
     let mut now = plan.observed.clone();
     now.server = server::find(cx.host, &entry).judge(Some(&found));
     now.backup.migrations = Some(found);
-    let gate = Gate::of(&now);
+    let gate = Gate::of(&plan.spec, &now);
     match gate.verdict() {
         Verdict::Will => Ok(("migrations known", Vec::new())),
         // The plan says so, or it would be stale.
@@ -222,7 +224,7 @@ fn regular_files(dir: &Dir, data: &Path) -> Result<BTreeSet<PathBuf>, StepError>
     Ok(files)
 }
 
-fn check_group(dir: &Dir, path: &Path) -> Result<(), StepError> {
+pub(super) fn check_group(dir: &Dir, path: &Path) -> Result<(), StepError> {
     let connection = sqlite::open_immutable(dir, path)?;
     let unsound =
         |error: &dyn std::fmt::Display| StepError::Unsound { why: format!("{}: {error}", path.display()) };

@@ -34,7 +34,10 @@ impl StepRunner for Prepare {
         } else {
             Done::new(change(cx, with, &directory)?)
         };
-        trees::note(cx, step, Side::After, &staging::join(&directory, DATA)?, &mut done)?;
+        // Where `overlay` builds another tree, that one is noted.
+        if !cx.plan.spec.is_single() {
+            trees::note(cx, step, Side::After, &staging::join(&directory, DATA)?, &mut done)?;
+        }
         cx.check_cancelled()?;
         Ok(done)
     }
@@ -82,7 +85,7 @@ fn change(cx: &StepContext<'_>, with: &PrepareWith, directory: &AbsPath) -> Resu
     }
     // The statements ran in a database that somebody else wrote.
     sqlite::quick_check(&data, Path::new(layout::ACCOUNT))?;
-    inspect::check_whole(&dir, &below, allowed)?;
+    inspect::check_whole(&dir, &below, &cx.plan.spec)?;
     fs::sync_filesystem(&dir).context("sync", path)?;
     Ok(parts.join(", "))
 }

@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use crate::actual::{layout, whole};
+use crate::actual::layout;
+use crate::actual::whole::{self, Gap};
 use crate::context::Context;
 use crate::host::{clock, machine, processes};
 use crate::ids::{AbsPath, PlanDigest, RunId};
@@ -162,6 +163,7 @@ impl Preflight {
                 | StepKind::Inspect
                 | StepKind::Prepare
                 | StepKind::PreBackup
+                | StepKind::Overlay
                 | StepKind::Swap
                 | StepKind::Record
                 | StepKind::Cleanup => {}
@@ -339,7 +341,9 @@ impl Preflight {
     /// Whether what is restored would be whole, and the installed server would start on it. The archive
     /// is not read for it: that the plan says of it what it holds is proven where it is unpacked.
     fn soundness(&mut self, plan: &Plan, survey: &Survey) {
-        let refused = whole::not_allowed(&plan.observed.backup.incomplete, &plan.spec.allow_incomplete);
+        let gaps = plan.observed.backup.incomplete.iter().filter(|gap| plan.spec.takes(&gap.budget));
+        let gaps: Vec<Gap> = gaps.cloned().collect();
+        let refused = whole::not_allowed(&gaps, &plan.spec.allow_incomplete);
         if !refused.is_empty() {
             let message = format!("the backup is not whole: {}", whole::describe(refused));
             let id = &plan.spec.source.backup_id;
@@ -348,7 +352,7 @@ impl Preflight {
             );
             self.problem(Class::Refused, "backup-incomplete", message, help);
         }
-        let gate = Gate::of(&survey.observed);
+        let gate = Gate::of(&plan.spec, &survey.observed);
         let why = gate.why(&survey.observed);
         match gate.verdict() {
             Verdict::Will => {}
@@ -443,7 +447,8 @@ impl Preflight {
             );
         }
         let ownership = &plan.spec.ownership;
-        if ownership.from != OwnershipSource::Archive && !machine::is_root() && foreign(survey) {
+        let takes_owners = ownership.from != OwnershipSource::Archive || plan.spec.is_single();
+        if takes_owners && !machine::is_root() && foreign(survey) {
             let message =
                 "files of the target belong to another user, and only root can give files to others"
                     .to_owned();

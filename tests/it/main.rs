@@ -16,6 +16,7 @@ mod hostile;
 mod incomplete;
 mod locks;
 mod messages;
+mod one_budget;
 mod plan_files;
 mod policy;
 mod preview_drift;
