@@ -56,11 +56,20 @@ impl World {
         Self { dir, cx: Context { root, config, actor, cancel: Cancel::default() } }
     }
 
+    /// A plan for the whole backup.
     fn plan(&self, pre_backup: PreBackupMode) -> Plan {
+        self.plan_for(pre_backup, &[])
+    }
+
+    /// A plan for the whole backup, or for single budgets of it.
+    fn plan_for(&self, pre_backup: PreBackupMode, budgets: &[&str]) -> Plan {
         let wish = Wish {
             selector: Selector::Id(BACKUP.parse().unwrap()),
             instance: None,
             dest: None,
+            budgets: budgets.iter().map(|name| (*name).to_owned()).collect(),
+            as_copy: false,
+            copy_name: None,
             with_assets: false,
             pre_backup: Some(pre_backup),
             backup_message: None,
@@ -73,6 +82,7 @@ impl World {
             drift: None,
             replay: None,
             retain: None,
+            allow_incomplete: false,
         };
         planner::plan(&self.cx, &wish).unwrap()
     }
@@ -117,6 +127,30 @@ impl World {
         checked.status.success()
     }
 
+    /// Whether the live directory holds what the backup has of these budgets (all where none is named),
+    /// and else what it held before.
+    fn is_restored(&self, budgets: &[&str]) -> bool {
+        if budgets.is_empty() {
+            return self.matches("gen-a.sha256");
+        }
+        let list = |name: &str| {
+            let path = format!("{}/tests/fixtures/{name}", env!("CARGO_MANIFEST_DIR"));
+            std::fs::read_to_string(path).unwrap()
+        };
+        let (old, new) = (list("gen-b.sha256"), list("gen-a.sha256"));
+        let is_new = |line: &&str| ["2a84e2f7", "9c8a10f0"].iter().any(|id| line.contains(id));
+        // The server's own database has rows of both.
+        let lines = old.lines().filter(|line| !is_new(line)).chain(new.lines().filter(is_new));
+        let lines: Vec<&str> = lines.filter(|line| !line.contains("account.sqlite")).collect();
+        assert!(lines.len() > 5, "{lines:?}");
+        let sums = self.dir.path().join("sums");
+        std::fs::write(&sums, lines.join("\n") + "\n").unwrap();
+        let live = self.dir.path().join("srv/budget");
+        let checked = started(Command::new("sha256sum").args(["-c", "--quiet"]).arg(&sums).current_dir(live));
+        std::fs::remove_file(sums).unwrap();
+        checked.status.success()
+    }
+
     fn restores(&self) -> usize {
         let text = std::fs::read_to_string(self.dir.path().join("srv/backups/backups.json")).unwrap();
         let index: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -141,6 +175,9 @@ fn walk(path: &Path, found: &mut BTreeMap<PathBuf, String>) {
     }
 }
 
+/// What the generic tests restore: all of the backup, and one budget of it.
+const WISHES: [&[&str]; 2] = [&[], &["Household"]];
+
 /// The steps of a plan that this program runs here.
 fn kinds(plan: &Plan) -> Vec<StepKind> {
     plan.steps.iter().map(Step::kind).collect()
@@ -153,7 +190,7 @@ fn every_kind_has_its_code_or_needs_a_service_manager() {
     assert_eq!(without, [StepKind::Stop, StepKind::Assets, StepKind::Start, StepKind::Health]);
     // The other tests here loop over the steps of this plan: all kinds that have code are in it.
     let world = World::new();
-    let plan = world.plan(PreBackupMode::Quiesced);
+    let plan = world.plan_for(PreBackupMode::Quiesced, WISHES[1]);
     for kind in StepKind::ALL.iter().filter(|kind| runner(**kind).is_some()) {
         assert!(kinds(&plan).contains(kind), "{kind} is in no test");
     }
@@ -161,46 +198,50 @@ fn every_kind_has_its_code_or_needs_a_service_manager() {
 
 #[test]
 fn every_step_run_twice_gives_the_same() {
-    let world = World::new();
-    let plan = world.plan(PreBackupMode::Quiesced);
-    let backups = world.tree("srv/backups/budget").len();
-    let twice = |cx: &StepContext<'_>, step: &Step, moment: Moment| {
-        if moment == Moment::AfterRun {
-            runner(step.kind()).unwrap().run(cx, step).map(|_| ())
-        } else {
-            Ok(())
-        }
-    };
-    let report = world.apply(&plan, Some(&twice)).unwrap();
-    assert_eq!(report.outcome, Outcome::Applied);
-    assert!(world.matches("gen-a.sha256"));
-    assert_eq!(world.restores(), 1);
-    assert_eq!(world.tree("srv/backups/budget").len(), backups + 2, "one pre-backup and its sidecar");
-    assert!(!world.dir.path().join("srv/.abssctl/staging").exists());
+    for budgets in WISHES {
+        let world = World::new();
+        let plan = world.plan_for(PreBackupMode::Quiesced, budgets);
+        let backups = world.tree("srv/backups/budget").len();
+        let twice = |cx: &StepContext<'_>, step: &Step, moment: Moment| {
+            if moment == Moment::AfterRun {
+                runner(step.kind()).unwrap().run(cx, step).map(|_| ())
+            } else {
+                Ok(())
+            }
+        };
+        let report = world.apply(&plan, Some(&twice)).unwrap();
+        assert_eq!(report.outcome, Outcome::Applied);
+        assert!(world.is_restored(budgets));
+        assert_eq!(world.restores(), 1);
+        assert_eq!(world.tree("srv/backups/budget").len(), backups + 2, "one pre-backup and its sidecar");
+        assert!(!world.dir.path().join("srv/.abssctl/staging").exists());
+    }
 }
 
 #[test]
 fn a_failure_before_or_after_any_step_leaves_the_world_as_it_was() {
-    for mode in [PreBackupMode::Quiesced, PreBackupMode::Online] {
-        for at in [Moment::BeforeRun, Moment::AfterRun] {
-            let world = World::new();
-            let before = world.lasting();
-            for kind in kinds(&world.plan(mode)) {
-                let plan = world.plan(mode);
-                let fail = |_: &StepContext<'_>, step: &Step, moment: Moment| {
-                    if step.kind() == kind && moment == at { Err(StepError::Injected) } else { Ok(()) }
-                };
-                let error = world.apply(&plan, Some(&fail)).unwrap_err();
-                let ApplyError::RolledBack { step, report, .. } = &error else {
-                    panic!("{kind} {at:?}: {error:?}")
-                };
-                assert_eq!(step.as_ref().map(ToString::to_string).as_deref(), Some(kind.name()));
-                assert_eq!(report.outcome, Outcome::RolledBack);
-                assert_eq!(world.lasting(), before, "{mode:?} {kind} {at:?}");
-                assert!(world.matches("gen-b.sha256"));
-                assert_eq!(world.restores(), 0, "{kind} {at:?}");
-                let unfinished = list::unfinished(&world.cx, &plan.spec.instance).unwrap();
-                assert!(unfinished.is_none(), "{kind} {at:?}");
+    for budgets in WISHES {
+        for mode in [PreBackupMode::Quiesced, PreBackupMode::Online] {
+            for at in [Moment::BeforeRun, Moment::AfterRun] {
+                let world = World::new();
+                let before = world.lasting();
+                for kind in kinds(&world.plan_for(mode, budgets)) {
+                    let plan = world.plan_for(mode, budgets);
+                    let fail = |_: &StepContext<'_>, step: &Step, moment: Moment| {
+                        if step.kind() == kind && moment == at { Err(StepError::Injected) } else { Ok(()) }
+                    };
+                    let error = world.apply(&plan, Some(&fail)).unwrap_err();
+                    let ApplyError::RolledBack { step, report, .. } = &error else {
+                        panic!("{kind} {at:?}: {error:?}")
+                    };
+                    assert_eq!(step.as_ref().map(ToString::to_string).as_deref(), Some(kind.name()));
+                    assert_eq!(report.outcome, Outcome::RolledBack);
+                    assert_eq!(world.lasting(), before, "{mode:?} {kind} {at:?}");
+                    assert!(world.matches("gen-b.sha256"));
+                    assert_eq!(world.restores(), 0, "{kind} {at:?}");
+                    let unfinished = list::unfinished(&world.cx, &plan.spec.instance).unwrap();
+                    assert!(unfinished.is_none(), "{kind} {at:?}");
+                }
             }
         }
     }
@@ -208,94 +249,104 @@ fn a_failure_before_or_after_any_step_leaves_the_world_as_it_was() {
 
 #[test]
 fn every_undo_run_twice_is_harmless() {
-    let world = World::new();
-    let before = world.lasting();
-    let plan = world.plan(PreBackupMode::Quiesced);
-    let hook = |cx: &StepContext<'_>, step: &Step, moment: Moment| match moment {
-        Moment::AfterUndo => runner(step.kind()).unwrap().undo(cx, step),
-        Moment::AfterRun if step.kind() == StepKind::Record => Err(StepError::Injected),
-        Moment::BeforeRun | Moment::AfterRun | Moment::BeforeUndo => Ok(()),
-    };
-    let error = world.apply(&plan, Some(&hook)).unwrap_err();
-    assert!(matches!(error, ApplyError::RolledBack { .. }), "{error:?}");
-    assert_eq!(world.lasting(), before);
+    for budgets in WISHES {
+        let world = World::new();
+        let before = world.lasting();
+        let plan = world.plan_for(PreBackupMode::Quiesced, budgets);
+        let hook = |cx: &StepContext<'_>, step: &Step, moment: Moment| match moment {
+            Moment::AfterUndo => runner(step.kind()).unwrap().undo(cx, step),
+            Moment::AfterRun if step.kind() == StepKind::Record => Err(StepError::Injected),
+            Moment::BeforeRun | Moment::AfterRun | Moment::BeforeUndo => Ok(()),
+        };
+        let error = world.apply(&plan, Some(&hook)).unwrap_err();
+        assert!(matches!(error, ApplyError::RolledBack { .. }), "{error:?}");
+        assert_eq!(world.lasting(), before);
+    }
 }
 
 #[test]
 fn an_undo_of_a_step_that_did_nothing_is_harmless() {
-    let world = World::new();
-    let before = world.lasting();
-    let plan = world.plan(PreBackupMode::Quiesced);
-    // Undone before they ran: announced in the journal alone, as after a crash.
-    let hook = |cx: &StepContext<'_>, step: &Step, moment: Moment| {
-        if moment == Moment::BeforeRun && step.kind() != StepKind::Lock {
-            runner(step.kind()).unwrap().undo(cx, step)?;
-        }
-        Ok(())
-    };
-    // Undoing `extract` before the swap is harmless; the run goes on as if nothing had happened.
-    assert_eq!(world.apply(&plan, Some(&hook)).unwrap().outcome, Outcome::Applied);
-    assert!(world.matches("gen-a.sha256"));
-    assert_ne!(world.lasting(), before);
+    for budgets in WISHES {
+        let world = World::new();
+        let before = world.lasting();
+        let plan = world.plan_for(PreBackupMode::Quiesced, budgets);
+        // Undone before they ran: announced in the journal alone, as after a crash.
+        let hook = |cx: &StepContext<'_>, step: &Step, moment: Moment| {
+            if moment == Moment::BeforeRun && step.kind() != StepKind::Lock {
+                runner(step.kind()).unwrap().undo(cx, step)?;
+            }
+            Ok(())
+        };
+        // Undoing `extract` before the swap is harmless; the run goes on as if nothing had happened.
+        assert_eq!(world.apply(&plan, Some(&hook)).unwrap().outcome, Outcome::Applied);
+        assert!(world.is_restored(budgets));
+        assert_ne!(world.lasting(), before);
+    }
 }
 
 #[test]
 fn a_panic_in_any_step_is_an_error_and_everything_is_undone() {
-    let world = World::new();
-    let before = world.lasting();
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    for kind in kinds(&world.plan(PreBackupMode::Quiesced)) {
-        let plan = world.plan(PreBackupMode::Quiesced);
-        let fail = |_: &StepContext<'_>, step: &Step, moment: Moment| {
-            assert!(step.kind() != kind || moment != Moment::AfterRun, "a defect");
-            Ok(())
-        };
-        let error = world.apply(&plan, Some(&fail)).unwrap_err();
-        assert!(error.to_string().contains("a defect"), "{kind}: {error}");
-        assert_eq!(world.lasting(), before, "{kind}");
+    for budgets in WISHES {
+        let world = World::new();
+        let before = world.lasting();
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        for kind in kinds(&world.plan_for(PreBackupMode::Quiesced, budgets)) {
+            let plan = world.plan_for(PreBackupMode::Quiesced, budgets);
+            let fail = |_: &StepContext<'_>, step: &Step, moment: Moment| {
+                assert!(step.kind() != kind || moment != Moment::AfterRun, "a defect");
+                Ok(())
+            };
+            let error = world.apply(&plan, Some(&fail)).unwrap_err();
+            assert!(error.to_string().contains("a defect"), "{kind}: {error}");
+            assert_eq!(world.lasting(), before, "{kind}");
+        }
+        std::panic::set_hook(hook);
     }
-    std::panic::set_hook(hook);
 }
 
 #[test]
 fn probes_say_how_far_a_step_came() {
-    let world = World::new();
-    let plan = world.plan(PreBackupMode::Quiesced);
-    let hook = |cx: &StepContext<'_>, step: &Step, moment: Moment| {
-        let probe = runner(step.kind()).unwrap().probe(cx, step)?;
-        match (moment, step.kind()) {
-            (Moment::BeforeRun, StepKind::Cleanup) => {}
-            (Moment::BeforeRun, kind) => assert_eq!(probe, Probe::NotBegun, "{kind}"),
-            (
-                Moment::AfterRun,
-                kind @ (StepKind::Lock | StepKind::PreBackup | StepKind::Swap | StepKind::Cleanup),
-            ) => {
-                assert_eq!(probe, Probe::Done, "{kind}");
+    for budgets in WISHES {
+        let world = World::new();
+        let plan = world.plan_for(PreBackupMode::Quiesced, budgets);
+        let hook = |cx: &StepContext<'_>, step: &Step, moment: Moment| {
+            let probe = runner(step.kind()).unwrap().probe(cx, step)?;
+            match (moment, step.kind()) {
+                (Moment::BeforeRun, StepKind::Cleanup) => {}
+                (Moment::BeforeRun, kind) => assert_eq!(probe, Probe::NotBegun, "{kind}"),
+                (
+                    Moment::AfterRun,
+                    kind @ (StepKind::Lock | StepKind::PreBackup | StepKind::Swap | StepKind::Cleanup),
+                ) => {
+                    assert_eq!(probe, Probe::Done, "{kind}");
+                }
+                (Moment::AfterRun | Moment::BeforeUndo | Moment::AfterUndo, _) => {}
             }
-            (Moment::AfterRun | Moment::BeforeUndo | Moment::AfterUndo, _) => {}
-        }
-        Ok(())
-    };
-    assert_eq!(world.apply(&plan, Some(&hook)).unwrap().outcome, Outcome::Applied);
+            Ok(())
+        };
+        assert_eq!(world.apply(&plan, Some(&hook)).unwrap().outcome, Outcome::Applied);
+    }
 }
 
 #[test]
 fn a_record_needs_the_swap_to_have_happened() {
-    let world = World::new();
-    let plan = world.plan(PreBackupMode::Quiesced);
-    // Somebody undoes the swap behind the run's back: then nothing may be recorded as restored.
-    let hook = |cx: &StepContext<'_>, step: &Step, moment: Moment| {
-        if step.kind() == StepKind::Swap && moment == Moment::AfterRun {
-            runner(StepKind::Swap).unwrap().undo(cx, step)
-        } else {
-            Ok(())
-        }
-    };
-    let error = world.apply(&plan, Some(&hook)).unwrap_err();
-    assert!(error.to_string().contains("is not the tree"), "{error}");
-    assert_eq!(world.restores(), 0);
-    assert!(world.matches("gen-b.sha256"));
+    for budgets in WISHES {
+        let world = World::new();
+        let plan = world.plan_for(PreBackupMode::Quiesced, budgets);
+        // Somebody undoes the swap behind the run's back: then nothing may be recorded as restored.
+        let hook = |cx: &StepContext<'_>, step: &Step, moment: Moment| {
+            if step.kind() == StepKind::Swap && moment == Moment::AfterRun {
+                runner(StepKind::Swap).unwrap().undo(cx, step)
+            } else {
+                Ok(())
+            }
+        };
+        let error = world.apply(&plan, Some(&hook)).unwrap_err();
+        assert!(error.to_string().contains("is not the tree"), "{error}");
+        assert_eq!(world.restores(), 0);
+        assert!(world.matches("gen-b.sha256"));
+    }
 }
 
 #[test]

@@ -2,7 +2,10 @@
 //! what belongs together. Facts and their sources are in `docs/formats.md`.
 
 pub mod account;
+pub mod blob;
 pub mod clients;
 pub mod layout;
 pub mod messages;
+pub mod migrations;
+pub mod single;
 pub mod whole;

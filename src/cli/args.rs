@@ -95,7 +95,7 @@ pub enum Command {
 #[derive(Debug, Subcommand)]
 pub enum PlanCommand {
     /// Write a plan for a restore; changes nothing but the file it writes
-    Restore(PlanRestoreArgs),
+    Restore(Box<PlanRestoreArgs>),
     /// Show a plan to a person
     Show(PlanShowArgs),
     /// Check that plan files are whole and obey the rules; does not look at this machine
@@ -118,6 +118,15 @@ pub struct WishArgs {
     /// Restore into this directory instead of the instance's own
     #[arg(long, value_name = "DIR")]
     pub dest: Option<PathBuf>,
+    /// Restore this budget alone, by name or id, and keep all else as it is; may be given more than once
+    #[arg(long, value_name = "NAME|ID", conflicts_with_all = ["dest", "with_assets"])]
+    pub budget: Vec<String>,
+    /// Bring the one budget as a new one, beside the one that is there
+    #[arg(long, requires = "budget")]
+    pub as_copy: bool,
+    /// Name of the new budget
+    #[arg(long, value_name = "TEXT", requires = "as_copy")]
+    pub copy_name: Option<String>,
     /// Restore files of the instance directory alone (the default)
     #[arg(long, conflicts_with = "with_assets")]
     pub data_only: bool,
@@ -164,6 +173,9 @@ pub struct WishArgs {
     /// How long the displaced directory is kept
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = parse_duration)]
     pub retain: Option<DurationText>,
+    /// Restore a backup that lacks parts of budgets: the plan lists them, and no others may be missing
+    #[arg(long)]
+    pub allow_incomplete: bool,
 }
 
 /// Declares a choice on the command line with its help texts and its plan value.

@@ -178,6 +178,8 @@ pub fn step(error: &StepError, interrupted: u8) -> u8 {
         | StepError::Unsound { .. }
         | StepError::Sqlite(_)
         | StepError::Clients(_)
+        | StepError::Single(_)
+        | StepError::Copy(_)
         | StepError::Backup(_)
         | StepError::Index(_)
         | StepError::Registry(_)
@@ -204,7 +206,9 @@ fn is_out_of_space(error: &StepError) -> bool {
         ) if error.is_out_of_space());
     let archive = matches!(error,
         StepError::Archive(error) | StepError::Backup(BackupError::Archive(error)) if error.is_out_of_space());
-    file || archive || matches!(error, StepError::Sqlite(error) if error.is_out_of_space())
+    let single = matches!(error, StepError::Single(error) if error.is_out_of_space())
+        || matches!(error, StepError::Copy(error) if error.is_out_of_space());
+    file || archive || single || matches!(error, StepError::Sqlite(error) if error.is_out_of_space())
 }
 
 fn backup(error: &BackupError, interrupted: u8) -> u8 {

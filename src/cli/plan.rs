@@ -96,6 +96,9 @@ pub fn to_wish(selector: Selector, instance: Option<crate::ids::InstanceName>, a
         selector,
         instance,
         dest: args.dest.clone(),
+        budgets: args.budget.clone(),
+        as_copy: args.as_copy || args.copy_name.is_some(),
+        copy_name: args.copy_name.clone(),
         with_assets: args.with_assets,
         pre_backup: if args.no_pre_backup {
             Some(PreBackupMode::None)
@@ -116,6 +119,7 @@ pub fn to_wish(selector: Selector, instance: Option<crate::ids::InstanceName>, a
         drift: args.drift.map(Into::into),
         replay: args.replay.map(Into::into),
         retain: args.retain.clone(),
+        allow_incomplete: args.allow_incomplete,
     }
 }
 

@@ -4,11 +4,13 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::actual::whole::Gap;
 use crate::duration::DurationText;
 use crate::ids::{AbsPath, BackupId, InstanceName, Sha256};
 use crate::plan::model::{ApiVersion, Time};
 use crate::plan::observed::{
-    ObservedBackupBudget, ObservedFileSystem, ObservedInstance, ObservedService, ObservedTarget,
+    BackupMigrations, InstalledServer, ObservedBackupBudget, ObservedFileSystem, ObservedInstance,
+    ObservedService, ObservedTarget,
 };
 use crate::plan::preview::{BudgetPreview, FileChanges};
 use crate::plan::spec::{ClientPolicy, DriftPolicy, OnFailure, PreBackupMode, SessionPolicy, Source};
@@ -93,6 +95,8 @@ pub struct InstanceFacts {
     pub registry: ObservedInstance,
     /// Its service.
     pub service: ObservedService,
+    /// The server that is installed for it.
+    pub server: InstalledServer,
     /// Directories that a backup of it can be restored to: its own first, then those that were asked for.
     pub targets: Vec<TargetFacts>,
     /// Why its own directory is not among the targets, where it is not.
@@ -174,10 +178,16 @@ pub struct Contents {
     /// Rows of the server's own tables; absent where they could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<Vec<TableRows>>,
-    /// What its budgets lack, in one line; absent where nothing was found.
+    /// Parts of its budgets that are missing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub incomplete: Vec<Gap>,
+    /// Which migrations of the server its data has been through; absent where that was not seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1000))]
-    pub incomplete: Option<String>,
+    pub migrations: Option<BackupMigrations>,
+    /// Its budgets that were deleted when it was made.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deleted: Vec<DeletedBudget>,
     /// What restoring it would change, for each target of its instance.
     pub changes: Vec<Changes>,
 }
@@ -190,11 +200,71 @@ pub struct Changes {
     pub directory: AbsPath,
     /// Whether there was room beside it.
     pub fits: bool,
+    /// Whether there was room for a copy of it too, which a restore of single budgets makes.
+    #[serde(default)]
+    pub copy_fits: bool,
     /// Its files.
     pub files: FileChanges,
     /// Its budgets and those of the backup, without new sync groups: a plan chooses these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub budgets: Vec<BudgetPreview>,
+    /// The files of each whole budget of the backup that has a sync group.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub budget_files: Vec<BudgetFiles>,
+    /// Bytes of the target's own account database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account_bytes: Option<u64>,
+}
+
+/// A budget that was deleted when the backup was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DeletedBudget {
+    /// The server's id of it.
+    #[schemars(length(max = 200))]
+    pub id: String,
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1000))]
+    pub name: Option<String>,
+}
+
+/// The two files of a budget of the backup, against those of the target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BudgetFiles {
+    /// The server's id of it.
+    #[schemars(length(max = 200))]
+    pub id: String,
+    /// Its blob.
+    pub blob: FileChange,
+    /// Its group database, against one of the same sync group.
+    pub group: FileChange,
+    /// Bytes of the group database that it has in the target, of whatever sync group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live_group_bytes: Option<u64>,
+}
+
+/// One file of the backup against the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FileChange {
+    /// Its bytes in the backup.
+    pub bytes: u64,
+    /// What the target has.
+    pub state: FileState,
+}
+
+/// What a target has of a file of the backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FileState {
+    /// Nothing.
+    Added,
+    /// Another content.
+    Changed,
+    /// The same.
+    Unchanged,
 }
 
 impl Facts {

@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod cancel;
 pub mod clock;
+pub mod copy;
 pub mod fs;
 pub mod keys;
 pub mod lock;

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use similar::TextDiff;
 
 use super::model::Plan;
-use super::step::new_group_id;
+use super::step::{copy_id, new_group_id};
 
 /// What differs between two plans, by cause.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -147,11 +147,40 @@ fn meaning(plan: &Plan) -> Result<Value, serde_json::Error> {
             *place = fresh.clone();
         }
     }
+    for (id, mark) in derived_ids(plan) {
+        for part in ["preview", "steps"] {
+            replace(&mut value[part], &id, &mark);
+        }
+    }
     for step in value["steps"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
         step.remove("summary");
         step.remove("effect");
     }
     Ok(value)
+}
+
+/// The ids that single budgets get by the plan's id, with what stands for them.
+fn derived_ids(plan: &Plan) -> Vec<(String, String)> {
+    let of = |id: &String| {
+        let copy = copy_id(&plan.metadata.id, id);
+        let group = |budget: &str| new_group_id(&plan.metadata.id, budget);
+        [
+            (group(&copy), format!("new-group-of-copy-{id}")),
+            (group(id), "new".to_owned()),
+            (copy, format!("copy-{id}")),
+        ]
+    };
+    plan.spec.budgets.iter().flat_map(|one| of(&one.id)).collect()
+}
+
+/// Replaces an id wherever it stands in a value, also inside of names of files.
+fn replace(value: &mut Value, id: &str, mark: &str) {
+    match value {
+        Value::String(text) if text.contains(id) => *text = text.replace(id, mark),
+        Value::Array(all) => all.iter_mut().for_each(|one| replace(one, id, mark)),
+        Value::Object(all) => all.values_mut().for_each(|one| replace(one, id, mark)),
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 /// Adds what differs between two values at a place.
@@ -246,6 +275,25 @@ mod tests {
 
     fn paths(changes: &[Change]) -> Vec<&str> {
         changes.iter().map(|change| change.path.as_str()).collect()
+    }
+
+    #[test]
+    fn ids_that_single_budgets_get_by_the_plans_id_are_no_difference() {
+        for sample in [crate::plan::testing::sample_single, crate::plan::testing::sample_copy] {
+            let first = sample();
+            let mut second = first.clone();
+            second.metadata.id = "01KATCV2N8Q4ZJ6M5R7T9V1W3Y".parse().unwrap();
+            let copy = copy_id(&second.metadata.id, &first.spec.budgets[0].id);
+            for budget in second.preview.budgets.iter_mut().filter(|budget| budget.copy_of.is_some()) {
+                budget.id.clone_from(&copy);
+            }
+            let second = crate::plan::testing::with_steps(second);
+            let found = diff(&first, &second).unwrap();
+            assert!(
+                found.wish.is_empty() && found.world.is_empty() && found.follows.is_empty(),
+                "{found:#?}"
+            );
+        }
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Drift: how the world differs from what the planner observed, and whether the plan's policy lets it
 //! be. Pure: both observations come from the caller.
 
+use super::gate::Gate;
 use super::model::Plan;
 use super::observed::{Observed, ObservedBudget, ObservedTarget, Presence};
-use super::preview::Preview;
+use super::preview::{Preview, Verdict};
 use super::spec::DriftPolicy;
 
 /// One way in which the world differs from the plan.
@@ -42,8 +43,9 @@ pub fn compare(plan: &Plan, now: &Observed) -> Drift {
     let mut found = Found::default();
     found.identity(&plan.observed, now);
     found.service(&plan.observed, now);
+    found.server(plan, now);
     found.target(plan, &now.target);
-    let newer_changes = newer_changes(&plan.observed.target.budgets, &now.target.budgets);
+    let newer_changes = newer_changes(plan, &now.target);
     let limit = match plan.spec.drift {
         DriftPolicy::Exact => Weight::Content,
         DriftPolicy::Structure => Weight::Structure,
@@ -125,6 +127,25 @@ impl Found {
         }
     }
 
+    /// Another server that still opens the backup is told, and makes no plan stale.
+    fn server(&mut self, plan: &Plan, now: &Observed) {
+        let planned = &plan.observed;
+        let (was, is) = (Gate::of(&plan.spec, planned), Gate::of(&plan.spec, now));
+        let promised = plan.spec.target.live && was.verdict() != Verdict::NotChecked;
+        if plan.spec.target.live && is.verdict() == Verdict::WillNot {
+            // Refused as such: another plan would be too.
+        } else if promised && was.verdict() != is.verdict() {
+            let (then, now) = (was.why(planned), is.why(now));
+            let message =
+                format!("the installed server is another one: the plan says that {then}; now {now}");
+            self.add(Weight::Structure, "server", message);
+        } else if planned.server != now.server {
+            let message =
+                format!("the installed server is another one than in the plan; now {}", is.why(now));
+            self.add(Weight::Content, "server-other", message);
+        }
+    }
+
     fn target(&mut self, plan: &Plan, now: &ObservedTarget) {
         let planned = &plan.observed.target;
         if planned.presence != now.presence {
@@ -133,9 +154,9 @@ impl Found {
         // The lists too, and not the fingerprint alone: reviewers read them, and who wrote the plan could
         // have written other ones.
         let before = self.0.len();
-        self.budgets(&plan.preview, planned, now);
+        self.budgets(plan, planned, now);
         self.files(planned, now);
-        if planned.structure != now.structure && self.0.len() == before {
+        if !same_structure(plan, now) && self.0.len() == before {
             let message = "files of the target that a server does not change are different".into();
             self.add(Weight::Structure, "target-structure", message);
         }
@@ -146,7 +167,7 @@ impl Found {
             self.add(Weight::Structure, "target-counts", message.into());
         }
         if planned.content != now.content {
-            let newer = newer_changes(&planned.budgets, &now.budgets);
+            let newer = newer_changes(plan, now);
             let message = if newer > 0 {
                 let plural = if newer == 1 { "change" } else { "changes" };
                 format!("{newer} more {plural} than reviewed would be replaced")
@@ -157,24 +178,25 @@ impl Found {
         }
     }
 
-    fn budgets(&mut self, preview: &Preview, planned: &ObservedTarget, now: &ObservedTarget) {
+    fn budgets(&mut self, plan: &Plan, planned: &ObservedTarget, now: &ObservedTarget) {
         if planned.budgets_unreadable.is_some() != now.budgets_unreadable.is_some() {
             let message =
                 "the server's list of budgets could be read at one time and not at the other".into();
             self.add(Weight::Structure, "budgets-readable", message);
             return;
         }
-        let named = |id: &str| named(preview, id);
+        let named = |id: &str| named(&plan.preview, id);
+        let weight = |id: &str| if plan.spec.replaces(id) { Weight::Structure } else { Weight::Content };
         for was in &planned.budgets {
             match now.budgets.iter().find(|budget| budget.id == was.id) {
-                None => self.add(Weight::Structure, "budget-gone", format!("{} is gone", named(&was.id))),
+                None => self.add(weight(&was.id), "budget-gone", format!("{} is gone", named(&was.id))),
                 Some(is) if is.group_id != was.group_id => {
                     let message = format!("{} has another sync group: its sync was reset", named(&was.id));
-                    self.add(Weight::Structure, "budget-group", message);
+                    self.add(weight(&was.id), "budget-group", message);
                 }
                 Some(is) if is.deleted != was.deleted => {
                     self.add(
-                        Weight::Structure,
+                        weight(&was.id),
                         "budget-deleted",
                         format!("{} was deleted or undeleted", named(&was.id)),
                     );
@@ -184,7 +206,7 @@ impl Found {
         }
         for is in &now.budgets {
             if !planned.budgets.iter().any(|budget| budget.id == is.id) {
-                self.add(Weight::Structure, "budget-new", format!("{} is new", named(&is.id)));
+                self.add(weight(&is.id), "budget-new", format!("{} is new", named(&is.id)));
             }
         }
     }
@@ -207,6 +229,26 @@ impl Found {
     }
 }
 
+/// Whether what a running server does not change is as the plan saw it. For a plan of single budgets the
+/// other budgets do not count: they stay as they are, whatever they are. Beyond 100 files there is only a
+/// digest of files and budgets together; then another budget that is new looks like another file.
+pub fn same_structure(plan: &Plan, now: &ObservedTarget) -> bool {
+    let planned = &plan.observed.target;
+    if planned.structure == now.structure {
+        return true;
+    }
+    if !plan.spec.is_single() || planned.files.is_empty() || now.files.is_empty() {
+        return false;
+    }
+    let own = |target: &ObservedTarget| -> Vec<ObservedBudget> {
+        let of = target.budgets.iter().filter(|budget| plan.spec.replaces(&budget.id));
+        of.map(|budget| ObservedBudget { changes: None, ..budget.clone() }).collect()
+    };
+    planned.files == now.files
+        && planned.budgets_unreadable.is_some() == now.budgets_unreadable.is_some()
+        && own(planned) == own(now)
+}
+
 /// A budget by the name that the reviewers saw, where the plan has one.
 fn named(preview: &Preview, id: &str) -> String {
     let name =
@@ -224,10 +266,12 @@ fn counts_differ(planned: &ObservedTarget, now: &ObservedTarget) -> bool {
         })
 }
 
-fn newer_changes(planned: &[ObservedBudget], now: &[ObservedBudget]) -> u64 {
+/// Changes that the plan replaces and nobody reviewed.
+fn newer_changes(plan: &Plan, now: &ObservedTarget) -> u64 {
     let more = |is: &ObservedBudget| {
-        let was = planned.iter().find(|budget| budget.id == is.id)?;
+        plan.spec.replaces(&is.id).then_some(())?;
+        let was = plan.observed.target.budgets.iter().find(|budget| budget.id == is.id)?;
         Some(is.changes?.saturating_sub(was.changes?))
     };
-    now.iter().filter_map(more).sum()
+    now.budgets.iter().filter_map(more).sum()
 }

@@ -4,12 +4,14 @@
 
 use std::path::Path;
 
+use super::gate::Gate;
 use super::model::Plan;
 use super::observed::{Observed, Presence};
 use super::preview::{BudgetPresence, BudgetPreview, Check, FileChanges, Preview, Verdict, Warning};
 use super::spec::{ClientPolicy, DriftPolicy, PreBackupMode, SessionPolicy, Spec};
-use super::step::new_group_id;
+use super::step::{copy_id, new_group_id};
 use crate::actual::layout;
+use crate::actual::whole::{self, Gap};
 use crate::ids::PlanId;
 
 /// Checks whose result is a claim of the planner; the others follow from `observed`.
@@ -26,23 +28,14 @@ const DIFFS: &str = "diffs";
 pub struct Claims {
     /// Whether all of the archive was read and has its digest.
     pub proven: bool,
-    /// Whether the budgets of the backup have all their parts; `None` where its list could not be read.
-    pub whole: Option<Whole>,
+    /// Whether the backup's list of budgets could not be read.
+    pub budgets_unread: bool,
     /// Whether anybody has files open in the target.
     pub in_use: InUse,
     /// Whether it is not known that files can be given to other users.
     pub owners_unknown: bool,
     /// Whether the differences of text files were not looked at.
     pub diffs_unseen: bool,
-}
-
-/// Whether the budgets of a backup have all their parts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Whole {
-    /// They have.
-    Yes,
-    /// What is missing, in one line.
-    No(String),
 }
 
 /// Whether anybody has files open in the target.
@@ -64,11 +57,7 @@ impl Claims {
         let why = |check: &Check| check.why.clone();
         Self {
             proven: find(ARCHIVE).is_some_and(|check| check.verdict == Verdict::Will),
-            whole: find(BUDGETS_WHOLE).and_then(|check| match check.verdict {
-                Verdict::Will => Some(Whole::Yes),
-                Verdict::WillNot => Some(Whole::No(why(check))),
-                Verdict::NotChecked => None,
-            }),
+            budgets_unread: find(BUDGETS_WHOLE).is_some_and(|check| check.verdict == Verdict::NotChecked),
             in_use: match find(IN_USE) {
                 Some(check) if check.verdict == Verdict::WillNot => InUse::By(why(check)),
                 Some(check) if check.verdict == Verdict::NotChecked => InUse::Unknown(why(check)),
@@ -81,7 +70,7 @@ impl Claims {
 }
 
 /// All checks, in their order.
-pub fn checks(observed: &Observed, claims: &Claims) -> Vec<Check> {
+pub fn checks(spec: &Spec, observed: &Observed, claims: &Claims) -> Vec<Check> {
     let check = |id: &str, verdict, why: &str| Check { id: id.to_owned(), verdict, why: line(why) };
     let mut checks = vec![
         if claims.proven {
@@ -90,19 +79,17 @@ pub fn checks(observed: &Observed, claims: &Claims) -> Vec<Check> {
             let why = "the size is that of the index; apply proves the SHA-256";
             check(ARCHIVE, Verdict::NotChecked, why)
         },
-        match &claims.whole {
-            None => {
-                let why = "the backup's list of budgets could not be read; apply checks it";
-                check(BUDGETS_WHOLE, Verdict::NotChecked, why)
-            }
-            Some(Whole::No(why)) => check(BUDGETS_WHOLE, Verdict::WillNot, why),
-            Some(Whole::Yes) => {
-                let why = "each budget of the backup has its blob and its group database";
-                check(BUDGETS_WHOLE, Verdict::Will, why)
-            }
+        if !observed.backup.incomplete.is_empty() {
+            check(BUDGETS_WHOLE, Verdict::WillNot, &whole::describe(&observed.backup.incomplete))
+        } else if claims.budgets_unread {
+            let why = "the backup's list of budgets could not be read; apply checks it";
+            check(BUDGETS_WHOLE, Verdict::NotChecked, why)
+        } else {
+            let why = "each budget of the backup has its blob and its group database";
+            check(BUDGETS_WHOLE, Verdict::Will, why)
         },
     ];
-    checks.extend(seen(observed));
+    checks.extend(seen(spec, observed));
     checks.push(match &claims.in_use {
         InUse::By(why) => check(IN_USE, Verdict::WillNot, why),
         InUse::Unknown(why) => check(IN_USE, Verdict::NotChecked, why),
@@ -119,16 +106,12 @@ pub fn checks(observed: &Observed, claims: &Claims) -> Vec<Check> {
 }
 
 /// The checks that follow from what was observed.
-fn seen(observed: &Observed) -> [Check; 4] {
+fn seen(spec: &Spec, observed: &Observed) -> [Check; 4] {
     let check = |id: &str, verdict, why: String| Check { id: id.to_owned(), verdict, why: line(&why) };
     let (space, file_system) = (&observed.space, &observed.file_system);
-    let kind = &file_system.r#type;
+    let (kind, gate) = (&file_system.r#type, Gate::of(spec, observed));
     [
-        check(
-            "server-migrations",
-            Verdict::NotChecked,
-            "whether the installed server can open this backup is not compared yet; keep its version".into(),
-        ),
+        check("server-migrations", gate.verdict(), gate.why(observed)),
         match &observed.machine {
             Some(_) => check("machine", Verdict::Will, "the plan is bound to the machine".into()),
             None => check("machine", Verdict::NotChecked, "the machine has no machine id".into()),
@@ -168,17 +151,19 @@ pub fn warnings(spec: &Spec, observed: &Observed, preview: &Preview) -> Vec<Warn
     if let Some((code, message)) = clients(spec, &preview.budgets) {
         warn(code, message);
     }
-    for budget in preview.budgets.iter().filter(|budget| budget.presence == BudgetPresence::LiveOnly) {
+    if let Some(message) = single(spec) {
+        warn("single-budgets", message);
+    }
+    let gone_after = |budget: &&BudgetPreview| budget.presence == BudgetPresence::LiveOnly && !budget.kept;
+    for budget in preview.budgets.iter().filter(gone_after) {
         warn("budget-gone", gone(budget));
     }
-    if let Some(Whole::No(why)) = Claims::of(&preview.checks).whole {
-        warn("backup-incomplete", format!("apply will refuse this backup: {why}"));
-    }
+    warnings_of_backup(spec, observed, &mut warn);
     if let Some(why) = &observed.target.budgets_unreadable {
         warn("live-unreadable", format!("what would be lost could not be counted: {why}"));
     }
     let logins = sessions(observed, preview).is_some_and(|row| row.backup.is_some_and(|count| count > 0));
-    if logins && spec.sessions == SessionPolicy::Keep && changes {
+    if logins && !spec.is_single() && spec.sessions == SessionPolicy::Keep && changes {
         warn(
             "sessions-return",
             "logins of the time of the backup are valid again; 'sessions: revoke' ends them".into(),
@@ -199,9 +184,31 @@ pub fn warnings(spec: &Spec, observed: &Observed, preview: &Preview) -> Vec<Warn
     warnings
 }
 
+/// What keeps a backup from being restored, or is missing in it by the plan's will.
+fn warnings_of_backup(spec: &Spec, observed: &Observed, warn: &mut impl FnMut(&str, String)) {
+    let (gate, gaps) = (Gate::of(spec, observed), &observed.backup.incomplete);
+    if gate.verdict() == Verdict::WillNot {
+        let why = gate.why(observed);
+        if spec.target.live {
+            warn("server-cannot-open", format!("apply will refuse this backup: {why}"));
+        } else {
+            warn("server-cannot-open", format!("no server runs in the target, so it is restored; but {why}"));
+        }
+    }
+    let gaps: Vec<Gap> = gaps.iter().filter(|gap| spec.takes(&gap.budget)).cloned().collect();
+    let refused = whole::not_allowed(&gaps, &spec.allow_incomplete);
+    if !refused.is_empty() {
+        let why = whole::describe(refused);
+        warn("backup-incomplete", format!("apply will refuse this backup: {why}"));
+    } else if !gaps.is_empty() {
+        let why = whole::describe(&gaps);
+        warn("incomplete-allowed", format!("allowIncomplete — restored although it is not whole: {why}"));
+    }
+}
+
 /// What happens to clients that hold newer changes.
 fn clients(spec: &Spec, budgets: &[BudgetPreview]) -> Option<(&'static str, String)> {
-    let both = budgets.iter().filter(|budget| budget.presence == BudgetPresence::Both);
+    let both = budgets.iter().filter(|budget| budget.presence == BudgetPresence::Both && !budget.kept);
     let newer = both.filter_map(|budget| budget.changes_newer).fold(0_u64, u64::saturating_add);
     if newer == 0 || !spec.target.live {
         return None;
@@ -223,6 +230,42 @@ fn clients(spec: &Spec, budgets: &[BudgetPreview]) -> Option<(&'static str, Stri
     })
 }
 
+/// What a plan of single budgets leaves alone.
+fn single(spec: &Spec) -> Option<String> {
+    let name = |id: &str, name: Option<&String>| format!("'{}'", name.map_or(id, String::as_str));
+    match spec.budgets.as_slice() {
+        [] => None,
+        [super::spec::SingleBudget { id, name: known, copy_as: Some(copy) }] => Some(format!(
+            "budget {} comes from the backup as the new budget '{}'; every budget that is there, logins, users and settings stay as they are",
+            name(id, known.as_ref()),
+            copy.name
+        )),
+        budgets => {
+            let mut names: Vec<String> =
+                budgets.iter().take(5).map(|one| name(&one.id, one.name.as_ref())).collect();
+            if budgets.len() > 5 {
+                names.push(format!("{} more", budgets.len() - 5));
+            }
+            let (what, come) = if budgets.len() == 1 { ("budget", "comes") } else { ("budgets", "come") };
+            Some(format!(
+                "only {what} {} {come} from the backup; all other budgets, logins, users and settings stay as they are then",
+                names.join(", ")
+            ))
+        }
+    }
+}
+
+/// Whether a budget stays as it is on the live server, since the plan restores other ones alone.
+pub fn kept(spec: &Spec, budget: &BudgetPreview) -> bool {
+    budget.copy_of.is_none() && !spec.replaces(&budget.id)
+}
+
+/// The id of the new budget that one of the backup comes as, where it does.
+pub fn copied(plan: &PlanId, spec: &Spec, budget: &str) -> Option<String> {
+    let one = spec.budgets.iter().find(|one| one.id == budget)?;
+    one.copy_as.as_ref().map(|_| copy_id(plan, budget))
+}
+
 fn gone(budget: &BudgetPreview) -> String {
     let name = budget.name.as_deref().unwrap_or(&budget.id);
     let count = budget.changes_newer.map_or_else(String::new, |count| {
@@ -234,12 +277,17 @@ fn gone(budget: &BudgetPreview) -> String {
 /// The sync group that a budget gets, where it gets another one: what `prepare` does to it.
 pub fn new_group(plan: &PlanId, spec: &Spec, observed: &Observed, budget: &BudgetPreview) -> Option<String> {
     let restored = budget.presence != BudgetPresence::LiveOnly;
+    let origin = budget.copy_of.as_ref().unwrap_or(&budget.id);
     let known = |group: &String| {
         let groups = &observed.backup.budgets;
-        groups.iter().any(|known| known.id == budget.id && known.group_id == *group)
+        groups.iter().any(|known| known.id == *origin && known.group_id == *group)
     };
-    let resets =
-        spec.clients == ClientPolicy::Reset && restored && budget.group_id.as_ref().is_some_and(known);
+    let wanted = if budget.copy_of.is_some() {
+        copied(plan, spec, origin).as_ref() == Some(&budget.id)
+    } else {
+        spec.clients == ClientPolicy::Reset && !kept(spec, budget)
+    };
+    let resets = wanted && restored && budget.group_id.as_ref().is_some_and(known);
     resets.then(|| new_group_id(plan, &budget.id))
 }
 
@@ -266,7 +314,7 @@ pub fn derive(plan: &mut Plan) {
     for (budget, new) in plan.preview.budgets.iter_mut().zip(new) {
         budget.new_group_id = new;
     }
-    plan.preview.checks = checks(&plan.observed, &claims);
+    plan.preview.checks = checks(&plan.spec, &plan.observed, &claims);
     plan.preview.warnings = warnings(&plan.spec, &plan.observed, &plan.preview);
 }
 

@@ -89,10 +89,17 @@ pub struct BudgetPreview {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 100))]
     pub last_newer: Option<String>,
-    /// Its sync group in the backup, or on the live server where it is only there.
+    /// Its sync group in the backup, or on the live server where it is only there or is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 200))]
     pub group_id: Option<String>,
+    /// Whether it stays as it is on the live server: the plan restores other budgets alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kept: bool,
+    /// The budget of the backup that this new one is made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 200))]
+    pub copy_of: Option<String>,
     /// Its sync group after the restore, where that is another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 200))]
@@ -124,7 +131,7 @@ pub struct RowChange {
     /// Rows now; absent where the database or table is not there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live: Option<u64>,
-    /// Rows in the backup.
+    /// Rows in the backup; where single budgets are restored, rows after that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<u64>,
 }

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::model::Time;
+use crate::actual::whole::Gap;
 use crate::duration::DurationText;
 use crate::ids::{AbsPath, BackupId, InstanceName, Sha256};
 use crate::state::restore_config::{
@@ -24,6 +25,11 @@ pub struct Spec {
     pub source: Source,
     /// Where it goes.
     pub target: Target,
+    /// Single budgets that are restored, all else staying as it is on the live server; all of the backup
+    /// where none is named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000))]
+    pub budgets: Vec<SingleBudget>,
     /// Whether unit and vhost files are restored too.
     pub assets: AssetScope,
     /// The backup of what is there now, before it is replaced.
@@ -46,6 +52,28 @@ pub struct Spec {
     pub retain: DurationText,
     /// Who owns the restored files.
     pub ownership: Ownership,
+    /// Parts of budgets that may be missing in the backup. One that lacks anything else is refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub allow_incomplete: Vec<Gap>,
+}
+
+impl Spec {
+    /// Whether only single budgets are restored.
+    pub fn is_single(&self) -> bool {
+        !self.budgets.is_empty()
+    }
+
+    /// Whether this budget of the backup is taken from it.
+    pub fn takes(&self, budget: &str) -> bool {
+        !self.is_single() || self.budgets.iter().any(|one| one.id == budget)
+    }
+
+    /// Whether this budget of the live server is replaced, or comes from the backup: not one that is only
+    /// copied, or that a plan of single budgets does not name.
+    pub fn replaces(&self, budget: &str) -> bool {
+        !self.is_single() || self.budgets.iter().any(|one| one.id == budget && one.copy_as.is_none())
+    }
 }
 
 /// The backup to restore, as the index described it.
@@ -98,6 +126,31 @@ pub struct Target {
     pub directory: AbsPath,
     /// Whether it is the instance's own directory, the one its server runs from.
     pub live: bool,
+}
+
+/// One budget to restore.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SingleBudget {
+    /// The server's id of it, in the backup.
+    #[schemars(length(max = 200))]
+    pub id: String,
+    /// Its name in the backup, for those who read the plan; `plan refresh` writes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1000))]
+    pub name: Option<String>,
+    /// Present where it comes as a new budget and the one that is there stays untouched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy_as: Option<CopyAs>,
+}
+
+/// How a budget comes as a new one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CopyAs {
+    /// The new budget's name.
+    #[schemars(length(min = 1, max = 200))]
+    pub name: String,
 }
 
 /// Whether unit and vhost files are restored too.

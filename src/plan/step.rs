@@ -10,14 +10,17 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use super::groups::{copy_id, new_group_id};
+use super::groups::{group_changes, overlaid, overlay_budgets};
 use super::model::Metadata;
 use super::observed::{Observed, Presence};
 use super::spec::{
     AssetScope, ClientPolicy, CompressionName, DriftPolicy, Ownership, OwnershipSource, PreBackupMode,
     SessionPolicy, Spec,
 };
+use crate::actual::whole::Gap;
 use crate::duration::DurationText;
-use crate::ids::{AbsPath, BackupId, InstanceName, PlanId, Sha256, StepId};
+use crate::ids::{AbsPath, BackupId, InstanceName, Sha256, StepId};
 
 /// What a step touches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -100,6 +103,8 @@ step_kinds! {
     Stop = "stop", Service, StopWith;
     /// Backs up what is there now.
     PreBackup = "pre-backup", Staging, PreBackupWith;
+    /// Builds the tree to put in place from the quiet live tree and single budgets of the backup.
+    Overlay = "overlay", Staging, OverlayWith;
     /// Puts the unpacked tree in the place of the target.
     Swap = "swap", Live, SwapWith;
     /// Restores unit and vhost.
@@ -258,6 +263,9 @@ parameters! {
         data_directory: String,
         /// Whether the archive must have a manifest to compare with.
         manifest: bool,
+        /// Parts of budgets that may be missing.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        allow_incomplete: Vec<Gap>,
     }
     /// Parameters of `prepare`.
     PrepareWith {
@@ -295,12 +303,43 @@ parameters! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         message: Option<String>,
     }
+    /// Parameters of `overlay`.
+    OverlayWith {
+        /// The directory that all else is taken from.
+        directory: AbsPath,
+        /// The server's data directory, relative to the instance directory.
+        data_directory: String,
+        /// The budgets that come from the backup.
+        budgets: Vec<OverlayBudget>,
+    }
+    /// A budget that comes from the backup.
+    OverlayBudget {
+        /// The budget.
+        budget: String,
+        /// Its sync group in the prepared tree.
+        group: String,
+        /// The new budget that it comes as; it replaces the one of its own id otherwise.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        copy: Option<BudgetCopy>,
+    }
+    /// The new budget that one of the backup comes as.
+    BudgetCopy {
+        /// Its id.
+        budget: String,
+        /// Its sync group.
+        group: String,
+        /// Its name.
+        name: String,
+    }
     /// Parameters of `swap`.
     SwapWith {
         /// The directory that is replaced.
         directory: AbsPath,
         /// How.
         method: SwapMethod,
+        /// Which tree of staging takes its place.
+        #[serde(default, skip_serializing_if = "StagedTree::is_unpacked")]
+        tree: StagedTree,
     }
     /// Parameters of `assets`.
     AssetsWith {
@@ -334,6 +373,32 @@ parameters! {
     CleanupWith {
         /// How long the displaced directory is kept.
         retain: DurationText,
+    }
+}
+
+/// Which tree of staging takes the place of the target.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum StagedTree {
+    /// The unpacked one.
+    #[default]
+    Unpacked,
+    /// The one that `overlay` builds.
+    Overlay,
+}
+
+impl StagedTree {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+    fn is_unpacked(&self) -> bool {
+        *self == Self::Unpacked
+    }
+
+    /// In words.
+    fn words(self) -> &'static str {
+        match self {
+            Self::Unpacked => "the unpacked tree",
+            Self::Overlay => "the tree that overlay built",
+        }
     }
 }
 
@@ -389,11 +454,12 @@ pub fn derive(
         StepKind::Inspect => Action::Inspect(InspectWith {
             data_directory: observed.instance.data_directory.clone(),
             manifest: observed.backup.manifest,
+            allow_incomplete: spec.allow_incomplete.clone(),
         }),
         StepKind::Prepare => Action::Prepare(PrepareWith {
             clients: spec.clients,
             sessions: spec.sessions,
-            groups: group_changes(&metadata.id, spec.clients, observed),
+            groups: group_changes(&metadata.id, spec, observed),
         }),
         StepKind::Stop => Action::Stop(StopWith { unit: unit()?, timeout: spec.health.timeout.clone() }),
         StepKind::PreBackup => Action::PreBackup(PreBackupWith {
@@ -401,12 +467,18 @@ pub fn derive(
             directory: spec.target.directory.clone(),
             message: spec.pre_backup.message.clone(),
         }),
+        StepKind::Overlay => Action::Overlay(OverlayWith {
+            directory: spec.target.directory.clone(),
+            data_directory: observed.instance.data_directory.clone(),
+            budgets: overlay_budgets(&metadata.id, spec, observed)?,
+        }),
         StepKind::Swap => Action::Swap(SwapWith {
             directory: spec.target.directory.clone(),
             method: match observed.target.presence {
                 Presence::Absent => SwapMethod::Rename,
                 Presence::Empty | Presence::Content => SwapMethod::Exchange,
             },
+            tree: if spec.is_single() { StagedTree::Overlay } else { StagedTree::Unpacked },
         }),
         StepKind::Assets => Action::Assets(AssetsWith { unit: unit()? }),
         StepKind::Start => Action::Start(StartWith { unit: unit()? }),
@@ -422,33 +494,6 @@ pub fn derive(
         }),
         StepKind::Cleanup => Action::Cleanup(CleanupWith { retain: spec.retain.clone() }),
     })
-}
-
-fn group_changes(plan: &PlanId, clients: ClientPolicy, observed: &Observed) -> Vec<GroupChange> {
-    if clients == ClientPolicy::Merge {
-        return Vec::new();
-    }
-    let change = |budget: &super::observed::ObservedBackupBudget| GroupChange {
-        budget: budget.id.clone(),
-        from: budget.group_id.clone(),
-        to: new_group_id(plan, &budget.id),
-    };
-    observed.backup.budgets.iter().map(change).collect()
-}
-
-/// The group id that a budget gets under `clients: reset`: a version-8 UUID made from the plan's id
-/// and the budget's, so that reviewers see it and every run of the plan gives the same.
-pub fn new_group_id(plan: &PlanId, budget: &str) -> String {
-    let mut bytes = [0_u8; 16];
-    bytes.copy_from_slice(
-        &Sha256::of(format!("abssctl sync group v1\n{plan}\n{budget}\n").as_bytes()).as_bytes()[..16],
-    );
-    bytes[6] = (bytes[6] & 0x0f) | 0x80;
-    bytes[8] = (bytes[8] & 0x3f) | 0x80;
-    let hex = |range: std::ops::Range<usize>| {
-        bytes[range].iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
-    };
-    format!("{}-{}-{}-{}-{}", hex(0..4), hex(4..6), hex(6..8), hex(8..10), hex(10..16))
 }
 
 impl Action {
@@ -470,9 +515,14 @@ impl Action {
                 owners(&with.ownership)
             ),
             Action::Inspect(with) => format!(
-                "check the unpacked tree: {}every database in {}, budgets whole",
+                "check the unpacked tree: {}every database in {}, budgets whole{}, migrations",
                 if with.manifest { "the manifest, " } else { "" },
-                with.data_directory
+                with.data_directory,
+                match with.allow_incomplete.len() {
+                    0 => String::new(),
+                    1 => " but for 1 part that may be missing".to_owned(),
+                    count => format!(" but for {count} parts that may be missing"),
+                }
             ),
             Action::Prepare(with) => format!(
                 "clients {}, sessions {}{}",
@@ -486,13 +536,15 @@ impl Action {
             ),
             Action::Stop(with) => format!("stop {} within {}", with.unit, with.timeout),
             Action::PreBackup(with) => format!("back up {} first ({})", with.directory, with.mode),
+            Action::Overlay(with) => overlaid(with),
             Action::Swap(with) => match with.method {
                 SwapMethod::Exchange => format!(
-                    "exchange {} with the unpacked tree in one step, keep the old tree",
-                    with.directory
+                    "exchange {} with {} in one step, keep the old tree",
+                    with.directory,
+                    with.tree.words()
                 ),
                 SwapMethod::Rename => {
-                    format!("move the unpacked tree to {}, where nothing is now", with.directory)
+                    format!("move {} to {}, where nothing is now", with.tree.words(), with.directory)
                 }
             },
             Action::Assets(with) => format!("restore the unit and vhost of {}", with.unit),
@@ -543,6 +595,7 @@ pub fn belongs(kind: StepKind, spec: &Spec, observed: &Observed) -> bool {
         StepKind::PreBackup => {
             spec.pre_backup.mode != PreBackupMode::None && observed.target.presence == Presence::Content
         }
+        StepKind::Overlay => spec.is_single(),
         StepKind::Stop => running,
         StepKind::Assets => spec.assets == AssetScope::Full,
         StepKind::Start | StepKind::Health => starts,

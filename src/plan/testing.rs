@@ -97,6 +97,37 @@ pub fn sample_dest() -> Plan {
     plan_of(metadata(), spec, observed, preview)
 }
 
+/// A live restore of one budget of the two that are there, which gets a new sync group.
+pub fn sample_single() -> Plan {
+    let mut spec = spec();
+    spec["clients"] = json!("reset");
+    spec["budgets"] = json!([{ "id": "b1f6b5ea-34f1-4f0a-8a8c-6a5a1b1f4a11", "name": "Household" }]);
+    let mut preview = preview();
+    preview["budgets"][1]["kept"] = json!(true);
+    plan_of(metadata(), spec, observed(), preview)
+}
+
+/// The same budget as a new one, beside both that are there.
+pub fn sample_copy() -> Plan {
+    let mut plan = sample_single();
+    plan.spec.clients = super::spec::ClientPolicy::Merge;
+    plan.spec.budgets[0].copy_as =
+        Some(super::spec::CopyAs { name: "Household (restored 2026-11-24)".into() });
+    let new = plan.preview.budgets[0].clone();
+    plan.preview.budgets[0].kept = true;
+    plan.preview.budgets.push(super::preview::BudgetPreview {
+        id: super::step::copy_id(&plan.metadata.id, &new.id),
+        name: Some("Household (restored 2026-11-24)".into()),
+        presence: super::preview::BudgetPresence::BackupOnly,
+        changes_newer: None,
+        first_newer: None,
+        last_newer: None,
+        copy_of: Some(new.id.clone()),
+        ..new
+    });
+    with_steps(plan)
+}
+
 fn metadata() -> Value {
     json!({
         "id": "01KATCV2N8Q4ZJ6M5R7T9V1W3X",
@@ -152,7 +183,16 @@ fn observed() -> Value {
             "budgets": [{
                 "id": "b1f6b5ea-34f1-4f0a-8a8c-6a5a1b1f4a11",
                 "groupId": "5f6d0a4e-8f0b-4c7e-9a43-0f3c6a1d2b01"
-            }]
+            }],
+            "migrations": {
+                "record": "read",
+                "titles": ["1694360000000-create-folders.js", "1719409568000-multiuser.js"]
+            }
+        },
+        "server": {
+            "version": "25.6.0",
+            "directory": "/srv/app/v25.6.0/node_modules/@actual-app/sync-server",
+            "foundBy": "registry"
         },
         "target": {
             "presence": "content",

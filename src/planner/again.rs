@@ -13,6 +13,7 @@ use super::error::PlanError;
 use super::restore;
 use crate::context::Context;
 use crate::plan::diff::{self, Change};
+use crate::plan::drift;
 use crate::plan::follows::{Claims, checks};
 use crate::plan::model::Plan;
 use crate::plan::observed::ObservedBudget;
@@ -42,7 +43,7 @@ pub fn untruths(cx: &Context, plan: &Plan) -> Result<Again, PlanError> {
     let (then, now) = (&plan.observed.target, &fresh.observed.target);
     let mut said = Vec::new();
     // Another target is drift, which is told as such.
-    if then.structure == now.structure && then.presence == now.presence {
+    if drift::same_structure(plan, now) && then.presence == now.presence {
         let same_content = then.content == now.content;
         let mut space = fresh.observed.space.clone();
         // What is free changes by itself, and what a backup of a grown target needs grows with it.
@@ -50,12 +51,17 @@ pub fn untruths(cx: &Context, plan: &Plan) -> Result<Again, PlanError> {
         if !same_content {
             space.backup_bytes = plan.observed.space.backup_bytes;
             said = news(plan, &fresh);
+            if plan.spec.is_single() {
+                space.staging_bytes = plan.observed.space.staging_bytes;
+            }
         }
         expected.observed.space = space;
         expected.preview = shown(plan, &fresh, &bounds, same_content);
     } else {
         said.extend(unseen(&plan.preview, &fresh.preview).map(|warning| warning.message.clone()));
     }
+    // The names that the reviewers read.
+    expected.spec.budgets = fresh.spec.budgets;
     expected.observed.backup = fresh.observed.backup;
     expected.observed.instance = fresh.observed.instance;
     let found = diff::diff(plan, &expected).map_err(|error| PlanError::Rules(error.to_string()))?;
@@ -68,9 +74,9 @@ pub fn untruths(cx: &Context, plan: &Plan) -> Result<Again, PlanError> {
 fn shown(plan: &Plan, fresh: &Plan, bounds: &Bounds, same_content: bool) -> Preview {
     let old = &plan.preview;
     let (mut claims, now) = (Claims::of(&old.checks), Claims::of(&fresh.preview.checks));
-    (claims.proven, claims.whole) = (now.proven, now.whole);
+    (claims.proven, claims.budgets_unread) = (now.proven, now.budgets_unread);
     let mut shown = Preview {
-        checks: checks(&plan.observed, &claims),
+        checks: checks(&plan.spec, &plan.observed, &claims),
         // These follow from the rest; the loader has seen to it.
         warnings: old.warnings.clone(),
         downtime_ms: old.downtime_ms,
@@ -82,6 +88,14 @@ fn shown(plan: &Plan, fresh: &Plan, bounds: &Bounds, same_content: bool) -> Prev
         }
         for budget in &mut shown.budgets {
             counted(budget, plan, fresh);
+        }
+        if plan.spec.is_single() {
+            // What stays may have become something else; it stays all the same.
+            shown.budgets.retain(|budget| !budget.kept);
+            shown.budgets.extend(old.budgets.iter().filter(|budget| budget.kept).cloned());
+            let place = |id: &str| old.budgets.iter().position(|budget| budget.id == id);
+            shown.budgets.sort_by_key(|budget| place(&budget.id));
+            shown.rows.clone_from(&old.rows);
         }
         for row in &mut shown.rows {
             live_rows(row, old);

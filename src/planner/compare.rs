@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::bounds::{Bounds, Fate};
 use crate::actual::account::{Account, Budget};
 use crate::actual::{layout, messages};
-use crate::facts::model::Changes;
+use crate::facts::model::{BudgetFiles, Changes, FileChange, FileState};
 use crate::ids::{AbsPath, Sha256};
 use crate::plan::preview::{BudgetPresence, BudgetPreview, FileChanges, FileGroup};
 use crate::survey::archive::{ArchiveSurvey, BackupFile};
@@ -41,9 +41,47 @@ impl Target {
         Changes {
             directory: directory.clone(),
             fits: contents.bytes <= self.place.free,
+            copy_fits: contents.bytes.saturating_add(self.place.target.bytes) <= self.place.free,
             files: self.files(contents),
             budgets: self.budgets(contents),
+            budget_files: self.budget_files(contents),
+            account_bytes: self.entry(Path::new(layout::ACCOUNT)).map(|entry| entry.size),
         }
+    }
+
+    /// An entry of the target, by its path below the data directory.
+    fn entry(&self, below: &Path) -> Option<&Entry> {
+        let path = self.data.join(below);
+        self.place.target.entries.iter().find(|entry| entry.path == path)
+    }
+
+    /// The files of each budget of the backup that has both.
+    fn budget_files(&self, contents: &ArchiveSurvey) -> Vec<BudgetFiles> {
+        let live = self.place.target.account.iter().flat_map(|account| &account.budgets);
+        // A deleted one too: what is left of it goes.
+        let live: BTreeMap<&str, &Budget> = live.map(|budget| (budget.id.as_str(), budget)).collect();
+        let file = |below: PathBuf| {
+            let file = contents.files.get(&self.data.join(&below))?;
+            let state = match self.entry(&below) {
+                None => FileState::Added,
+                Some(entry) if self.is_same(entry, file) => FileState::Unchanged,
+                Some(_) => FileState::Changed,
+            };
+            Some(FileChange { bytes: file.size, state })
+        };
+        let one = |(id, budget): (&String, &&Budget)| {
+            let group = budget.group_id.as_deref().filter(|group| layout::is_plain_id(group))?;
+            let live_group = live.get(id.as_str()).and_then(|live| live.group_id.as_deref());
+            Some(BudgetFiles {
+                id: id.clone(),
+                blob: file(layout::blob(id))?,
+                group: file(layout::group(group))?,
+                live_group_bytes: live_group
+                    .and_then(|group| self.entry(&layout::group(group)))
+                    .map(|entry| entry.size),
+            })
+        };
+        by_id(contents.account.as_ref()).iter().filter_map(one).collect()
     }
 
     fn files(&self, contents: &ArchiveSurvey) -> FileChanges {
@@ -126,6 +164,8 @@ impl Target {
                     first_newer: newer.as_ref().and_then(|newer| time(newer.first.as_ref())),
                     last_newer: newer.as_ref().and_then(|newer| time(newer.last.as_ref())),
                     group_id: shown.group_id.clone(),
+                    kept: false,
+                    copy_of: None,
                     new_group_id: None,
                 })
             })

@@ -16,7 +16,8 @@ use crate::actual::account::Account;
 use crate::actual::{layout, whole};
 use crate::context::Context;
 use crate::facts::model::{
-    BackupFacts, Contents, Defaults, Facts, FactsKind, InstanceFacts, Owner, TableRows, TargetFacts,
+    BackupFacts, Contents, Defaults, DeletedBudget, Facts, FactsKind, InstanceFacts, Owner, TableRows,
+    TargetFacts,
 };
 use crate::host::fs::IoContext as _;
 use crate::host::{clock, machine, processes};
@@ -30,7 +31,7 @@ use crate::state::backup_index::{BackupEntry, entry_digest};
 use crate::state::instances::{InstanceEntry, InstancePaths};
 use crate::store;
 use crate::survey::archive::{self, ArchiveSurvey};
-use crate::survey::{observe, preflight};
+use crate::survey::{observe, preflight, server};
 
 /// Facts about one backup and one target, and what no facts hold.
 #[derive(Debug)]
@@ -111,6 +112,7 @@ pub fn instance(cx: &Context, name: &InstanceName) -> Result<(InstanceEntry, Ins
         directory: registered.paths.root.clone(),
         registry: observed,
         service: observe::service(),
+        server: server::find(cx, &registered),
         targets: Vec::new(),
         not_seen: None,
     };
@@ -192,9 +194,7 @@ pub fn contents(found: &ArchiveSurvey, data: &Path) -> Contents {
         Some(ObservedBackupBudget { id: budget.id.clone(), group_id })
     });
     let files = || found.files.keys().filter_map(|path| path.strip_prefix(data).ok()).map(Path::to_path_buf);
-    let gaps = found.account.as_ref().map(|account| whole::gaps(account, &files().collect()));
-    let broken: Vec<String> =
-        gaps.iter().flatten().filter(|gap| gap.breaks()).map(whole::Gap::describe).collect();
+    let parts = found.account.as_ref().map(|account| whole::look(account, &files().collect()));
     Contents {
         manifest: found.manifest,
         entries: found.entries,
@@ -202,9 +202,20 @@ pub fn contents(found: &ArchiveSurvey, data: &Path) -> Contents {
         proven: found.sha256.is_some(),
         groups: groups.collect(),
         rows: found.account.as_ref().map(rows),
-        incomplete: (!broken.is_empty()).then(|| crate::plan::follows::line(&broken.join("; "))),
+        incomplete: parts.map(|parts| parts.gaps).unwrap_or_default(),
+        migrations: found.migrations(data),
+        deleted: deleted(found.account.as_ref()),
         changes: Vec::new(),
     }
+}
+
+/// Budgets that were deleted when the backup was made.
+fn deleted(account: Option<&Account>) -> Vec<DeletedBudget> {
+    let budgets = account.into_iter().flat_map(|account| &account.budgets);
+    budgets
+        .filter(|budget| budget.deleted && layout::is_plain_id(&budget.id))
+        .map(|budget| DeletedBudget { id: budget.id.clone(), name: budget.name.clone() })
+        .collect()
 }
 
 fn local(

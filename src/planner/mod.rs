@@ -15,6 +15,7 @@ pub mod look;
 pub mod preview;
 pub mod redact;
 pub mod restore;
+pub mod single;
 pub mod wish;
 
 pub use again::untruths;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::known::Known;
+use super::single;
 use crate::facts::model::TableRows;
 use crate::plan::follows;
 use crate::plan::model::Metadata;
@@ -12,18 +13,27 @@ use crate::plan::spec::Spec;
 
 /// Says what a restore would change.
 pub fn preview(metadata: &Metadata, spec: &Spec, observed: &Observed, known: &Known<'_>) -> Preview {
+    let single = spec.is_single();
     let mut preview = Preview {
         files: known.changes.files.clone(),
         budgets: known.changes.budgets.clone(),
         rows: rows(observed, known),
-        diffs: known.local.map(|local| local.diffs.clone()).unwrap_or_default(),
-        checks: follows::checks(observed, &known.claims()),
+        // Configuration, unit and vhost stay as they are where single budgets come.
+        diffs: known.local.filter(|_| !single).map(|local| local.diffs.clone()).unwrap_or_default(),
+        checks: follows::checks(spec, observed, &known.claims()),
         warnings: Vec::new(),
         downtime_ms: None,
     };
+    if single {
+        preview.budgets = single::budgets(metadata, spec, observed, known);
+        single::rows(&mut preview.rows, &preview.budgets, observed);
+    }
     for budget in &mut preview.budgets {
         let new = follows::new_group(&metadata.id, spec, observed, budget);
         *budget = BudgetPreview { new_group_id: new, ..budget.clone() };
+    }
+    if single {
+        preview.files = single::files(spec, observed, known, &preview.budgets);
     }
     preview.warnings = follows::warnings(spec, observed, &preview);
     preview

@@ -9,6 +9,7 @@ use super::error::PlanError;
 use super::known::Known;
 use super::look;
 use super::preview;
+use super::single;
 use super::wish::{self, Wish};
 use crate::context::Context;
 use crate::duration::DurationText;
@@ -50,6 +51,7 @@ pub fn plan_elsewhere(facts: &Facts, actor: &Actor, wish: &Wish) -> Result<Plan,
 }
 
 fn new(actor: &Actor, wish: &Wish, spec: Spec, known: &Known<'_>) -> Result<Plan, PlanError> {
+    let spec = Spec { budgets: single::chosen(wish, known)?, ..spec };
     let expires = wish.expires.as_ref().unwrap_or(&known.facts.defaults.plan_expires);
     assemble(metadata(actor, wish.reason.clone(), expires), spec, known)
 }
@@ -132,7 +134,8 @@ fn created_by(actor: &Actor) -> CreatedBy {
     CreatedBy { r#type, name: actor.name.clone() }
 }
 
-fn assemble(metadata: Metadata, spec: Spec, known: &Known<'_>) -> Result<Plan, PlanError> {
+fn assemble(metadata: Metadata, mut spec: Spec, known: &Known<'_>) -> Result<Plan, PlanError> {
+    single::complete(&mut spec, known)?;
     if spec.clients == ClientPolicy::Reset && known.contents.rows.is_none() {
         return Err(PlanError::Wish {
             what: "clients cannot be reset: the backup's list of budgets could not be read".into(),

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::error::PlanError;
 use super::known::Known;
+use crate::actual::whole::Gap;
 use crate::context::Context;
 use crate::duration::DurationText;
 use crate::facts::model::{BackupFacts, Facts, Owner};
@@ -40,6 +41,12 @@ pub struct Wish {
     pub instance: Option<InstanceName>,
     /// The directory, where it is not the instance's own.
     pub dest: Option<PathBuf>,
+    /// Single budgets, by name or id; all of the backup where none is named.
+    pub budgets: Vec<String>,
+    /// Whether the one budget comes as a new one, beside the one that is there.
+    pub as_copy: bool,
+    /// That new budget's name.
+    pub copy_name: Option<String>,
     /// Whether unit and vhost are restored too.
     pub with_assets: bool,
     /// When to back up what is there now.
@@ -64,6 +71,8 @@ pub struct Wish {
     pub replay: Option<ReplayPolicy>,
     /// How long the displaced directory is kept.
     pub retain: Option<DurationText>,
+    /// Whether what the backup lacks may be missing.
+    pub allow_incomplete: bool,
 }
 
 /// Reads a time as people write it: with a zone, or a date, which means the end of that day in UTC.
@@ -199,13 +208,20 @@ pub fn spec(wish: &Wish, target: Target, known: &Known<'_>) -> Spec {
         instance: known.instance.name.clone(),
         source: known.backup.source.clone(),
         target,
+        // Chosen by who knows the backup's budgets.
+        budgets: Vec::new(),
         assets: if wish.with_assets { AssetScope::Full } else { AssetScope::Data },
         pre_backup: PreBackup {
             mode: wish.pre_backup.unwrap_or(defaults.pre_backup),
             message: wish.backup_message.clone(),
         },
         clients: wish.clients.unwrap_or(defaults.clients),
-        sessions: wish.sessions.unwrap_or(defaults.sessions),
+        // With single budgets all logins stay; a default is not a wish to the contrary.
+        sessions: wish.sessions.unwrap_or(if wish.budgets.is_empty() {
+            defaults.sessions
+        } else {
+            SessionPolicy::Keep
+        }),
         service: Service { restart: wish.restart },
         health: Health { timeout: defaults.health_timeout.clone(), interval: DurationText::of_seconds(1) },
         on_failure: wish.on_failure.unwrap_or(defaults.on_failure),
@@ -213,7 +229,13 @@ pub fn spec(wish: &Wish, target: Target, known: &Known<'_>) -> Spec {
         replay: wish.replay.unwrap_or(ReplayPolicy::Once),
         retain: wish.retain.clone().unwrap_or_else(|| defaults.retain.clone()),
         ownership: ownership(known),
+        allow_incomplete: if wish.allow_incomplete { allowed(known) } else { Vec::new() },
     }
+}
+
+/// What the backup lacks and a plan may allow.
+fn allowed(known: &Known<'_>) -> Vec<Gap> {
+    known.contents.incomplete.iter().filter(|gap| gap.can_be_allowed()).cloned().collect()
 }
 
 /// Refuses a target that no plan may replace, before anybody looks into it.

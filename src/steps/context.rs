@@ -8,7 +8,7 @@ use crate::archive::Extracted;
 use crate::context::Context;
 use crate::host::cancel::Cancel;
 use crate::host::lock::LockGuard;
-use crate::ids::{BackupId, PlanDigest, RunId, StepId};
+use crate::ids::{BackupId, PlanDigest, RunId, Sha256, StepId};
 use crate::plan::model::Plan;
 use crate::plan::step::Step;
 use crate::run::fact::Fact;
@@ -121,6 +121,8 @@ pub struct Shared {
     pub pass: Pass,
     /// What was unpacked.
     pub extracted: Mutex<Option<Extracted>>,
+    /// What the live tree was when it was copied, where it was.
+    pub copied: Mutex<Option<Sha256>>,
 }
 
 impl std::fmt::Debug for StepContext<'_> {

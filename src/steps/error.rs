@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
+use crate::actual::blob::BlobError;
 use crate::actual::clients::ClientsError;
+use crate::actual::single::SingleError;
 use crate::archive::ArchiveError;
 use crate::backup::BackupError;
 use crate::host::fs::FsError;
@@ -84,6 +86,20 @@ pub enum StepError {
     #[error(transparent)]
     #[diagnostic(code(abssctl::step::clients), help("make a new plan: abssctl plan refresh FILE"))]
     Clients(#[from] ClientsError),
+    /// A budget's rows could not be taken over.
+    #[error(transparent)]
+    #[diagnostic(
+        code(abssctl::step::single),
+        help("make a new plan: abssctl plan refresh FILE; or restore all of the backup")
+    )]
+    Single(#[from] SingleError),
+    /// A budget cannot be copied.
+    #[error("the budget cannot be restored as a copy: {0}")]
+    #[diagnostic(
+        code(abssctl::step::copy),
+        help("restore it in place of the old one: plan without --as-copy")
+    )]
+    Copy(#[from] BlobError),
     /// The pre-backup failed.
     #[error("pre-backup: {0}")]
     #[diagnostic(

@@ -8,6 +8,7 @@ pub mod error;
 pub mod extract;
 pub mod inspect;
 pub mod lock;
+pub mod overlay;
 pub mod pass;
 pub mod pre_backup;
 pub mod prepare;

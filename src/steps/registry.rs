@@ -1,7 +1,7 @@
 //! Which file runs which step kind.
 
 use super::context::StepRunner;
-use super::{check, cleanup, extract, inspect, lock, pre_backup, prepare, record, swap, verify};
+use super::{check, cleanup, extract, inspect, lock, overlay, pre_backup, prepare, record, swap, verify};
 use crate::plan::step::StepKind;
 
 /// The code of a step kind; `None` for kinds that need a service manager, which this program does not
@@ -15,6 +15,7 @@ pub fn runner(kind: StepKind) -> Option<&'static dyn StepRunner> {
         StepKind::Inspect => Some(&inspect::Inspect),
         StepKind::Prepare => Some(&prepare::Prepare),
         StepKind::PreBackup => Some(&pre_backup::PreBackup),
+        StepKind::Overlay => Some(&overlay::Overlay),
         StepKind::Swap => Some(&swap::Swap),
         StepKind::Record => Some(&record::Record),
         StepKind::Cleanup => Some(&cleanup::Cleanup),

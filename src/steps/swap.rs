@@ -8,14 +8,14 @@
 
 use cap_std::fs::{Dir, MetadataExt as _};
 
-use super::context::{Done, Probe, StepContext, StepRunner};
+use super::context::{Done, Probe, StepContext, StepRunner, lock};
 use super::error::StepError;
-use super::staging;
+use super::{overlay, staging};
 use crate::archive::DATA;
 use crate::host::fs::{self, IoContext as _};
 use crate::host::processes;
 use crate::ids::AbsPath;
-use crate::plan::step::{Step, SwapMethod};
+use crate::plan::step::{Action, StagedTree, Step, SwapMethod};
 use crate::run::fact::{Fact, FileId};
 use crate::survey::observe;
 
@@ -52,6 +52,7 @@ impl StepRunner for Swap {
         match place(cx, &noted)? {
             Place::Before => {
                 refuse_users(cx)?;
+                refuse_changes(cx)?;
                 exchange(cx, &noted)?;
                 move_aside(cx, &noted)?;
             }
@@ -106,15 +107,20 @@ fn noted(cx: &StepContext<'_>) -> Option<Noted> {
 /// Notes which two trees are about to change places.
 fn note(cx: &StepContext<'_>, step: &Step) -> Result<Noted, StepError> {
     let target = &cx.plan.spec.target.directory;
-    let staged_at = staging::join(&staging::staging(target, cx.run)?, DATA)?;
+    let Action::Swap(with) = &step.action else {
+        return Err(StepError::Unavailable { kind: step.kind() });
+    };
+    let tree = match with.tree {
+        StagedTree::Unpacked => DATA,
+        StagedTree::Overlay => overlay::OVERLAY,
+    };
+    let staged_at = staging::join(&staging::staging(target, cx.run)?, tree)?;
     let displaced_at = staging::displaced(target, cx.run)?;
     let staged =
         file_id(&cx.host.root.dir(&staged_at)?).context("look at", cx.host.root.host_path(&staged_at))?;
     let (_, live) = observe::open_target(cx.host, target)?;
     let live = live.as_ref().map(file_id).transpose().context("look at", cx.host.root.host_path(target))?;
-    let planned =
-        matches!(&step.action, crate::plan::step::Action::Swap(with) if with.method == SwapMethod::Exchange);
-    if planned != live.is_some() {
+    if (with.method == SwapMethod::Exchange) != live.is_some() {
         let what = format!("{target} appeared or disappeared since it was checked");
         return Err(StepError::Changed { what });
     }
@@ -157,12 +163,23 @@ fn place(cx: &StepContext<'_>, noted: &Noted) -> Result<Place, StepError> {
 }
 
 /// The last look before the exchange: whoever has files open would go on writing into the old tree.
-fn refuse_users(cx: &StepContext<'_>) -> Result<(), StepError> {
+pub(super) fn refuse_users(cx: &StepContext<'_>) -> Result<(), StepError> {
     let path = cx.host.root.host_path(&cx.plan.spec.target.directory);
     match processes::users_of(&path, &[]).files.into_iter().next() {
         None => Ok(()),
         Some(user) => Err(StepError::InUse { pid: user.pid, command: user.command, path: user.path }),
     }
+}
+
+/// What was written since `overlay` copied the live tree would be lost.
+fn refuse_changes(cx: &StepContext<'_>) -> Result<(), StepError> {
+    let Some(copied) = *lock(&cx.shared.copied) else { return Ok(()) };
+    let target = &cx.plan.spec.target.directory;
+    let dir = cx.host.root.dir(target)?;
+    if overlay::stamp(&dir).context("look at", cx.host.root.host_path(target))? == copied {
+        return Ok(());
+    }
+    Err(StepError::Changed { what: format!("{target} was written to after it was copied") })
 }
 
 /// One rename; run again, it goes the other way.

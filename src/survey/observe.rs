@@ -5,6 +5,7 @@ use std::path::Path;
 
 use cap_std::fs::Dir;
 
+use super::server;
 use super::target::{self, TargetSurvey};
 use crate::context::Context;
 use crate::host::fs::{self, FsError, IoContext as _};
@@ -153,13 +154,15 @@ pub fn observe(cx: &Context, spec: &Spec, backup: ObservedBackup) -> Result<Surv
     let place = place(cx, &spec.target.directory, Path::new(&observed_instance.data_directory))?;
     let backup_directory = cx.config.backups.root.clone();
     let backup_free = backup_free(cx)?;
-    let staging_bytes = backup.unpacked_bytes;
     let target = place.target;
+    let copied = if spec.is_single() { target.bytes } else { 0 };
+    let staging_bytes = backup.unpacked_bytes.saturating_add(copied);
     let backup_bytes = backup_bytes(spec.pre_backup.mode, target.observed.presence, target.bytes);
     let fits = staging_bytes <= place.free && backup_bytes <= backup_free;
     let observed = Observed {
         machine: machine::machine_id(&cx.root)?,
         instance: observed_instance,
+        server: server::find(cx, &entry).judge(backup.migrations.as_ref()),
         backup,
         target: target.observed.clone(),
         service: service(),

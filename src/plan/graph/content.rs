@@ -1,17 +1,21 @@
 //! Rules 8 and 9: what a step does follows from `spec` and `observed`, and these make sense. Pure.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
 use super::super::model::{MAX_INTEGER, Plan};
 use super::super::observed::{Presence, ServiceManagerKind};
-use super::super::spec::{AssetScope, RestartPolicy, SourceScope};
+use super::super::spec::{AssetScope, RestartPolicy, SessionPolicy, SourceScope};
 use super::super::step::{Action, Step, StepKind, belongs, derive};
 use super::rule::{Rule, Violation};
+use crate::actual::layout::is_plain_id;
 
 pub(super) fn check(plan: &Plan) -> Vec<Violation> {
     let mut found = steps(plan);
     found.extend(expiry(plan));
     found.extend(assets(plan));
+    found.extend(budgets(plan));
     found.extend(service(plan));
     found.extend(target(plan));
     found.extend(data_directory(plan));
@@ -107,6 +111,53 @@ fn assets(plan: &Plan) -> Option<Violation> {
         "/spec/assets",
         format!("unit and vhost cannot be restored, since {why}"),
     ))
+}
+
+/// Single budgets: everything else is taken from the live tree, so that this must be there and whole, and
+/// what is about all of the server has no place.
+fn budgets(plan: &Plan) -> Vec<Violation> {
+    let (spec, target) = (&plan.spec, &plan.observed.target);
+    let mut found = Vec::new();
+    if !spec.is_single() {
+        return found;
+    }
+    let mut wrong = |place: &str, message: &str| {
+        found.push(Violation::new(
+            Rule::Budgets,
+            place,
+            format!("spec.budgets names single budgets, but {message}"),
+        ));
+    };
+    if !spec.target.live {
+        wrong(
+            "/spec/target/live",
+            "the target is not the instance's own directory, from which all else is taken",
+        );
+    }
+    if target.presence != Presence::Content || target.budgets_unreadable.is_some() {
+        wrong("/observed/target", "the live server's list of budgets could not be read");
+    }
+    if spec.sessions != SessionPolicy::Keep {
+        wrong("/spec/sessions", "the logins of the live server stay as they are: write sessions: keep");
+    }
+    if spec.assets != AssetScope::Data {
+        wrong("/spec/assets", "unit and vhost belong to the whole instance: write assets: data");
+    }
+    let mut seen = BTreeSet::new();
+    for (at, budget) in spec.budgets.iter().enumerate() {
+        if !is_plain_id(&budget.id) || !seen.insert(&budget.id) {
+            wrong(&format!("/spec/budgets/{at}/id"), "this id is no plain id, or is there twice");
+        }
+        if let Some(copy) = &budget.copy_as
+            && (spec.budgets.len() > 1
+                || copy.name.trim().is_empty()
+                || copy.name.chars().any(char::is_control))
+        {
+            let message = "copyAs needs a plain name, and is for one budget alone";
+            wrong(&format!("/spec/budgets/{at}/copyAs"), message);
+        }
+    }
+    found
 }
 
 fn service(plan: &Plan) -> Option<Violation> {

@@ -9,7 +9,7 @@ use crate::ids::StepId;
 
 /// The steps of a restore, each with as few needs as give the order; ids are the names of the kinds.
 ///
-/// `lock → check → {verify, extract} → inspect → prepare → stop → pre-backup → swap → assets → start →
+/// `lock → check → {verify, extract} → inspect → prepare → stop → pre-backup → overlay → swap → assets → start →
 /// health → record → cleanup`, without those that do not belong; an online `pre-backup` needs `check`
 /// alone.
 ///
@@ -31,6 +31,7 @@ pub fn default_steps(metadata: &Metadata, spec: &Spec, observed: &Observed) -> R
             | StepKind::Prepare
             | StepKind::Stop
             | StepKind::PreBackup
+            | StepKind::Overlay
             | StepKind::Assets
             | StepKind::Start
             | StepKind::Health
@@ -47,6 +48,7 @@ pub fn default_steps(metadata: &Metadata, spec: &Spec, observed: &Observed) -> R
             | StepKind::Prepare
             | StepKind::Stop
             | StepKind::PreBackup
+            | StepKind::Overlay
             | StepKind::Swap
             | StepKind::Assets
             | StepKind::Start

@@ -18,6 +18,7 @@ pub(super) fn check(plan: &Plan) -> Vec<Violation> {
     found.extend(checks(plan));
     found.extend(budgets(plan));
     found.extend(live_budgets(plan));
+    found.extend(single_budgets(plan));
     found.extend(rest(plan));
     found
 }
@@ -43,7 +44,7 @@ fn warnings(plan: &Plan) -> Vec<Violation> {
 }
 
 fn checks(plan: &Plan) -> Vec<Violation> {
-    let expected = follows::checks(&plan.observed, &Claims::of(&plan.preview.checks));
+    let expected = follows::checks(&plan.spec, &plan.observed, &Claims::of(&plan.preview.checks));
     let name = |check: &super::super::preview::Check| format!("the check '{}'", check.id);
     compare(Rule::Checks, "/preview/checks", &plan.preview.checks, &expected, name, |check| {
         format!("why '{}'", check.why)
@@ -102,6 +103,18 @@ fn budgets(plan: &Plan) -> Vec<Violation> {
             let expected = expected.unwrap_or_else(|| "none".to_owned());
             wrong("", format!("gets another newGroupId than the one that follows: {expected}"));
         }
+        if budget.kept != follows::kept(&plan.spec, budget) {
+            let says = if budget.kept { "is not kept: it comes from the backup" } else { "is kept as it is" };
+            wrong("/kept", says.to_owned());
+        }
+        if let Some(of) = &budget.copy_of
+            && follows::copied(&plan.metadata.id, &plan.spec, of).as_ref() != Some(&budget.id)
+        {
+            wrong("/copyOf", format!("is no copy of '{of}' that spec.budgets asks for"));
+        }
+        if budget.kept && budget.presence == BudgetPresence::BackupOnly {
+            wrong("/presence", "is neither on the live server nor restored".to_owned());
+        }
         if let Err(group) = group_fits(plan, budget) {
             wrong("", format!("has another groupId than the one that was observed: {group}"));
         }
@@ -113,7 +126,8 @@ fn budgets(plan: &Plan) -> Vec<Violation> {
 fn group_fits(plan: &Plan, budget: &BudgetPreview) -> Result<(), String> {
     let (id, shown) = (&budget.id, budget.group_id.as_ref());
     let observed = &plan.observed;
-    let seen = if budget.presence == BudgetPresence::LiveOnly {
+    let id = budget.copy_of.as_ref().unwrap_or(id);
+    let seen = if budget.presence == BudgetPresence::LiveOnly || budget.kept {
         let live = observed.target.budgets.iter().find(|live| live.id == *id);
         live.and_then(|live| live.group_id.as_ref())
     } else {
@@ -122,6 +136,36 @@ fn group_fits(plan: &Plan, budget: &BudgetPreview) -> Result<(), String> {
         known.map(|known| &known.group_id).or(shown.filter(|group| !is_plain_id(group)))
     };
     if seen == shown { Ok(()) } else { Err(seen.cloned().unwrap_or_else(|| "none".to_owned())) }
+}
+
+/// Every single budget that is restored is shown, under the name that `spec` has.
+fn single_budgets(plan: &Plan) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for (at, one) in plan.spec.budgets.iter().enumerate() {
+        let copy = follows::copied(&plan.metadata.id, &plan.spec, &one.id);
+        let mut wrong = |message: String| {
+            found.push(Violation::new(Rule::Preview, format!("/spec/budgets/{at}"), message));
+        };
+        let id = copy.as_ref().unwrap_or(&one.id);
+        let shown = plan.preview.budgets.iter().find(|budget| budget.id == *id);
+        let Some(shown) = shown.filter(|budget| budget.presence != BudgetPresence::LiveOnly) else {
+            wrong(format!("budget '{}' of the backup is not shown in the preview", one.id));
+            continue;
+        };
+        let name = one.copy_as.as_ref().map_or(&one.name, |_| &shown.name);
+        if *name != shown.name
+            || one.copy_as.as_ref().is_some_and(|copy| Some(&copy.name) != shown.name.as_ref())
+        {
+            wrong(format!("budget '{}' has another name in the preview", one.id));
+        }
+        if copy.is_some() && (shown.encrypted || shown.copy_of.as_ref() != Some(&one.id)) {
+            wrong(format!(
+                "budget '{}' is end-to-end encrypted, or not shown as a copy: it cannot be copied",
+                one.id
+            ));
+        }
+    }
+    found
 }
 
 /// Every budget of the live server is shown, as one that stays or as one that goes, and no other.
@@ -169,9 +213,17 @@ mod tests {
     use super::super::super::testing::{consistent, sample, sample_dest, sample_with_service, with_steps};
     use super::super::check as check_all;
     use super::*;
+    use crate::actual::whole::Gap;
 
     fn broken(plan: &Plan) -> Vec<(Rule, String)> {
         check_all(plan).into_iter().map(|violation| (violation.rule, violation.pointer)).collect()
+    }
+
+    fn gap() -> Gap {
+        serde_json::from_value(json!({
+            "budget": "b1f6b5ea-34f1-4f0a-8a8c-6a5a1b1f4a11", "name": "Household", "lacks": "group-database"
+        }))
+        .unwrap()
     }
 
     /// Plans that have every warning between them.
@@ -181,7 +233,10 @@ mod tests {
         careless.spec.pre_backup.message = None;
         careless.spec.drift = DriftPolicy::Ignore;
         let mut incomplete = sample();
-        incomplete.preview.checks[1].verdict = Verdict::WillNot;
+        incomplete.observed.backup.incomplete = vec![gap()];
+        let mut allowed = incomplete.clone();
+        allowed.spec.allow_incomplete = vec![gap()];
+        allowed.observed.server.lacks = vec!["1719409568000-multiuser.js".into()];
         let mut unreadable = sample();
         unreadable.observed.target.budgets.clear();
         unreadable.observed.target.budgets_unreadable = Some("it is no database".into());
@@ -193,7 +248,9 @@ mod tests {
             "removed": { "count": 0, "bytes": 0 }, "unchanged": 11
         }))
         .unwrap();
-        let plans = [sample(), sample_with_service(), careless, incomplete, unreadable, same];
+        let single = super::super::super::testing::sample_single();
+        let plans =
+            [sample(), sample_with_service(), single, careless, incomplete, allowed, unreadable, same];
         plans.into_iter().map(with_steps).collect()
     }
 
@@ -229,10 +286,13 @@ mod tests {
             "clients-merge",
             "clients-reset",
             "drift-ignore",
+            "incomplete-allowed",
             "live-unreadable",
             "no-change",
             "no-pre-backup",
+            "server-cannot-open",
             "sessions-return",
+            "single-budgets",
         ];
         assert_eq!(codes.iter().map(String::as_str).collect::<Vec<_>>(), all);
     }
@@ -278,6 +338,46 @@ mod tests {
         let mut plan = sample_with_service();
         plan.preview.budgets[0].new_group_id = None;
         assert_eq!(broken(&plan), [(Rule::Preview, "/preview/budgets/0".into())]);
+    }
+
+    #[test]
+    fn rule_10_single_budgets_are_shown_as_what_they_are() {
+        use super::super::super::testing::{sample_copy, sample_single};
+        type Edit<'e> = (fn() -> Plan, &'e dyn Fn(&mut Plan), &'e str);
+        let edits: [Edit<'_>; 7] = [
+            (sample_single, &|plan| plan.preview.budgets[0].kept = true, "/preview/budgets/0/kept"),
+            (sample_single, &|plan| plan.preview.budgets[1].kept = false, "/preview/budgets/1/kept"),
+            (sample_single, &|plan| plan.spec.budgets[0].name = Some("Other".into()), "/spec/budgets/0"),
+            (sample_copy, &|plan| plan.preview.budgets[0].kept = false, "/preview/budgets/0/kept"),
+            (sample_copy, &|plan| plan.preview.budgets[2].encrypted = true, "/spec/budgets/0"),
+            (sample_copy, &|plan| plan.preview.budgets[2].copy_of = None, "/preview/budgets/2/kept"),
+            (sample_copy, &|plan| drop(plan.preview.budgets.remove(2)), "/spec/budgets/0"),
+        ];
+        for (at, (sample, edit, place)) in edits.iter().enumerate() {
+            assert_eq!(broken(&sample()), []);
+            let mut plan = sample();
+            edit(&mut plan);
+            let found = broken(&consistent(plan));
+            assert!(found.contains(&(Rule::Preview, (*place).into())), "{at}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn rule_9_what_is_about_the_whole_server_has_no_place_beside_single_budgets() {
+        use super::super::super::testing::sample_single;
+        let edits: [&dyn Fn(&mut Plan); 5] = [
+            &|plan| plan.spec.target.live = false,
+            &|plan| plan.spec.sessions = super::super::super::spec::SessionPolicy::Revoke,
+            &|plan| plan.observed.target.budgets_unreadable = Some("why".into()),
+            &|plan| plan.spec.budgets.push(plan.spec.budgets[0].clone()),
+            &|plan| plan.spec.budgets[0].id = "../x".into(),
+        ];
+        for (at, edit) in edits.iter().enumerate() {
+            let mut plan = sample_single();
+            edit(&mut plan);
+            let found = broken(&plan);
+            assert!(found.iter().any(|(rule, _)| *rule == Rule::Budgets), "{at}: {found:?}");
+        }
     }
 
     #[test]

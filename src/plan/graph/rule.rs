@@ -77,6 +77,10 @@ rules! {
     ServicePresence = 6, "service_presence", REFRESH;
     /// The service is stopped, started and asked around the swap.
     ServiceOrder = 6, "service_order", NEEDS;
+    /// `overlay` is there exactly when `spec.budgets` names single budgets.
+    OverlayPresence = 6, "overlay_presence", REFRESH;
+    /// `overlay` lies between `prepare`, `stop` and `swap`.
+    OverlayOrder = 6, "overlay_order", NEEDS;
     /// Nothing that changes the machine runs beside another such step.
     Serial = 7, "serial", NEEDS;
     /// A step's parameters are what `spec` and `observed` say.
@@ -91,6 +95,8 @@ rules! {
     ServiceManager = 9, "service_manager", PLAN_AGAIN;
     /// The target is a directory apart from the archive and is not the root.
     TargetDirectory = 9, "target_directory", PLAN_AGAIN;
+    /// Single budgets are in the backup, and what the plan says besides makes sense for them.
+    Budgets = 9, "budgets", PLAN_AGAIN;
     /// The data directory lies inside the instance directory.
     DataDirectory = 9, "data_directory", REFRESH;
     /// Fingerprints are there exactly when the target has content.

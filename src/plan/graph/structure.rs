@@ -10,8 +10,8 @@ use super::rule::{Rule, Violation};
 use crate::ids::StepId;
 
 use StepKind::{
-    Assets, Check, Cleanup, Extract, Health, Inspect, Lock, PreBackup, Prepare, Record, Start, Stop, Swap,
-    Verify,
+    Assets, Check, Cleanup, Extract, Health, Inspect, Lock, Overlay, PreBackup, Prepare, Record, Start, Stop,
+    Swap, Verify,
 };
 
 /// Kinds that every restore has.
@@ -42,6 +42,9 @@ const SERVICE_ORDER: [(StepKind, StepKind); 10] = [
     (Health, Record),
 ];
 
+/// Rule 6, for `overlay`: what it copies must be quiet, and what it takes from the backup prepared.
+const OVERLAY_ORDER: [(StepKind, StepKind); 3] = [(Prepare, Overlay), (Stop, Overlay), (Overlay, Swap)];
+
 pub(super) fn check(plan: &Plan) -> Vec<Violation> {
     if plan.steps.is_empty() {
         return vec![Violation::new(Rule::NotEmpty, "/steps", "the plan has no steps")];
@@ -57,6 +60,7 @@ pub(super) fn check(plan: &Plan) -> Vec<Violation> {
         found.extend(order.pairs(Rule::ArchiveOrder, &ARCHIVE_ORDER));
         found.extend(order.pre_backup());
         found.extend(order.pairs(Rule::ServiceOrder, &SERVICE_ORDER));
+        found.extend(order.pairs(Rule::OverlayOrder, &OVERLAY_ORDER));
         found.extend(order.serial());
     }
     found
@@ -125,8 +129,14 @@ fn kinds(plan: &Plan) -> Vec<Violation> {
 /// Rules 5 and 6, as far as they say which steps are there.
 fn presence(plan: &Plan) -> Vec<Violation> {
     let mut found = Vec::new();
-    for kind in [PreBackup, Stop, Assets, Start, Health] {
-        let rule = if kind == PreBackup { Rule::PreBackupPresence } else { Rule::ServicePresence };
+    for kind in [PreBackup, Overlay, Stop, Assets, Start, Health] {
+        let rule = if kind == PreBackup {
+            Rule::PreBackupPresence
+        } else if kind == Overlay {
+            Rule::OverlayPresence
+        } else {
+            Rule::ServicePresence
+        };
         let wanted = belongs(kind, &plan.spec, &plan.observed);
         match step_of(plan, kind) {
             None if wanted => found.push(Violation::new(
@@ -149,6 +159,8 @@ fn reason(kind: StepKind, wanted: bool) -> &'static str {
     match (kind, wanted) {
         (PreBackup, true) => "spec.preBackup wants a backup and the target was seen to have content",
         (PreBackup, false) => "spec.preBackup.mode is none or the target was seen to have no content",
+        (Overlay, true) => "spec.budgets names single budgets",
+        (Overlay, false) => "spec.budgets names none",
         (Stop, true) => "the service of the live target was seen running",
         (Stop, false) => "the service was not seen running, or the target is not live",
         (Assets, true) => "spec.assets is full",
@@ -254,6 +266,7 @@ impl Order<'_> {
 mod tests {
     use super::super::super::observed::Presence;
     use super::super::super::preview::FileChanges;
+    use super::super::super::testing;
     use super::super::super::testing::{consistent, sample, sample_with_service, with_steps};
     use super::super::check;
     use super::*;
@@ -281,9 +294,39 @@ mod tests {
 
     #[test]
     fn the_samples_obey_all_rules() {
-        for plan in [sample(), sample_with_service(), super::super::super::testing::sample_dest()] {
+        let more = [testing::sample_dest(), testing::sample_single(), testing::sample_copy()];
+        for plan in [sample(), sample_with_service()].into_iter().chain(more) {
             assert_eq!(check(&plan), []);
         }
+    }
+
+    #[test]
+    fn rule_6_overlay_is_there_for_single_budgets_and_between_prepare_and_swap() {
+        let single = testing::sample_single();
+        let mut plan = single.clone();
+        let overlay = at(&plan, Overlay);
+        plan.steps.remove(overlay);
+        set_needs(&mut plan, Swap, &["pre-backup"]);
+        assert_eq!(broken(&plan), (vec![Rule::OverlayPresence], "/steps".into()));
+        let mut plan = sample();
+        let mut step = single.steps[overlay].clone();
+        step.needs = vec![id("pre-backup")];
+        let swap = at(&plan, Swap);
+        plan.steps.insert(swap, step);
+        set_needs(&mut plan, Swap, &["overlay"]);
+        assert!(broken(&plan).0.contains(&Rule::OverlayPresence));
+        let mut plan = single.clone();
+        set_needs(&mut plan, Overlay, &["inspect"]);
+        set_needs(&mut plan, Swap, &["pre-backup", "overlay"]);
+        assert!(broken(&plan).0.contains(&Rule::OverlayOrder));
+        // Before the server is stopped it would copy what is still written.
+        let mut plan = single;
+        plan.observed.service = sample_with_service().observed.service;
+        let mut plan = with_steps(plan);
+        assert_eq!(check(&plan), []);
+        set_needs(&mut plan, Overlay, &["prepare"]);
+        set_needs(&mut plan, Swap, &["pre-backup", "overlay"]);
+        assert!(broken(&plan).0.contains(&Rule::OverlayOrder));
     }
 
     #[test]

@@ -68,7 +68,14 @@ pub fn load(name: &str, bytes: &[u8]) -> Result<Plan, LoadErrors> {
 /// difference is told as what it is.
 fn edited_spec(plan: &Plan, violations: &[Violation], source: &Source<'_>) -> Option<Problem> {
     let follows = |rule: Rule| {
-        matches!(rule, Rule::Parameters | Rule::Summary | Rule::PreBackupPresence | Rule::ServicePresence)
+        matches!(
+            rule,
+            Rule::Parameters
+                | Rule::Summary
+                | Rule::PreBackupPresence
+                | Rule::ServicePresence
+                | Rule::OverlayPresence
+        )
     };
     // What the preview says follows from spec too; without a step that does not fit, it was edited itself.
     let shown = |rule: Rule| matches!(rule, Rule::Warnings | Rule::Checks | Rule::Preview);

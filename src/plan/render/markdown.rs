@@ -158,6 +158,7 @@ fn budgets(plan: &Plan) -> String {
     let mut budgets: Vec<&BudgetPreview> = plan.preview.budgets.iter().collect();
     // Worst first, so that a cut leaves out what matters least.
     budgets.sort_by_key(|budget| match (budget.presence, budget.changes_newer) {
+        (BudgetPresence::LiveOnly | BudgetPresence::Both, _) if budget.kept => 5,
         (BudgetPresence::LiveOnly, _) => 0,
         (BudgetPresence::Both, None) => 1,
         (BudgetPresence::Both, Some(1..)) => 2,

@@ -8,10 +8,11 @@ use super::super::observed::{Presence, ServiceManagerKind};
 use super::super::preview::{BudgetPresence, BudgetPreview, FileGroup, RowChange, Verdict};
 use super::super::spec::{
     AssetScope, ClientPolicy, DriftPolicy, OnFailure, PreBackupMode, ReplayPolicy, RestartPolicy,
-    SessionPolicy, SourceScope,
+    SessionPolicy, SingleBudget, SourceScope,
 };
 use super::super::step::{Effect, Step, StepKind};
 use super::layout::bytes;
+use crate::actual::whole;
 
 /// Names that a sentence lists before it counts the rest.
 const NAMES: usize = 5;
@@ -98,7 +99,13 @@ pub(super) fn summary(plan: &Plan) -> String {
 
 /// Settings that take a safeguard away, for the top of every rendering.
 pub(super) fn alarms(plan: &Plan) -> Vec<Said> {
-    [drift_alarm(plan), pre_backup_alarm(plan)].into_iter().flatten().collect()
+    [incomplete_alarm(plan), drift_alarm(plan), pre_backup_alarm(plan)].into_iter().flatten().collect()
+}
+
+pub(super) fn incomplete_alarm(plan: &Plan) -> Option<Said> {
+    let allowed = &plan.spec.allow_incomplete;
+    let text = format!("allowIncomplete: {}.", whole::describe(allowed));
+    (!allowed.is_empty()).then(|| Said::new(Tone::Danger, text))
 }
 
 pub(super) fn drift_alarm(plan: &Plan) -> Option<Said> {
@@ -145,7 +152,9 @@ pub(super) fn losses(plan: &Plan) -> Vec<Said> {
         .preview
         .budgets
         .iter()
-        .filter(|budget| budget.presence != BudgetPresence::BackupOnly && budget.changes_newer.is_none())
+        .filter(|budget| {
+            budget.presence != BudgetPresence::BackupOnly && !budget.kept && budget.changes_newer.is_none()
+        })
         .collect();
     if !unknown.is_empty() {
         losses.push(Said::new(Tone::Care, format!("newer changes were not counted: {}", names(&unknown))));
@@ -167,7 +176,7 @@ fn total_newer<'p>(budgets: impl Iterator<Item = &'p BudgetPreview>) -> u64 {
 }
 
 fn of_presence(plan: &Plan, presence: BudgetPresence) -> Vec<&BudgetPreview> {
-    plan.preview.budgets.iter().filter(|budget| budget.presence == presence).collect()
+    plan.preview.budgets.iter().filter(|budget| budget.presence == presence && !budget.kept).collect()
 }
 
 fn names(budgets: &[&BudgetPreview]) -> String {
@@ -201,6 +210,12 @@ pub(super) fn name(budget: &BudgetPreview) -> &str {
 }
 
 pub(super) fn fate(budget: &BudgetPreview) -> Said {
+    if budget.kept {
+        return Said::plain("stays as it is");
+    }
+    if budget.copy_of.is_some() {
+        return Said::new(Tone::Good, "new, beside the old one");
+    }
     match budget.presence {
         BudgetPresence::Both => Said::plain("as in the backup"),
         BudgetPresence::LiveOnly => Said::new(Tone::Danger, "gone"),
@@ -210,6 +225,9 @@ pub(super) fn fate(budget: &BudgetPreview) -> Said {
 
 /// What becomes of changes that the backup does not have.
 pub(super) fn newer(budget: &BudgetPreview, clients: ClientPolicy) -> Said {
+    if budget.kept {
+        return Said::plain("kept");
+    }
     let count = match (budget.presence, budget.changes_newer) {
         (BudgetPresence::BackupOnly, _) | (_, Some(0)) => return Said::plain("none"),
         (_, None) => return Said::new(Tone::Care, "not counted"),
@@ -289,7 +307,14 @@ pub(super) fn settings(plan: &Plan) -> Vec<(&'static str, Said)> {
     let mut settings = vec![
         ("pre-backup", pre_backup),
         ("clients", clients(spec.clients)),
-        ("sessions", sessions(spec.sessions)),
+        (
+            "sessions",
+            if spec.is_single() {
+                Said::plain("keep: the logins of the live server stay as they are")
+            } else {
+                sessions(spec.sessions)
+            },
+        ),
         ("service", service(plan)),
         ("unit, vhost", assets(spec.assets)),
         ("on failure", on_failure(spec.on_failure)),
@@ -298,11 +323,35 @@ pub(super) fn settings(plan: &Plan) -> Vec<(&'static str, Said)> {
         ("retain", Said::plain(format!("the displaced directory for {}", spec.retain))),
         ("space", Said::plain(needs)),
     ];
+    if !spec.allow_incomplete.is_empty() {
+        let parts = counted(count(spec.allow_incomplete.len()), "part", "parts");
+        let text = format!("{parts} of budgets may be missing: {}", whole::describe(&spec.allow_incomplete));
+        settings.push(("incomplete", Said::new(Tone::Danger, text)));
+    }
+    if spec.is_single() {
+        settings.insert(0, ("budgets", budgets(&spec.budgets)));
+    }
     if plan.steps.iter().any(|step| step.kind() == StepKind::Health) {
         let health = format!("up to {}, asked every {}", spec.health.timeout, spec.health.interval);
         settings.push(("health", Said::plain(health)));
     }
     settings
+}
+
+/// Which budgets come from the backup, where not all do.
+fn budgets(single: &[SingleBudget]) -> Said {
+    let name = |one: &SingleBudget| {
+        let name = one.name.as_deref().unwrap_or(&one.id);
+        match &one.copy_as {
+            Some(copy) => format!("{name} as the new budget {}", copy.name),
+            None => name.to_owned(),
+        }
+    };
+    let mut names: Vec<String> = single.iter().take(NAMES).map(name).collect();
+    if single.len() > NAMES {
+        names.push(format!("and {} more", single.len() - NAMES));
+    }
+    Said::new(Tone::Care, format!("only {}; all else stays as it is", names.join(", ")))
 }
 
 fn clients(policy: ClientPolicy) -> Said {
