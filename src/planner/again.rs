@@ -83,7 +83,8 @@ fn shown(plan: &Plan, fresh: &Plan, bounds: &Bounds, same_content: bool) -> Prev
         ..fresh.preview.clone()
     };
     if !same_content {
-        if bounds.hold(&plan.observed.target, old) {
+        // The bounds are those of a whole backup; of single budgets other numbers than now are said.
+        if plan.spec.is_single() || bounds.hold(&plan.observed.target, old) {
             shown.files = old.files.clone();
         }
         for budget in &mut shown.budgets {
