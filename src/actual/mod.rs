@@ -4,5 +4,6 @@
 pub mod account;
 pub mod clients;
 pub mod layout;
+pub mod logins;
 pub mod messages;
 pub mod whole;

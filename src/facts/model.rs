@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::duration::DurationText;
 use crate::ids::{AbsPath, BackupId, InstanceName, Sha256};
+use crate::plan::accounts::Accounts;
 use crate::plan::model::{ApiVersion, Time};
 use crate::plan::observed::{
     ObservedBackupBudget, ObservedFileSystem, ObservedInstance, ObservedService, ObservedTarget,
@@ -195,6 +196,9 @@ pub struct Changes {
     /// Its budgets and those of the backup, without new sync groups: a plan chooses these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub budgets: Vec<BudgetPreview>,
+    /// Who could log in there then; absent where that could not be read from the backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accounts: Option<Accounts>,
 }
 
 impl Facts {

@@ -6,6 +6,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::clients::Clients;
 use super::model::Time;
 use crate::duration::DurationText;
 use crate::ids::{AbsPath, BackupId, InstanceName, Sha256};
@@ -29,7 +30,7 @@ pub struct Spec {
     /// The backup of what is there now, before it is replaced.
     pub pre_backup: PreBackup,
     /// What happens to clients that hold newer changes.
-    pub clients: ClientPolicy,
+    pub clients: Clients,
     /// What happens to the logins stored in the backup.
     pub sessions: SessionPolicy,
     /// What happens to the service.

@@ -10,6 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::clients::Clients;
 use super::model::Metadata;
 use super::observed::{Observed, Presence};
 use super::spec::{
@@ -262,7 +263,7 @@ parameters! {
     /// Parameters of `prepare`.
     PrepareWith {
         /// What happens to clients with newer changes.
-        clients: ClientPolicy,
+        clients: Clients,
         /// What happens to stored logins.
         sessions: SessionPolicy,
         /// Sync groups that get a new id.
@@ -391,9 +392,9 @@ pub fn derive(
             manifest: observed.backup.manifest,
         }),
         StepKind::Prepare => Action::Prepare(PrepareWith {
-            clients: spec.clients,
+            clients: spec.clients.clone(),
             sessions: spec.sessions,
-            groups: group_changes(&metadata.id, spec.clients, observed),
+            groups: group_changes(&metadata.id, &spec.clients, observed),
         }),
         StepKind::Stop => Action::Stop(StopWith { unit: unit()?, timeout: spec.health.timeout.clone() }),
         StepKind::PreBackup => Action::PreBackup(PreBackupWith {
@@ -424,16 +425,15 @@ pub fn derive(
     })
 }
 
-fn group_changes(plan: &PlanId, clients: ClientPolicy, observed: &Observed) -> Vec<GroupChange> {
-    if clients == ClientPolicy::Merge {
-        return Vec::new();
-    }
+fn group_changes(plan: &PlanId, clients: &Clients, observed: &Observed) -> Vec<GroupChange> {
     let change = |budget: &super::observed::ObservedBackupBudget| GroupChange {
         budget: budget.id.clone(),
         from: budget.group_id.clone(),
         to: new_group_id(plan, &budget.id),
     };
-    observed.backup.budgets.iter().map(change).collect()
+    let reset =
+        |budget: &&super::observed::ObservedBackupBudget| clients.of(&budget.id) == ClientPolicy::Reset;
+    observed.backup.budgets.iter().filter(reset).map(change).collect()
 }
 
 /// The group id that a budget gets under `clients: reset`: a version-8 UUID made from the plan's id
@@ -476,7 +476,7 @@ impl Action {
             ),
             Action::Prepare(with) => format!(
                 "clients {}, sessions {}{}",
-                with.clients,
+                with.clients.short(),
                 with.sessions,
                 if with.groups.is_empty() {
                     String::new()

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::error::PlanError;
 use super::restore;
 use crate::context::Context;
+use crate::plan::accounts::{Accounts, Methods};
 use crate::plan::diff::{self, Change};
 use crate::plan::follows::{Claims, checks};
 use crate::plan::model::Plan;
@@ -60,6 +61,7 @@ fn shown(plan: &Plan, fresh: Preview, same_content: bool) -> Preview {
     };
     if !same_content {
         shown.files = old.files.clone();
+        shown.accounts = accounts(shown.accounts, old);
         shown.budgets = shown.budgets.into_iter().map(|budget| counted(budget, old)).collect();
         shown.rows = shown.rows.into_iter().map(|row| live_rows(row, old)).collect();
     }
@@ -80,6 +82,19 @@ fn counted(budget: BudgetPreview, old: &Preview) -> BudgetPreview {
         },
         None => budget,
     }
+}
+
+/// Who could log in, with what the plan says of the live server.
+fn accounts(fresh: Option<Accounts>, old: &Preview) -> Option<Accounts> {
+    let fresh = fresh?;
+    let Some(old) = &old.accounts else { return Some(fresh) };
+    let login_method = Methods { live: old.login_method.live.clone(), backup: fresh.login_method.backup };
+    Some(Accounts {
+        login_method,
+        configured_method: fresh.configured_method,
+        locked_out: fresh.locked_out,
+        ..old.clone()
+    })
 }
 
 /// A row with the live count of the plan.

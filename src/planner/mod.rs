@@ -3,7 +3,9 @@
 //! [`known`] is what a plan is made from: [`wish`] turns what was asked for into a `spec`, [`restore`]
 //! assembles the plan, [`preview`] says what it would change, [`again`] whether a plan says so truly.
 
+mod accounts;
 pub mod again;
+pub mod clients;
 pub mod collect;
 pub mod compare;
 pub mod diffs;
@@ -16,6 +18,7 @@ pub mod restore;
 pub mod wish;
 
 pub use again::untruths;
+pub use clients::ClientsWish;
 pub use collect::facts;
 pub use error::PlanError;
 pub use restore::{plan, plan_elsewhere, refresh, refresh_elsewhere};

@@ -15,6 +15,7 @@ pub fn preview(metadata: &Metadata, spec: &Spec, observed: &Observed, known: &Kn
     let mut preview = Preview {
         files: known.changes.files.clone(),
         budgets: known.changes.budgets.clone(),
+        accounts: known.changes.accounts.clone(),
         rows: rows(observed, known),
         diffs: known.local.map(|local| local.diffs.clone()).unwrap_or_default(),
         checks: follows::checks(observed, &known.claims()),

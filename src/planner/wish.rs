@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::clients::ClientsWish;
 use super::error::PlanError;
 use super::known::Known;
 use crate::context::Context;
@@ -12,9 +13,8 @@ use crate::facts::model::{BackupFacts, Facts, Owner};
 use crate::ids::{AbsPath, BackupId, InstanceName};
 use crate::plan::model::Time;
 use crate::plan::spec::{
-    AssetScope, ClientPolicy, CompressionName, DriftPolicy, Health, OnFailure, Ownership, OwnershipSource,
-    PreBackup, PreBackupMode, ReplayPolicy, RestartPolicy, Service, SessionPolicy, Source, SourceScope, Spec,
-    Target,
+    AssetScope, CompressionName, DriftPolicy, Health, OnFailure, Ownership, OwnershipSource, PreBackup,
+    PreBackupMode, ReplayPolicy, RestartPolicy, Service, SessionPolicy, Source, SourceScope, Spec, Target,
 };
 use crate::state::backup_index::{BackupEntry, BackupIndex};
 use crate::state::instances::{Registry, RegistryError};
@@ -47,7 +47,7 @@ pub struct Wish {
     /// Message of that backup.
     pub backup_message: Option<String>,
     /// What happens to clients with newer changes.
-    pub clients: Option<ClientPolicy>,
+    pub clients: ClientsWish,
     /// What happens to logins in the backup.
     pub sessions: Option<SessionPolicy>,
     /// Whether the service is started.
@@ -193,9 +193,12 @@ pub fn destination(path: &Path) -> Result<AbsPath, PlanError> {
 }
 
 /// The `spec` of a wish for this backup and target.
-pub fn spec(wish: &Wish, target: Target, known: &Known<'_>) -> Spec {
+///
+/// # Errors
+/// It names a budget that the backup does not hold, or holds twice.
+pub fn spec(wish: &Wish, target: Target, known: &Known<'_>) -> Result<Spec, PlanError> {
     let defaults = &known.facts.defaults;
-    Spec {
+    Ok(Spec {
         instance: known.instance.name.clone(),
         source: known.backup.source.clone(),
         target,
@@ -204,7 +207,7 @@ pub fn spec(wish: &Wish, target: Target, known: &Known<'_>) -> Spec {
             mode: wish.pre_backup.unwrap_or(defaults.pre_backup),
             message: wish.backup_message.clone(),
         },
-        clients: wish.clients.unwrap_or(defaults.clients),
+        clients: wish.clients.resolve(known)?,
         sessions: wish.sessions.unwrap_or(defaults.sessions),
         service: Service { restart: wish.restart },
         health: Health { timeout: defaults.health_timeout.clone(), interval: DurationText::of_seconds(1) },
@@ -213,7 +216,7 @@ pub fn spec(wish: &Wish, target: Target, known: &Known<'_>) -> Spec {
         replay: wish.replay.unwrap_or(ReplayPolicy::Once),
         retain: wish.retain.clone().unwrap_or_else(|| defaults.retain.clone()),
         ownership: ownership(known),
-    }
+    })
 }
 
 /// Refuses a target that no plan may replace, before anybody looks into it.

@@ -14,7 +14,7 @@ use crate::archive::DATA;
 use crate::host::fs::{self, IoContext as _};
 use crate::host::sqlite;
 use crate::ids::AbsPath;
-use crate::plan::spec::{ClientPolicy, SessionPolicy};
+use crate::plan::spec::SessionPolicy;
 use crate::plan::step::{Action, PrepareWith, Step};
 use crate::run::fact::Side;
 
@@ -28,7 +28,7 @@ impl StepRunner for Prepare {
             return Err(StepError::Unavailable { kind: step.kind() });
         };
         let directory = staging::staging(&cx.plan.spec.target.directory, cx.run)?;
-        let mut done = if with.clients == ClientPolicy::Merge && with.sessions == SessionPolicy::Keep {
+        let mut done = if !with.clients.resets_any() && with.sessions == SessionPolicy::Keep {
             Done::new("nothing to change")
         } else {
             Done::new(change(cx, with, &directory)?)
@@ -55,7 +55,7 @@ fn change(cx: &StepContext<'_>, with: &PrepareWith, directory: &AbsPath) -> Resu
     let data = fs::open_dir(&dir, &below).context("open", path.join(&below))?;
     let _stop = sqlite::stop_on(&cx.stop);
     let mut parts = Vec::new();
-    if with.clients == ClientPolicy::Reset {
+    if with.clients.resets_any() {
         let groups: Vec<NewGroup<'_>> = with
             .groups
             .iter()

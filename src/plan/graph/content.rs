@@ -10,6 +10,7 @@ use super::rule::{Rule, Violation};
 
 pub(super) fn check(plan: &Plan) -> Vec<Violation> {
     let mut found = steps(plan);
+    found.extend(clients(plan));
     found.extend(expiry(plan));
     found.extend(assets(plan));
     found.extend(service(plan));
@@ -45,6 +46,19 @@ fn steps(plan: &Plan) -> Vec<Violation> {
         }
     }
     found
+}
+
+/// Rule 8: budgets that `spec.clients` names are in the backup and have a sync group.
+fn clients(plan: &Plan) -> Vec<Violation> {
+    let known = |id: &str| plan.observed.backup.budgets.iter().any(|budget| budget.id == id);
+    let unknown = plan.spec.clients.named().filter(|id| !known(id));
+    unknown
+        .map(|id| {
+            let message =
+                format!("spec.clients names budget '{id}', which the backup does not hold with a sync group");
+            Violation::new(Rule::Parameters, "/spec/clients", message)
+        })
+        .collect()
 }
 
 fn parameters(at: usize, step: &Step, expected: &Action) -> Vec<Violation> {

@@ -7,7 +7,7 @@ use std::fmt::Debug;
 use super::super::follows::{self, Claims};
 use super::super::model::Plan;
 use super::super::observed::{self, Presence};
-use super::super::preview::{BudgetPresence, BudgetPreview};
+use super::super::preview::{BudgetPresence, BudgetPreview, DeletedIn};
 use super::rule::{Rule, Violation};
 use crate::actual::layout::is_plain_id;
 
@@ -101,6 +101,18 @@ fn budgets(plan: &Plan) -> Vec<Violation> {
         if budget.new_group_id != expected {
             let expected = expected.unwrap_or_else(|| "none".to_owned());
             wrong("", format!("gets another newGroupId than the one that follows: {expected}"));
+        }
+        if budget.live_group_id != follows::live_group(&plan.observed, budget) {
+            wrong("", "has another liveGroupId than the one that was observed".to_owned());
+        }
+        let there = plan.observed.target.budgets.iter().any(|live| live.id == budget.id && live.deleted);
+        let fits = match budget.presence {
+            BudgetPresence::Both => budget.deleted.is_none(),
+            BudgetPresence::LiveOnly => budget.deleted != Some(DeletedIn::Live),
+            BudgetPresence::BackupOnly => budget.deleted == there.then_some(DeletedIn::Live),
+        };
+        if !fits {
+            wrong("", "is deleted elsewhere than it was observed".to_owned());
         }
         if let Err(group) = group_fits(plan, budget) {
             wrong("", format!("has another groupId than the one that was observed: {group}"));

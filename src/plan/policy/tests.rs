@@ -48,8 +48,8 @@ fn each_setting_is_allowed_or_not() {
         (
             "clients: [reset]",
             "policy-clients",
-            |plan| plan.spec.clients = ClientPolicy::Reset,
-            |plan| plan.spec.clients = ClientPolicy::Merge,
+            |plan| plan.spec.clients = ClientPolicy::Reset.into(),
+            |plan| plan.spec.clients = ClientPolicy::Merge.into(),
         ),
         (
             "sessions: [revoke]",
