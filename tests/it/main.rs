@@ -24,4 +24,5 @@ mod redaction;
 mod restore;
 mod review;
 mod sarif;
+mod stake;
 mod support;

@@ -48,7 +48,7 @@ fn steps(plan: &Plan) -> Vec<Violation> {
     found
 }
 
-/// Rule 8: budgets that `spec.clients` names are in the backup and have a sync group.
+/// Rule 9: budgets that `spec.clients` names are in the backup and have a sync group.
 fn clients(plan: &Plan) -> Vec<Violation> {
     let known = |id: &str| plan.observed.backup.budgets.iter().any(|budget| budget.id == id);
     let unknown = plan.spec.clients.named().filter(|id| !known(id));
@@ -56,7 +56,7 @@ fn clients(plan: &Plan) -> Vec<Violation> {
         .map(|id| {
             let message =
                 format!("spec.clients names budget '{id}', which the backup does not hold with a sync group");
-            Violation::new(Rule::Parameters, "/spec/clients", message)
+            Violation::new(Rule::Clients, "/spec/clients", message)
         })
         .collect()
 }

@@ -176,7 +176,7 @@ fn rest(plan: &Plan) -> Vec<Violation> {
 mod tests {
     use serde_json::json;
 
-    use super::super::super::preview::Verdict;
+    use super::super::super::preview::{KeyChange, Verdict};
     use super::super::super::spec::{DriftPolicy, PreBackupMode};
     use super::super::super::testing::{consistent, sample, sample_dest, sample_with_service, with_steps};
     use super::super::check as check_all;
@@ -205,7 +205,16 @@ mod tests {
             "removed": { "count": 0, "bytes": 0 }, "unchanged": 11
         }))
         .unwrap();
-        let plans = [sample(), sample_with_service(), careless, incomplete, unreadable, same];
+        let mut moved = sample();
+        moved.observed.target.budgets[0].group_id = Some("other".into());
+        moved.observed.target.budgets[1].deleted = true;
+        let (household, holiday) = moved.preview.budgets.split_at_mut(1);
+        household[0].live_group_id = Some("other".into());
+        household[0].key_change = Some(KeyChange::OtherKey);
+        holiday[0].presence = BudgetPresence::BackupOnly;
+        holiday[0].deleted = Some(DeletedIn::Live);
+        holiday[0].group_id = None;
+        let plans = [sample(), sample_with_service(), careless, incomplete, unreadable, same, moved];
         plans.into_iter().map(with_steps).collect()
     }
 
@@ -227,7 +236,11 @@ mod tests {
                 assert_eq!(broken(&plan), [(Rule::Warnings, format!("/preview/warnings/{at}"))]);
                 let mut plan = good.clone();
                 plan.preview.warnings[at].code = "hint".into();
-                assert_eq!(broken(&plan), [(Rule::Warnings, "/preview/warnings".into())]);
+                let found = broken(&plan);
+                // Of two of one code the other is still there: then the place is told.
+                let place = |place: &str| place.starts_with("/preview/warnings");
+                assert!(found.iter().all(|(rule, at)| *rule == Rule::Warnings && place(at)), "{found:?}");
+                assert!(!found.is_empty());
             }
             let mut plan = good.clone();
             plan.preview
@@ -237,14 +250,23 @@ mod tests {
         }
         let all = [
             "backup-incomplete",
+            "bank-tokens",
             "budget-gone",
+            "budget-key",
+            "budget-returns",
             "clients-merge",
             "clients-reset",
             "drift-ignore",
             "live-unreadable",
+            "locked-out",
+            "login-method",
             "no-change",
             "no-pre-backup",
+            "password-returns",
             "sessions-return",
+            "sync-was-reset",
+            "users-gone",
+            "users-return",
         ];
         assert_eq!(codes.iter().map(String::as_str).collect::<Vec<_>>(), all);
     }
@@ -270,7 +292,10 @@ mod tests {
     #[test]
     fn rule_10_budgets_are_those_that_were_observed() {
         type Edit<'e> = (&'e dyn Fn(&mut Plan), &'e str);
-        let edits: [Edit<'_>; 6] = [
+        let edits: [Edit<'_>; 9] = [
+            (&|plan| plan.preview.budgets[0].live_group_id = Some("other".into()), "/preview/budgets/0"),
+            (&|plan| plan.preview.budgets[0].deleted = Some(DeletedIn::Live), "/preview/budgets/0"),
+            (&|plan| plan.observed.target.budgets[0].group_id = Some("other".into()), "/preview/budgets/0"),
             (&|plan| drop(plan.preview.budgets.remove(1)), "/preview/budgets"),
             (&|plan| plan.preview.budgets[1].presence = BudgetPresence::BackupOnly, "/preview/budgets"),
             (&|plan| plan.preview.budgets[1].presence = BudgetPresence::Both, "/preview/budgets/1"),
