@@ -23,12 +23,14 @@ pub(super) fn changes(live: State<'_>, backup: State<'_>) -> Option<Accounts> {
         live: live.clone(),
         backup: backup.clone(),
     };
+    // What the server takes where nothing is written.
+    let word = |method: &Option<String>| method.clone().unwrap_or_else(|| "password".to_owned());
     let configured = methods(&live.config.method, &backup.config.method);
     let count = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
     Some(Accounts {
         login_method: methods(&old.active, &new.active),
         configured_method: Some(configured)
-            .filter(|methods| live.logins.is_some() && methods.live != methods.backup),
+            .filter(|methods| live.logins.is_some() && word(&methods.live) != word(&methods.backup)),
         password: password(old.password, new.password),
         users: NameChanges {
             back: Names::of(new.users.difference(&old.users)),
