@@ -12,75 +12,13 @@
 # --program FILE uses an abssctl that is built already.
 set -euo pipefail
 
-keep='' program=''
-while [ $# -gt 0 ]; do
-    case $1 in
-        --keep) keep=yes ;;
-        --program) program=$(realpath -- "${2:?--program needs a file}"); shift ;;
-        *) echo "usage: examples/review-workflow.sh [--keep] [--program FILE]" >&2; exit 2 ;;
-    esac
-    shift
-done
-
-repository=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
-fixtures=$repository/tests/fixtures
-
-fail() { printf '\nreview-workflow: %s\n' "$1" >&2; exit 1; }
-
-for needed in git ssh-keygen tar sha256sum; do
-    command -v "$needed" >/dev/null || fail "$needed is missing"
-done
-# Settings of this machine and of a pipeline have no place here: they name keys, folders and people.
-for variable in "${!ABSSCTL_@}" "${!GIT_@}" "${!GITHUB_@}" "${!SSH_@}" CI SUDO_USER LOGNAME; do
-    unset "$variable"
-done
-
-if [ -z "$program" ]; then
-    command -v cargo >/dev/null || fail "cargo is missing; install Rust 1.89 or newer: https://rustup.rs"
-    target=${CARGO_TARGET_DIR:-$repository/target}/quickstart
-    echo "Building abssctl (about two minutes the first time) ..."
-    (cd "$repository" && cargo build --quiet --locked --bin abssctl --target-dir "$target" \
-        --config 'profile.dev.debug=false' --config 'profile.dev.package."*".opt-level=0') ||
-        fail "the program could not be built"
-    program=$(realpath -- "$target/debug/abssctl")
-fi
-[ -x "$program" ] || fail "the program is not at $program"
-
-scratch=$(mktemp -d "${TMPDIR:-/tmp}/abssctl-review.XXXXXX")
-root=$scratch/root
-clean() {
-    if [ -n "$keep" ]; then
-        printf '\nKept: %s\n  go on with: %s --root %s …\n' "$scratch" "$program" "$root"
-    else
-        rm -rf -- "$scratch"
-    fi
-}
-trap clean EXIT
-
-mkdir -p "$root" "$scratch/home" "$scratch/repo/plans"
-tar -xpf "$fixtures/budget-root.tar.gz" -C "$root"
+name=review-workflow needs="git ssh-keygen"
+# shellcheck source=examples/scratch.bash
+. "$(dirname -- "${BASH_SOURCE[0]}")/scratch.bash"
+mkdir -p "$scratch/home" "$scratch/repo/plans"
 export HOME=$scratch/home GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null
 cd "$scratch/repo"
 
-abssctl() { "$program" --root "$root" "$@"; }
-# One line of explanation and the command as one would type it.
-announce() {
-    printf '\n# %s\n$' "$1"
-    shift
-    local word
-    for word; do
-        case $word in
-            *[' *']*) printf ' "%s"' "$word" ;;
-            *) printf ' %s' "$word" ;;
-        esac
-    done
-    printf '\n'
-}
-step() {
-    announce "$@"
-    shift
-    "$@" 2>&1
-}
 # The exit code that a command must end with, and words that it must say; anything else ends the script.
 refused() {
     local expected=$1 words=$2 code=0 output
@@ -91,11 +29,6 @@ refused() {
     printf '%s\n(exit code %s)\n' "$output" "$code"
     [ "$code" -eq "$expected" ] || fail "NOT REFUSED: exit code $code where $expected was expected"
     [[ $(tr -s '[:space:]│' ' ' <<<"$output") == *"$words"* ]] || fail "NOT REFUSED FOR THIS: '$words' is not said"
-}
-# The instance's files against a list of digests.
-prove() {
-    printf '\n# %s\n$ cd /srv/budget && sha256sum -c %s\n' "$1" "${2##*/}"
-    (cd "$root/srv/budget" && sha256sum -c "$2") || fail "PROOF FAILED: the files are not those of ${2##*/}"
 }
 # What git's author and the plan's author are from here on.
 become() {

@@ -73,6 +73,7 @@ impl World {
             drift: None,
             replay: None,
             retain: None,
+            allow_incomplete: false,
         };
         planner::plan(&self.cx, &wish).unwrap()
     }

@@ -70,6 +70,8 @@ pub struct NewGroup<'a> {
     pub from: &'a str,
     /// Its new group id.
     pub to: &'a str,
+    /// Whether its group database may be missing.
+    pub may_lack: bool,
 }
 
 /// Gives budgets new sync groups: the row in `files` and the group database's name. Key ids of
@@ -107,7 +109,8 @@ fn other_group(group: &NewGroup<'_>) -> ClientsError {
     ClientsError::OtherGroup { budget: group.budget.into(), group: group.from.into() }
 }
 
-/// Gives a group database its new name. A deleted budget may have none.
+/// Gives a group database its new name. A deleted budget may have none, and one that the plan allows
+/// to lack it.
 fn rename(data: &Dir, group: &NewGroup<'_>, budget: &Budget) -> Result<(), ClientsError> {
     if [group.budget, group.from, group.to].iter().any(|id| !layout::is_plain_id(id)) {
         return Err(other_group(group));
@@ -116,7 +119,9 @@ fn rename(data: &Dir, group: &NewGroup<'_>, budget: &Budget) -> Result<(), Clien
     let user_files = fs::open_dir(data, layout::USER_FILES).map_err(failed)?;
     let name = |id| layout::group(id).file_name().unwrap_or_default().to_string_lossy().into_owned();
     match fs::rename_noreplace(&user_files, &name(group.from), &user_files, &name(group.to)) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && budget.deleted => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && (budget.deleted || group.may_lack) => {
+            Ok(())
+        }
         other => other.map_err(failed),
     }
 }
@@ -180,9 +185,9 @@ mod tests {
     }
 
     const BOTH: [NewGroup<'static>; 3] = [
-        NewGroup { budget: "b1", from: "g1", to: "n1" },
-        NewGroup { budget: "b2", from: "g2", to: "n2" },
-        NewGroup { budget: "b3", from: "g3", to: "n3" },
+        NewGroup { budget: "b1", from: "g1", to: "n1", may_lack: false },
+        NewGroup { budget: "b2", from: "g2", to: "n2", may_lack: false },
+        NewGroup { budget: "b3", from: "g3", to: "n3", may_lack: false },
     ];
 
     fn groups(tree: &TempDir) -> String {

@@ -6,4 +6,5 @@ pub mod clients;
 pub mod layout;
 pub mod logins;
 pub mod messages;
+pub mod migrations;
 pub mod whole;

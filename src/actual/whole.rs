@@ -5,65 +5,89 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use super::account::Account;
 use super::layout;
 
-/// More gaps than this are not listed; those that break come first.
-const MAX_GAPS: usize = 100;
+/// More gaps than this are not listed: no plan can allow a longer list.
+pub const MAX_GAPS: usize = 100;
+/// How many gaps one line names.
+const SHOWN: usize = 10;
 /// Characters of a name or id that are shown.
 const MAX_NAME: usize = 100;
 /// Characters of a path that are shown: more than one with a plain id has.
 const MAX_PATH: usize = 240;
 
-/// Something missing or left over, by name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Gap {
-    /// A budget without its blob: new devices cannot download it.
-    NoBlob {
-        /// Name or id of the budget.
-        budget: String,
-        /// The missing file, below the data directory.
-        file: PathBuf,
-    },
-    /// A budget without its group database: new devices silently get an old state.
-    NoGroup {
-        /// Name or id of the budget.
-        budget: String,
-        /// The missing file, below the data directory.
-        file: PathBuf,
-    },
-    /// An id that cannot be a part of a file name.
-    StrangeId {
-        /// The id.
-        id: String,
-    },
-    /// A blob or group database that no budget names.
-    Orphan {
-        /// The file, below the data directory.
-        file: PathBuf,
-    },
+/// A part of a budget that is missing: the server would serve something wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Gap {
+    /// The server's id of the budget.
+    #[schemars(length(max = 300))]
+    pub budget: String,
+    /// Its name, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 300))]
+    pub name: Option<String>,
+    /// What it lacks.
+    pub lacks: Lacks,
+    /// The missing file, below the data directory; absent where no file can have such a name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 300))]
+    pub file: Option<String>,
+}
+
+/// What a budget lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lacks {
+    /// Its blob: new devices cannot download it.
+    Blob,
+    /// Its group database: new devices silently get the state of the blob.
+    GroupDatabase,
+    /// An id that can be a part of a file name: it is no budget that a server made.
+    UsableId,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// What is missing, budget by budget; the first hundred.
+    pub gaps: Vec<Gap>,
+    /// Blobs and group databases that no budget names, below the data directory: only dead weight.
+    pub orphans: Vec<PathBuf>,
 }
 
 impl Gap {
-    /// Whether the server would serve something wrong; an orphan is only dead weight.
-    pub fn breaks(&self) -> bool {
-        !matches!(self, Gap::Orphan { .. })
+    /// Whether a person may want it restored all the same: what is missing is known, and no id is strange.
+    pub fn can_be_allowed(&self) -> bool {
+        self.lacks != Lacks::UsableId
+    }
+
+    /// Whether a list allows it. Name and file are for people and decide nothing: the file of a budget
+    /// follows from its row, and has another name in a new sync group.
+    pub fn is_in(&self, allowed: &[Gap]) -> bool {
+        let same = |other: &Gap| (&other.budget, other.lacks) == (&self.budget, self.lacks);
+        self.can_be_allowed() && allowed.iter().any(same)
     }
 
     /// In one line, for a person; hidden characters are shown as codes, long text is cut.
     pub fn describe(&self) -> String {
-        let path = |file: &Path| shown(&file.to_string_lossy(), MAX_PATH);
-        match self {
-            Gap::NoBlob { budget, file } => {
-                format!("budget '{}' has no blob {}", shown(budget, MAX_NAME), path(file))
-            }
-            Gap::NoGroup { budget, file } => {
-                format!("budget '{}' has no group database {}", shown(budget, MAX_NAME), path(file))
-            }
-            Gap::StrangeId { id } => format!("budget id '{}' cannot be a file name", shown(id, MAX_NAME)),
-            Gap::Orphan { file } => format!("{} belongs to no budget", path(file)),
+        let name = shown(self.name.as_ref().unwrap_or(&self.budget), MAX_NAME);
+        let file = shown(self.file.as_deref().unwrap_or_default(), MAX_PATH);
+        match self.lacks {
+            Lacks::Blob => format!("budget '{name}' has no blob {file}"),
+            Lacks::GroupDatabase => format!("budget '{name}' has no group database {file}"),
+            Lacks::UsableId => format!("budget id '{}' cannot be a file name", shown(&self.budget, MAX_NAME)),
         }
     }
+}
+
+/// An orphan in one line, for a person.
+pub fn describe_orphan(file: &Path) -> String {
+    format!("{} belongs to no budget", shown(&file.to_string_lossy(), MAX_PATH))
 }
 
 /// Text of a database or a file name that is safe to print.
@@ -83,25 +107,30 @@ fn shown(text: &str, most: usize) -> String {
 }
 
 /// Compares the server's list with the files that are there (paths below the data directory). Gives the
-/// first hundred gaps, those that break first.
-pub fn gaps(account: &Account, files: &BTreeSet<PathBuf>) -> Vec<Gap> {
-    let mut gaps = Vec::new();
+/// first hundred of each.
+pub fn look(account: &Account, files: &BTreeSet<PathBuf>) -> Found {
+    let mut found = Found::default();
     let mut claimed = BTreeSet::new();
     for budget in &account.budgets {
-        let name = budget.name.clone().unwrap_or_else(|| budget.id.clone());
+        let gap = |lacks, file: Option<&Path>| Gap {
+            budget: budget.id.clone(),
+            name: budget.name.clone(),
+            lacks,
+            file: file.map(|file| file.display().to_string()),
+        };
         let ids = [Some(&budget.id), budget.group_id.as_ref()];
         if let Some(id) = ids.into_iter().flatten().find(|id| !layout::is_plain_id(id)) {
-            gaps.push(Gap::StrangeId { id: id.clone() });
+            found.gaps.push(Gap { budget: id.clone(), ..gap(Lacks::UsableId, None) });
             continue;
         }
         let blob = layout::blob(&budget.id);
         if !files.contains(&blob) && !budget.deleted {
-            gaps.push(Gap::NoBlob { budget: name.clone(), file: blob.clone() });
+            found.gaps.push(gap(Lacks::Blob, Some(&blob)));
         }
         claimed.insert(blob);
         if let Some(group) = budget.group_id.as_deref().map(layout::group) {
             if !files.contains(&group) && !budget.deleted {
-                gaps.push(Gap::NoGroup { budget: name, file: group.clone() });
+                found.gaps.push(gap(Lacks::GroupDatabase, Some(&group)));
             }
             claimed.insert(group);
         }
@@ -113,9 +142,24 @@ pub fn gaps(account: &Account, files: &BTreeSet<PathBuf>) -> Vec<Gap> {
                 || (name.starts_with("group-") && name.ends_with(".sqlite")))
     };
     let orphans = files.iter().filter(owned).filter(|path| !claimed.contains(*path));
-    gaps.extend(orphans.map(|path| Gap::Orphan { file: path.clone() }));
-    gaps.truncate(MAX_GAPS);
-    gaps
+    found.orphans = orphans.take(MAX_GAPS).cloned().collect();
+    found.gaps.truncate(MAX_GAPS);
+    found
+}
+
+/// What of these gaps a list does not allow. A list of gaps that was cut is never allowed as a whole.
+pub fn not_allowed<'g>(gaps: &'g [Gap], allowed: &[Gap]) -> Vec<&'g Gap> {
+    let cut = gaps.len() >= MAX_GAPS;
+    gaps.iter().filter(|gap| cut || !gap.is_in(allowed)).collect()
+}
+
+/// Gaps in one line; the first ten.
+pub fn describe<'g>(gaps: impl IntoIterator<Item = &'g Gap>) -> String {
+    let all: Vec<String> = gaps.into_iter().map(Gap::describe).collect();
+    match all.len().checked_sub(SHOWN) {
+        None | Some(0) => all.join("; "),
+        Some(more) => format!("{}; and {more} more", all[..SHOWN].join("; ")),
+    }
 }
 
 #[cfg(test)]
@@ -137,15 +181,32 @@ mod tests {
     #[test]
     fn each_part_that_is_missing_is_named() {
         let files = |names: &[&str]| names.iter().map(PathBuf::from).collect::<BTreeSet<_>>();
-        assert_eq!(
-            gaps(&account(false), &files(&["user-files/file-b1.blob", "user-files/group-g1.sqlite"])),
-            []
-        );
-        let found = gaps(&account(false), &files(&["user-files/group-g1.sqlite"]));
-        assert!(matches!(&found[..], [Gap::NoBlob { .. }]), "{found:?}");
-        let found = gaps(&account(false), &files(&["user-files/file-b1.blob", "user-files/file-b2.blob"]));
-        assert!(matches!(&found[..], [Gap::NoGroup { .. }, Gap::Orphan { .. }]), "{found:?}");
-        assert_eq!(gaps(&account(true), &files(&[])), [], "a deleted budget's files may be gone");
+        let all = files(&["user-files/file-b1.blob", "user-files/group-g1.sqlite"]);
+        assert_eq!(look(&account(false), &all), Found::default());
+        let lacks = |found: &Found| found.gaps.iter().map(|gap| gap.lacks).collect::<Vec<_>>();
+        let found = look(&account(false), &files(&["user-files/group-g1.sqlite"]));
+        assert_eq!((lacks(&found), found.orphans.len()), (vec![Lacks::Blob], 0));
+        let found = look(&account(false), &files(&["user-files/file-b1.blob", "user-files/file-b2.blob"]));
+        assert_eq!((lacks(&found), found.orphans.len()), (vec![Lacks::GroupDatabase], 1));
+        assert_eq!(look(&account(true), &files(&[])).gaps, [], "a deleted budget's files may be gone");
+    }
+
+    #[test]
+    fn exactly_what_a_list_names_is_allowed() {
+        let gaps = look(&account(false), &BTreeSet::new()).gaps;
+        assert_eq!(gaps.len(), 2);
+        assert_eq!(not_allowed(&gaps, &gaps).len(), 0);
+        assert_eq!(not_allowed(&gaps, &gaps[..1]), [&gaps[1]]);
+        let unnamed = Gap { name: None, ..gaps[0].clone() };
+        assert!(gaps[0].is_in(&[unnamed]), "the name decides nothing");
+        let renamed = Gap { file: None, ..gaps[1].clone() };
+        assert!(gaps[1].is_in(&[renamed]), "nor does the file");
+        let other = Gap { budget: "b2".into(), ..gaps[0].clone() };
+        assert!(!gaps[0].is_in(&[other]));
+        let strange = Gap { lacks: Lacks::UsableId, file: None, ..gaps[0].clone() };
+        assert!(!strange.is_in(std::slice::from_ref(&strange)), "no list can allow it");
+        let flood = vec![gaps[0].clone(); MAX_GAPS];
+        assert_eq!(not_allowed(&flood, &flood).len(), MAX_GAPS, "it may go on");
     }
 
     #[test]
@@ -158,12 +219,12 @@ mod tests {
         let first = hostile.budgets[0].clone();
         hostile.budgets.extend((0..500).map(|n| Budget { id: format!("b/{n}"), ..first.clone() }));
         let files = BTreeSet::from([PathBuf::from("user-files/file-\u{1b}.blob")]);
-        let found = gaps(&hostile, &files);
+        let found = look(&hostile, &files).gaps;
         assert_eq!(found.len(), 100);
-        assert!(found.iter().all(Gap::breaks));
-        assert!(matches!(&found[2], Gap::StrangeId { id } if id.len() == 201), "{:?}", found[2]);
-        for gap in found.iter().chain(&gaps(&Account::default(), &files)) {
-            let text = gap.describe();
+        assert!(found[2].lacks == Lacks::UsableId && found[2].budget.len() == 201, "{:?}", found[2]);
+        let orphans = look(&Account::default(), &files).orphans;
+        let orphans = orphans.iter().map(|file| describe_orphan(file));
+        for text in found.iter().map(Gap::describe).chain(orphans) {
             assert!(text.chars().count() < 1000 && !text.contains(char::is_control), "{text:?}");
             assert!(!text.contains('\u{202e}'), "{text:?}");
         }

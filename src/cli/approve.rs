@@ -9,7 +9,7 @@ use ssh_key::public::KeyData;
 
 use super::args::PlanApproveArgs;
 use super::error::CliError;
-use super::session::Session;
+use super::session::{Session, typed};
 use super::{exit, plan as plan_cli, prompt, verify};
 use crate::host::agent::{Agent, Identity};
 use crate::host::fs::{IoContext as _, read_limited};
@@ -30,6 +30,25 @@ pub enum ApproveError {
     Expired {
         /// When.
         at: Time,
+    },
+    /// A signature is found beside a plan by a name that is text.
+    #[error("the plan file {} has a name that is not UTF-8: no signature could be named after it", .path.display())]
+    #[diagnostic(code(abssctl::approve::file_name), help("give the plan file another name"))]
+    FileName {
+        /// The plan file.
+        path: PathBuf,
+    },
+    /// Nobody reads so many, and leaving some out would let whoever adds files choose which.
+    #[error("{count} signatures of this plan lie in {}: more than 100 are not looked at", .directory.display())]
+    #[diagnostic(
+        code(abssctl::approve::too_many),
+        help("take away the files PLAN.NAME.sig of people who did not sign it")
+    )]
+    TooMany {
+        /// Where.
+        directory: PathBuf,
+        /// How many.
+        count: usize,
     },
     /// Standard input has no file to write to.
     #[error("a plan from standard input cannot be approved: there is no file to write to")]
@@ -84,6 +103,21 @@ pub enum ApproveError {
     Principal {
         /// The name.
         name: String,
+    },
+    /// No file can have the name that says whose signature it holds.
+    #[error(
+        "the signature of '{}' cannot lie beside the plan: the name of its file would be {excess} bytes too long",
+        visible(.name)
+    )]
+    #[diagnostic(
+        code(abssctl::approve::long_name),
+        help("leave out --detached to sign in the plan file, or sign by a shorter --principal")
+    )]
+    LongName {
+        /// Who signs.
+        name: String,
+        /// What is too much of it.
+        excess: usize,
     },
     /// The plan says that it is made later than now: approvals of it would seem younger than they are.
     #[error("the plan was made at {at}, which is in the future")]
@@ -158,12 +192,16 @@ pub fn approve(session: &Session, args: &PlanApproveArgs) -> Result<u8, CliError
     let key = signer.key().clone();
     sshsig::usable(&key).map_err(|flaw| ApproveError::Signature { flaw })?;
     let principal = principal(session, args.principal.as_deref(), &key)?;
+    can_be_written(args, &principal)?;
     let digest = canonical::digest(&plan)?;
     let spec = &plan.spec;
     let target = &spec.target.directory;
     let note = |line: &str| session.output.note(line);
     note(&format!("plan {}: replaces {target} with backup {}", plan.metadata.id, spec.source.backup_id));
     note(&format!("  instance {}, expires {}, {digest}", spec.instance, plan.metadata.expires_at));
+    for warning in &plan.preview.warnings {
+        note(&format!("  ! {}", warning.message));
+    }
     note(&format!("  signed by {} with {}", visible(&principal), sshsig::fingerprint(&key)));
     match prompt::confirm(session, "Have you read it, and shall it be applied?") {
         Err(CliError::NoTerminal) => return Err(ApproveError::NoTerminal.into()),
@@ -186,7 +224,7 @@ pub fn approve(session: &Session, args: &PlanApproveArgs) -> Result<u8, CliError
         "plan": plan.metadata.id, "digest": digest, "principal": principal, "keyType": sshsig::key_type(&key),
         "keyFingerprint": sshsig::fingerprint(&key), "path": written.display().to_string(),
     });
-    let line = format!("approved by {}: written to {}\n", visible(&principal), written.display());
+    let line = format!("approved by {}: written to {}\n", visible(&principal), typed(&written));
     session.output.either(&value, &line)?;
     Ok(exit::DONE)
 }
@@ -311,9 +349,8 @@ fn principal(session: &Session, said: Option<&str>, key: &KeyData) -> Result<Str
 /// Puts the approval into the plan file in the file's own format, and proves that nothing else changes.
 fn embed(path: &Path, plan: &Plan, bytes: &[u8], approval: Approval) -> Result<(), CliError> {
     let mut approved = plan.clone();
-    approved.approvals.retain(|old| {
-        (&old.principal, &old.key_fingerprint) != (&approval.principal, &approval.key_fingerprint)
-    });
+    // A key counts once, so that signing again under the right name puts a wrong one right.
+    approved.approvals.retain(|old| old.key_fingerprint != approval.key_fingerprint);
     approved.approvals.push(approval);
     let document = plan_cli::document(&approved, plan_cli::format_in(bytes))?;
     let read_back = load::load(&path.display().to_string(), document.as_bytes())?;
@@ -323,8 +360,22 @@ fn embed(path: &Path, plan: &Plan, bytes: &[u8], approval: Approval) -> Result<(
     plan_cli::put(path, document.as_bytes())
 }
 
+/// Nobody is asked to sign what then cannot be written.
+fn can_be_written(args: &PlanApproveArgs, principal: &str) -> Result<(), CliError> {
+    if !args.detached {
+        return plan_cli::refuse_link(&args.file);
+    }
+    let name = args.file.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    match detached::excess(&name, principal) {
+        0 => plan_cli::refuse_link(&args.file.with_file_name(detached::file_name(&name, principal))),
+        excess => Err(ApproveError::LongName { name: principal.to_owned(), excess }.into()),
+    }
+}
+
 fn write_detached(plan: &Path, principal: &str, signature: &SshSig) -> Result<PathBuf, CliError> {
-    let name = plan.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let Some(name) = plan.file_name().and_then(|name| name.to_str()) else {
+        return Err(ApproveError::FileName { path: plan.into() }.into());
+    };
     let path = plan.with_file_name(detached::file_name(name, principal));
     plan_cli::put(&path, signature.armored().as_bytes())?;
     Ok(path)

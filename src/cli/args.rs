@@ -164,6 +164,9 @@ pub struct WishArgs {
     /// How long the displaced directory is kept
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = parse_duration)]
     pub retain: Option<DurationText>,
+    /// Restore a backup that lacks parts of budgets: the plan lists them, and no others may be missing
+    #[arg(long)]
+    pub allow_incomplete: bool,
 }
 
 /// Declares a choice on the command line with its help texts and its plan value.

@@ -96,13 +96,18 @@ fn approve(error: &ApproveError) -> u8 {
     match error {
         ApproveError::Expired { .. } => STALE,
         ApproveError::Future { .. } => ENVIRONMENT,
-        ApproveError::Signature { .. } | ApproveError::NotApproved | ApproveError::NoList { .. } => APPROVAL,
+        ApproveError::Signature { .. }
+        | ApproveError::NotApproved
+        | ApproveError::NoList { .. }
+        | ApproveError::TooMany { .. } => APPROVAL,
         ApproveError::Interrupted => INTERRUPTED,
         ApproveError::StandardInput
+        | ApproveError::FileName { .. }
         | ApproveError::WhichKey { .. }
         | ApproveError::WhoSigns { .. }
         | ApproveError::Principal { .. }
         | ApproveError::NoTerminal
+        | ApproveError::LongName { .. }
         | ApproveError::Changed => INVALID,
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::args::{ColorChoice, Global};
 use super::error::CliError;
 use crate::engine::apply::ApplyError;
-use crate::plan::render::visible;
+use crate::plan::render::{visible, visible_json};
 
 /// Where output goes and how it looks.
 #[derive(Debug, Clone)]
@@ -66,12 +66,17 @@ impl Output {
     pub fn value(&self, value: &Value) -> Result<(), CliError> {
         let mut text = serde_json::to_string_pretty(value).map_err(io::Error::other)?;
         text.push('\n');
-        self.result(text.as_bytes())
+        self.result(visible_json(&text).as_bytes())
     }
 
-    /// Writes a line for the person at the terminal.
+    /// Writes one line for the person at the terminal; a name with a line break in it begins no line.
     pub fn note(&self, line: &str) {
-        self.note_prepared(&harmless(line));
+        self.note_prepared(&visible(line));
+    }
+
+    /// Writes several lines of our own for the person at the terminal.
+    pub fn notes(&self, text: &str) {
+        self.note_prepared(&harmless(text));
     }
 
     /// Writes a text that was made harmless already, and may be coloured.
@@ -95,13 +100,13 @@ impl Output {
         if matches!(error, CliError::Declined) {
             self.note("nothing was changed");
         } else {
-            let text = harmless(&self.rendered(error)).replace("FILE", plan_file);
+            let text = harmless(&self.rendered(&Named { error, plan_file }));
             self.note_prepared(&if self.color_err { coloured(&text) } else { text });
         }
     }
 
     /// Without colour: what is hostile in it can be told from what is ours only before colour comes in.
-    fn rendered(&self, error: &CliError) -> String {
+    fn rendered(&self, error: &Named<'_>) -> String {
         // Messages say their cause themselves; commands and ids must stay whole to be copied.
         let handler = miette::GraphicalReportHandler::new_themed(miette::GraphicalTheme::unicode_nocolor())
             .with_width(self.width)
@@ -111,12 +116,67 @@ impl Output {
             .with_word_separator(textwrap::WordSeparator::AsciiSpace)
             .with_word_splitter(textwrap::WordSplitter::NoHyphenation);
         let mut text = String::new();
-        let diagnostic: &dyn miette::Diagnostic = error;
-        match handler.render_report(&mut text, diagnostic) {
+        match handler.render_report(&mut text, error) {
             Ok(()) => text.trim_end().to_owned(),
             Err(_) => error.to_string(),
         }
     }
+}
+
+/// An error whose help names the plan file that it is about.
+#[derive(Debug)]
+struct Named<'a> {
+    error: &'a CliError,
+    plan_file: &'a str,
+}
+
+impl std::fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for Named<'_> {}
+
+impl miette::Diagnostic for Named<'_> {
+    fn code(&self) -> Option<Box<dyn std::fmt::Display + '_>> {
+        self.error.code()
+    }
+
+    fn severity(&self) -> Option<miette::Severity> {
+        self.error.severity()
+    }
+
+    fn help(&self) -> Option<Box<dyn std::fmt::Display + '_>> {
+        Some(Box::new(name_file(&self.error.help()?.to_string(), self.plan_file)))
+    }
+
+    fn source_code(&self) -> Option<&dyn miette::SourceCode> {
+        self.error.source_code()
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = miette::LabeledSpan> + '_>> {
+        self.error.labels()
+    }
+
+    fn related(&self) -> Option<Box<dyn Iterator<Item = &dyn miette::Diagnostic> + '_>> {
+        self.error.related()
+    }
+}
+
+/// A text with the plan file's name where it says FILE as a word of its own.
+pub(super) fn name_file(text: &str, plan_file: &str) -> String {
+    let part = |c: char| c.is_alphanumeric() || "/._-+@%".contains(c);
+    let mut named = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("FILE") {
+        let (before, after) = (&rest[..at], &rest[at + 4..]);
+        let whole = !before.ends_with(part) && !after.starts_with(part);
+        named.push_str(before);
+        named.push_str(if whole { plan_file } else { "FILE" });
+        rest = after;
+    }
+    named + rest
 }
 
 /// Text with everything shown as a code that could steer a terminal, but for line breaks.
@@ -162,7 +222,7 @@ pub(super) fn error_object(error: &CliError, exit_code: u8, plan_file: &str) -> 
     let text = |value: Option<Box<dyn std::fmt::Display + '_>>| value.map(|value| value.to_string());
     let code = text(diagnostic.code());
     let help = text(diagnostic.help()).or_else(|| source.and_then(|source| text(source.help())));
-    let help = help.map(|help| help.replace("FILE", plan_file));
+    let help = help.map(|help| name_file(&help, plan_file));
     let mut object =
         json!({ "code": code, "message": error.to_string(), "help": help, "exit_code": exit_code });
     if let Some(source) = source {

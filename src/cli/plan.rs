@@ -14,7 +14,7 @@ use super::facts;
 use super::parse::ClientsArg;
 use super::plan_validate::report_format;
 use super::sarif::{Checked, Log};
-use super::session::Session;
+use super::session::{Session, typed};
 use super::verify;
 use crate::context::Context;
 use crate::facts::model::Facts;
@@ -24,7 +24,7 @@ use crate::plan::model::Plan;
 use crate::plan::observed::Presence;
 use crate::plan::policy::{FindingCode, Verdict};
 use crate::plan::render::text::{TextOptions, text};
-use crate::plan::render::{dot::dot, html::html, markdown::markdown, mermaid::mermaid};
+use crate::plan::render::{dot::dot, html::html, markdown::markdown, mermaid::mermaid, visible};
 use crate::plan::spec::{PreBackupMode, RestartPolicy, SessionPolicy};
 use crate::plan::{canonical, emit, load};
 use crate::planner::{self, ClientsWish, Selector, Wish, wish};
@@ -120,6 +120,7 @@ pub fn to_wish(selector: Selector, instance: Option<crate::ids::InstanceName>, a
         drift: args.drift.map(Into::into),
         replay: args.replay.map(Into::into),
         retain: args.retain.clone(),
+        allow_incomplete: args.allow_incomplete,
     }
 }
 
@@ -134,11 +135,11 @@ fn write_new(
     if !to_stdout {
         let text = document(plan, format.unwrap_or_else(|| format_of(path)))?;
         write_file(path, text.as_bytes())?;
-        session.output.note(&format!("plan {} written to {}", plan.metadata.id, path.display()));
+        session.output.note(&format!("plan {} written to {}", plan.metadata.id, typed(path)));
         for warning in &plan.preview.warnings {
             session.output.note(&format!("  ! {}", warning.message));
         }
-        session.output.note(&format!("next: abssctl plan show {0}, then abssctl apply {0}", path.display()));
+        session.output.note(&format!("next: abssctl plan show {0}, then abssctl apply {0}", typed(path)));
     }
     if session.output.json {
         let shown = if to_stdout { Value::Null } else { json!(path.display().to_string()) };
@@ -195,8 +196,18 @@ pub(super) fn open(directory: &Path) -> Result<cap_std::fs::Dir, CliError> {
     Ok(opened.context("open directory", directory)?)
 }
 
+/// A file is replaced in one step, so that a link to it would be replaced and not what it leads to.
+pub(super) fn refuse_link(path: &Path) -> Result<(), CliError> {
+    let Ok(target) = std::fs::read_link(path) else { return Ok(()) };
+    Err(CliError::Usage {
+        what: format!("{} is a symbolic link, and no link is written through", path.display()),
+        help: format!("name the file itself: it leads to {}", visible(&target.to_string_lossy())),
+    })
+}
+
 /// A document is written over an older one of its kind, never over anything else.
 pub(super) fn refuse_other_file(path: &Path, kind: &str, name: &str) -> Result<(), CliError> {
+    refuse_link(path)?;
     let Ok(meta) = std::fs::symlink_metadata(path) else { return Ok(()) };
     let is_one = || {
         std::fs::read(path).is_ok_and(|bytes| {
@@ -280,7 +291,7 @@ fn look_at(session: &Session, file: &Path) -> Result<(Plan, Vec<u8>, Preflight),
 }
 
 fn would_apply(file: &Path) -> String {
-    format!("✓ {} would apply now\n", file.display())
+    format!("✓ {} would apply now\n", typed(file))
 }
 
 /// The log goes to standard output, what the log says in words to the person at standard error.
@@ -300,7 +311,7 @@ fn check_sarif(session: &Session, args: &PlanCheckArgs) -> Result<u8, CliError> 
     };
     session.output.value(&log.finish(code))?;
     let (_, _, found) = looked?;
-    session.output.note(session.named(&check_text(&found)).trim_end());
+    session.output.notes(session.named(&check_text(&found)).trim_end());
     if found.is_clear() {
         session.output.note(would_apply(path).trim_end());
         return Ok(code);
@@ -314,7 +325,10 @@ pub fn look(cx: &Context, plan: &Plan, ask: Ask<'_>) -> Result<Preflight, CliErr
     // A plan that was applied changed what its preview speaks of.
     if found.is_clear() && found.applied_by.is_none() {
         match planner::untruths(cx, plan) {
-            Ok(problems) => found.problems.extend(problems),
+            Ok(again) => {
+                found.problems.extend(again.problems);
+                found.warnings.extend(again.said);
+            }
             // What cannot be read now is told by the step that needs it.
             Err(error) => found.not_checked.push(format!("preview: it could not be made again: {error}")),
         }
@@ -371,14 +385,14 @@ pub fn problems_json(problems: &[Problem]) -> Value {
 pub fn check_text(found: &Preflight) -> String {
     let mut lines = Vec::new();
     for problem in &found.problems {
-        lines.push(format!("✗ {}", problem.message));
+        lines.push(format!("✗ {}", visible(&problem.message)));
         lines.push(format!("  {}", problem.help));
     }
     lines.extend(found.approvals.iter().filter_map(Approvals::summary));
     let policy = found.policy.iter().filter_map(Verdict::summary);
     lines.extend(policy.map(|summary| format!("policy {summary}")));
-    lines.extend(found.warnings.iter().map(|warning| format!("! {warning}")));
-    lines.extend(found.not_checked.iter().map(|what| format!("? {what}")));
+    lines.extend(found.warnings.iter().map(|warning| format!("! {}", visible(warning))));
+    lines.extend(found.not_checked.iter().map(|what| format!("? {}", visible(what))));
     lines.iter().map(|line| format!("{line}\n")).collect()
 }
 
@@ -401,7 +415,7 @@ pub fn refresh(session: &Session, args: &PlanRefreshArgs) -> Result<u8, CliError
         session.output.note(&approvals);
     }
     let format = args.format.unwrap_or_else(|| format_in(&bytes));
-    if has_comments_of_a_person(&bytes, &plan)? {
+    if has_comments_of_a_person(&bytes, &old, &plan)? {
         session.output.note("comments that were written into the plan by hand are dropped");
     }
     let output = args.output.as_deref().unwrap_or(&args.file);
@@ -440,8 +454,9 @@ pub fn say_policy(session: &Session, look: &Look<'_>, plan: &Plan, file: &Path) 
 }
 
 /// Whether a YAML plan has a line of comment that this program would not write.
-fn has_comments_of_a_person(bytes: &[u8], plan: &Plan) -> Result<bool, CliError> {
-    let ours = emit::to_yaml(plan)?;
+fn has_comments_of_a_person(bytes: &[u8], old: &Plan, new: &Plan) -> Result<bool, CliError> {
+    // Signatures come with a comment of ours too.
+    let ours = emit::to_yaml(&Plan { approvals: old.approvals.clone(), ..new.clone() })?;
     let comment = |line: &str| line.trim_start().starts_with('#');
     let ours: Vec<&str> = ours.lines().map(str::trim).filter(|line| comment(line)).collect();
     let text = String::from_utf8_lossy(bytes);

@@ -108,7 +108,7 @@ fn entry(session: &Session, (file, result): &Looked<'_>) -> Value {
 }
 
 fn line(file: &Path, valid: &Valid) -> String {
-    let name = if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() };
+    let name = if file == Path::new("-") { "standard input".to_owned() } else { typed(file) };
     format!("{name} is a valid plan: {} steps, {}\n", valid.steps, valid.digest)
 }
 

@@ -34,7 +34,7 @@ pub fn prune(session: &Session, args: &RunPruneArgs) -> Result<u8, CliError> {
         session.output.either(&json!({ "wouldRemove": objects }), &text(&found))?;
         return Ok(exit::DONE);
     }
-    session.output.note(text(&found).trim_end());
+    session.output.notes(text(&found).trim_end());
     let what = if found.len() == 1 { "this directory" } else { "these directories" };
     prompt::confirm(session, &format!("Remove {what}?"))?;
     let _guard = session.locks(&cx, &[LockName::Global])?;

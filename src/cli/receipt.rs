@@ -191,12 +191,12 @@ fn json(name: &str, receipt: &Receipt, verdict: &Verdict) -> Value {
 }
 
 fn text(receipt: &Receipt, verdict: &Verdict) -> String {
-    let mut lines: Vec<String> = verdict.checked.iter().map(|line| format!("✓ {line}")).collect();
-    lines.extend(verdict.not_checked.iter().map(|line| format!("? not checked: {line}")));
+    let mut lines: Vec<String> = verdict.checked.iter().map(|line| format!("✓ {}", visible(line))).collect();
+    lines.extend(verdict.not_checked.iter().map(|line| format!("? not checked: {}", visible(line))));
     lines.push(format!(
         "{} by {} at {}: backup {} to {}",
         outcome(receipt.outcome),
-        receipt.actor.name,
+        visible(&receipt.actor.name),
         receipt.ended_at,
         receipt.backup.id,
         receipt.target

@@ -23,6 +23,7 @@ use crate::plan::spec::ClientPolicy;
 use crate::planner::{self, ClientsWish, Selector, Wish};
 use crate::survey::approvals::Evidence;
 use crate::survey::policy;
+use crate::survey::preflight::{Class, Problem};
 
 /// `abssctl backup restore`
 pub fn restore(session: &Session, args: &BackupRestoreArgs) -> Result<u8, CliError> {
@@ -109,7 +110,12 @@ fn newer_changes(session: &Session, plan: &Plan) {
 /// Whether policy and person allow it.
 fn may_begin(session: &Session, plan: &Plan, look: &policy::Look<'_>, shown: &str) -> Result<(), CliError> {
     if look.verdict.decision == Decision::Refused {
-        let problems = look.verdict.findings.iter().map(policy::problem).collect();
+        let mut problems: Vec<Problem> = look.verdict.findings.iter().map(policy::problem).collect();
+        for problem in problems.iter_mut().filter(|problem| problem.class == Class::Approval) {
+            let id = &plan.spec.source.backup_id;
+            problem.help =
+                format!("make a plan that others can sign: abssctl plan restore {id} -o plan.yaml");
+        }
         return Err(ApplyError::Refused { problems }.into());
     }
     if session.yes {

@@ -3,7 +3,7 @@
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::Parser as _;
@@ -13,7 +13,7 @@ use super::args::{
     RunCommand,
 };
 use super::error::CliError;
-use super::output::Output;
+use super::output::{Output, name_file};
 use super::signals::{self, Caught};
 use super::{
     apply, approve, backup, config, exit, facts, instance, plan, plan_diff, plan_validate, prune, restore,
@@ -26,6 +26,7 @@ use crate::host::lock::{LockGuard, LockName, LockWait, acquire};
 use crate::host::machine;
 use crate::host::sqlite;
 use crate::ids::AbsPath;
+use crate::plan::render::is_hidden;
 use crate::state::config::{Config, ConfigFlags};
 
 /// Larger plan files are refused by the loader; this much is read to be able to say so.
@@ -40,7 +41,7 @@ pub struct Session {
     pub yes: bool,
     global: Global,
     /// The plan file that the command is about, for help texts that say FILE.
-    plan_file: OnceLock<String>,
+    plan_file: Mutex<Option<String>>,
     cancel: Cancel,
     caught: Caught,
 }
@@ -74,7 +75,7 @@ pub fn main() -> ExitCode {
         output,
         yes: cli.global.yes,
         global: cli.global,
-        plan_file: OnceLock::new(),
+        plan_file: Mutex::default(),
         cancel,
         caught,
     };
@@ -82,7 +83,7 @@ pub fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             let code = exit::code(&error, session.caught.exit_code());
-            session.output.error(&error, code, session.plan_file());
+            session.output.error(&error, code, &session.plan_file());
             ExitCode::from(code)
         }
     }
@@ -184,14 +185,15 @@ impl Session {
         self.cancel.is_requested()
     }
 
-    /// The plan file that the command is about, as it can be typed.
-    pub fn plan_file(&self) -> &str {
-        self.plan_file.get().map_or("FILE", String::as_str)
+    /// The plan file that was read last, as it can be typed: the one that an error is about.
+    pub fn plan_file(&self) -> String {
+        let read = self.plan_file.lock().unwrap_or_else(PoisonError::into_inner);
+        read.clone().unwrap_or_else(|| "FILE".to_owned())
     }
 
     /// A help text with the plan file's name where it says FILE.
     pub fn named(&self, text: &str) -> String {
-        text.replace("FILE", self.plan_file())
+        name_file(text, &self.plan_file())
     }
 
     /// The exit code of a signal that came.
@@ -201,12 +203,10 @@ impl Session {
 
     /// Reads a plan file, or standard input for `-`.
     pub fn read_plan(&self, path: &Path) -> Result<(String, Vec<u8>), CliError> {
-        let read = self.read_input(path, CliError::NoPlanFile)?;
         if path != Path::new("-") {
-            // The first plan of a command is the one that it is about.
-            drop(self.plan_file.set(typed(path)));
+            *self.plan_file.lock().unwrap_or_else(PoisonError::into_inner) = Some(typed(path));
         }
-        Ok(read)
+        self.read_input(path, CliError::NoPlanFile)
     }
 
     /// Reads a document, or standard input for `-`; `missing` is the error for one that is not there.
@@ -232,11 +232,20 @@ impl Session {
     }
 }
 
-/// A path as a person would type it for a shell.
+/// A path as a person would type it for a shell, in one line that steers no terminal.
 pub(super) fn typed(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = text.chars().all(|c| c.is_alphanumeric() || "/._-+@,:".contains(c));
-    if plain { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+    match path.to_str() {
+        Some(text) if text.chars().all(|c| c.is_alphanumeric() || "/._-+@,:%".contains(c)) => text.to_owned(),
+        Some(text) if !text.chars().any(is_hidden) => format!("'{}'", text.replace('\'', "'\\''")),
+        Some(_) | None => {
+            let bytes = path.as_os_str().as_encoded_bytes().iter();
+            let shown = bytes.map(|byte| match byte {
+                b' '..=b'~' if !matches!(byte, b'\'' | b'\\') => char::from(*byte).to_string(),
+                _ => format!("\\x{byte:02x}"),
+            });
+            format!("$'{}'", shown.collect::<String>())
+        }
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "seconds that a person typed are far below 2^52")]

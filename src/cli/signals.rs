@@ -1,25 +1,26 @@
 //! Signals: the first SIGINT or SIGTERM asks the work to stop at its next safe point; the second ends
-//! the process at once, and the next apply goes on from the journal.
+//! the process at once, and the next apply goes on from the journal. The handlers themselves throw the
+//! switch: whatever a signal interrupts sees it before it does anything else.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use signal_hook::flag;
 
 use super::exit;
 use crate::host::cancel::Cancel;
 
-/// What signals came.
+/// What signal came.
 #[derive(Debug, Clone, Default)]
-pub struct Caught(Arc<AtomicU8>);
+pub struct Caught(Arc<AtomicUsize>);
 
 impl Caught {
-    /// The exit code of the signal that came first.
+    /// The exit code of the signal that came.
     pub fn exit_code(&self) -> u8 {
-        match self.0.load(Ordering::Relaxed) {
+        match self.0.load(Ordering::SeqCst) {
             0 => exit::INTERRUPTED,
-            code => code,
+            code => u8::try_from(code).unwrap_or(exit::INTERRUPTED),
         }
     }
 }
@@ -27,18 +28,11 @@ impl Caught {
 /// Listens for signals from now on.
 pub fn listen(cancel: &Cancel) -> std::io::Result<Caught> {
     let caught = Caught::default();
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    let (cancel, seen) = (cancel.clone(), caught.clone());
-    std::thread::spawn(move || {
-        for signal in &mut signals {
-            if cancel.is_requested() {
-                // Fails for unknown signals only; these two are known.
-                drop(signal_hook::low_level::emulate_default_handler(signal));
-            }
-            let code = if signal == SIGTERM { exit::TERMINATED } else { exit::INTERRUPTED };
-            seen.0.store(code, Ordering::Relaxed);
-            cancel.request();
-        }
-    });
+    for (signal, code) in [(SIGINT, exit::INTERRUPTED), (SIGTERM, exit::TERMINATED)] {
+        // In this order: the signal that asks first must not end the process itself.
+        flag::register_conditional_default(signal, cancel.switch())?;
+        flag::register_usize(signal, Arc::clone(&caught.0), usize::from(code))?;
+        flag::register(signal, cancel.switch())?;
+    }
     Ok(caught)
 }

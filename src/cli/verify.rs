@@ -3,7 +3,6 @@
 use std::io::Read as _;
 use std::path::Path;
 
-use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use super::approve::ApproveError;
@@ -42,23 +41,32 @@ pub fn evidence(plan: &Path, require: u32) -> Result<Evidence, CliError> {
         let entry = entry.context("list", directory)?;
         if let Ok(file) = entry.file_name().into_string()
             && detached::principal_of(name, &file).is_some()
-            // A pipe of that name would block the command for ever.
-            && std::fs::metadata(entry.path()).is_ok_and(|kind| kind.is_file())
+            // A pipe of that name would block the command for ever, and a link would bring in any file.
+            && entry.file_type().context("look at", entry.path())?.is_file()
         {
             found.push((file, entry.path()));
         }
     }
     found.sort();
-    found.truncate(MAX_DETACHED);
+    if found.len() > MAX_DETACHED {
+        // Leaving some out would let whoever adds files choose which.
+        return Err(ApproveError::TooMany { directory: directory.into(), count: found.len() }.into());
+    }
     let mut detached = Vec::new();
     for (file, path) in found {
         let mut bytes = Vec::new();
-        let opened = std::fs::File::open(&path).context("open", &path)?;
+        let opened = open_no_follow(&path).context("open", &path)?;
         // One byte more than is allowed, so that the judge sees that it is too long.
         opened.take(MAX_ARMOR as u64 + 1).read_to_end(&mut bytes).context("read", &path)?;
         detached.push((file, String::from_utf8_lossy(&bytes).into_owned()));
     }
     Ok(Evidence { plan_name: name.to_owned(), detached, require })
+}
+
+fn open_no_follow(path: &Path) -> std::io::Result<std::fs::File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    std::fs::OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
 }
 
 /// The allowed signers: a file that was named, or that of the policy. Gives its name too.
@@ -71,7 +79,7 @@ pub fn signers(cx: &Context, named: Option<&Path>) -> Result<(String, AllowedSig
         (cx.root.host_path(path).display().to_string(), cx.root.read(path, MAX_LIST)?)
     };
     let bytes = bytes.ok_or_else(|| ApproveError::NoList { path: name.clone().into() })?;
-    Ok((name, AllowedSigners::read(&String::from_utf8_lossy(&bytes), &TimeZone::system())))
+    Ok((name, AllowedSigners::read(&String::from_utf8_lossy(&bytes), &clock::local_zone(&cx.root))))
 }
 
 /// `abssctl plan verify`

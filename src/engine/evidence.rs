@@ -11,7 +11,13 @@ use crate::survey::approvals::{Approvals, Evidence};
 /// The files to keep: name in the run's directory, and text.
 pub(super) fn kept(evidence: &Evidence) -> Vec<(String, &str)> {
     let files = evidence.detached.iter();
-    files.filter_map(|(file, text)| Some((kept_name(&evidence.plan_name, file)?, text.as_str()))).collect()
+    let signed = files.filter(|(_, text)| is_signature(text));
+    signed.filter_map(|(file, text)| Some((kept_name(&evidence.plan_name, file)?, text.as_str()))).collect()
+}
+
+/// Whether it is a signature at all, of whatever: nothing else that lies there is kept.
+fn is_signature(text: &str) -> bool {
+    text.trim_start().starts_with("-----BEGIN SSH SIGNATURE-----")
 }
 
 /// What the name of a detached signature becomes when the plan's file is called `plan`.
@@ -29,7 +35,8 @@ pub(super) fn signatures(plan: &Plan, evidence: &Evidence, approvals: Option<&Ap
         let counts = judged.is_some_and(|judged| judged.standing == Standing::Counts);
         let file = match &claim.place {
             Place::Embedded => None,
-            Place::Detached(file) => kept_name(&evidence.plan_name, file),
+            Place::Detached(file) if is_signature(&claim.signature) => kept_name(&evidence.plan_name, file),
+            Place::Detached(_) => None,
         };
         (counts || file.is_some()).then(|| Signature {
             sha256: Sha256::of(claim.signature.as_bytes()),

@@ -4,12 +4,14 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::actual::whole::Gap;
 use crate::duration::DurationText;
 use crate::ids::{AbsPath, BackupId, InstanceName, Sha256};
 use crate::plan::accounts::Accounts;
 use crate::plan::model::{ApiVersion, Time};
 use crate::plan::observed::{
-    ObservedBackupBudget, ObservedFileSystem, ObservedInstance, ObservedService, ObservedTarget,
+    BackupMigrations, InstalledServer, ObservedBackupBudget, ObservedFileSystem, ObservedInstance,
+    ObservedService, ObservedTarget,
 };
 use crate::plan::preview::{BudgetPreview, FileChanges};
 use crate::plan::spec::{ClientPolicy, DriftPolicy, OnFailure, PreBackupMode, SessionPolicy, Source};
@@ -94,6 +96,8 @@ pub struct InstanceFacts {
     pub registry: ObservedInstance,
     /// Its service.
     pub service: ObservedService,
+    /// The server that is installed for it.
+    pub server: InstalledServer,
     /// Directories that a backup of it can be restored to: its own first, then those that were asked for.
     pub targets: Vec<TargetFacts>,
     /// Why its own directory is not among the targets, where it is not.
@@ -175,10 +179,13 @@ pub struct Contents {
     /// Rows of the server's own tables; absent where they could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<Vec<TableRows>>,
-    /// What its budgets lack, in one line; absent where nothing was found.
+    /// Parts of its budgets that are missing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub incomplete: Vec<Gap>,
+    /// Which migrations of the server its data has been through; absent where that was not seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 1000))]
-    pub incomplete: Option<String>,
+    pub migrations: Option<BackupMigrations>,
     /// What restoring it would change, for each target of its instance.
     pub changes: Vec<Changes>,
 }

@@ -1,14 +1,14 @@
-//! A switch that asks work to stop. Signals throw it from another thread; every loop that may take long
-//! looks at it. Changes nothing by itself.
+//! A switch that asks work to stop. The handlers of signals throw it; every loop that may take long looks
+//! at it. Changes nothing by itself.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Counts how often somebody asked to stop. Clones share the count.
+/// Whether somebody asked to stop. Clones share the answer.
 #[derive(Clone, Default, Debug)]
 pub struct Cancel {
-    own: Arc<AtomicUsize>,
-    parent: Option<Arc<AtomicUsize>>,
+    own: Arc<AtomicBool>,
+    parent: Option<Arc<AtomicBool>>,
 }
 
 /// The work was stopped because somebody asked for it.
@@ -25,18 +25,18 @@ impl Cancel {
 
     /// Asks to stop: at the next safe point.
     pub fn request(&self) {
-        self.own.fetch_add(1, Ordering::SeqCst);
+        self.own.store(true, Ordering::SeqCst);
     }
 
-    /// How often somebody asked.
-    pub fn count(&self) -> usize {
-        let parent = self.parent.as_ref().map_or(0, |parent| parent.load(Ordering::SeqCst));
-        self.own.load(Ordering::SeqCst) + parent
+    /// The switch itself, for a handler of signals, which may do nothing but store a value.
+    pub fn switch(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.own)
     }
 
     /// Whether somebody asked.
     pub fn is_requested(&self) -> bool {
-        self.count() > 0
+        let asked = |switch: &Arc<AtomicBool>| switch.load(Ordering::SeqCst);
+        asked(&self.own) || self.parent.as_ref().is_some_and(asked)
     }
 
     /// An error as soon as somebody asked: `cancel.check()?` in loops.
@@ -57,7 +57,8 @@ mod tests {
         child.request();
         assert!(child.is_requested() && !cancel.is_requested());
         cancel.request();
-        assert_eq!((clone.check(), clone.count()), (Err(Cancelled), 1));
-        assert_eq!(child.count(), 2);
+        assert_eq!(clone.check(), Err(Cancelled));
+        let other = cancel.child();
+        assert!(other.is_requested());
     }
 }

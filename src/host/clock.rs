@@ -5,11 +5,16 @@ use std::sync::OnceLock;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use jiff::{SignedDuration, Timestamp};
 
+use super::fs::Root;
+use crate::ids::AbsPath;
+
 /// How far the clocks of two machines may be apart.
 pub const APART: SignedDuration = SignedDuration::from_mins(5);
 
 /// Where a system keeps its time zones.
 const ZONES: &str = "/usr/share/zoneinfo";
+/// No zone takes more.
+const MAX_ZONE: u64 = 1 << 20;
 
 /// Now, in whole seconds: what plans and the peer's index carry.
 pub fn now() -> Timestamp {
@@ -42,6 +47,13 @@ pub fn zone(name: &str) -> Option<TimeZone> {
     let known = TimeZoneDatabase::bundled().get(name).ok().filter(|zone| !zone.is_unknown())?;
     let system = SYSTEM.get_or_init(|| TimeZoneDatabase::from_dir(ZONES).ok());
     Some(system.as_ref().and_then(|zones| zones.get(name).ok()).unwrap_or(known))
+}
+
+/// The zone of a machine, `/etc/localtime`; UTC where it names none. `TZ` does not count.
+pub fn local_zone(root: &Root) -> TimeZone {
+    let path = "/etc/localtime".parse::<AbsPath>().ok();
+    let bytes = path.and_then(|path| root.read(&path, MAX_ZONE).ok().flatten());
+    bytes.and_then(|bytes| TimeZone::tzif("local", &bytes).ok()).unwrap_or(TimeZone::UTC)
 }
 
 #[cfg(test)]

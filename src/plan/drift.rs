@@ -1,9 +1,10 @@
 //! Drift: how the world differs from what the planner observed, and whether the plan's policy lets it
 //! be. Pure: both observations come from the caller.
 
+use super::gate::Gate;
 use super::model::Plan;
 use super::observed::{Observed, ObservedBudget, ObservedTarget, Presence};
-use super::preview::Preview;
+use super::preview::{Preview, Verdict};
 use super::spec::DriftPolicy;
 
 /// One way in which the world differs from the plan.
@@ -42,6 +43,7 @@ pub fn compare(plan: &Plan, now: &Observed) -> Drift {
     let mut found = Found::default();
     found.identity(&plan.observed, now);
     found.service(&plan.observed, now);
+    found.server(plan, now);
     found.target(plan, &now.target);
     let newer_changes = newer_changes(&plan.observed.target.budgets, &now.target.budgets);
     let limit = match plan.spec.drift {
@@ -122,6 +124,25 @@ impl Found {
                 "file-system",
                 format!("the target's file system was {was}, now it is {is}"),
             );
+        }
+    }
+
+    /// Another server that still opens the backup is told, and makes no plan stale.
+    fn server(&mut self, plan: &Plan, now: &Observed) {
+        let planned = &plan.observed;
+        let (was, is) = (Gate::of(planned), Gate::of(now));
+        let promised = plan.spec.target.live && was.verdict() != Verdict::NotChecked;
+        if plan.spec.target.live && is.verdict() == Verdict::WillNot {
+            // Refused as such: another plan would be too.
+        } else if promised && was.verdict() != is.verdict() {
+            let (then, now) = (was.why(planned), is.why(now));
+            let message =
+                format!("the installed server is another one: the plan says that {then}; now {now}");
+            self.add(Weight::Structure, "server", message);
+        } else if planned.server != now.server {
+            let message =
+                format!("the installed server is another one than in the plan; now {}", is.why(now));
+            self.add(Weight::Content, "server-other", message);
         }
     }
 

@@ -8,7 +8,7 @@
 use serde_json::{Map, Value};
 
 use super::model::Plan;
-use super::render::is_hidden;
+use super::render::{is_hidden, visible_json};
 use crate::state::yaml::needs_quotes;
 
 /// The longest list that is written in one line.
@@ -28,7 +28,8 @@ pub struct EmitError(#[from] serde_json::Error);
 /// # Errors
 /// The plan has no JSON form.
 pub fn to_json(plan: &Plan) -> Result<String, EmitError> {
-    Ok(serde_json::to_string_pretty(plan)? + "\n")
+    // A difference in git shows what the text holds, and not what it makes of the terminal.
+    Ok(visible_json(&serde_json::to_string_pretty(plan)?) + "\n")
 }
 
 /// The plan as YAML, with a comment before each section.

@@ -5,12 +5,13 @@
 use std::path::Path;
 
 use super::at_stake;
+use super::gate::Gate;
 use super::model::Plan;
 use super::observed::{Observed, Presence};
 use super::preview::{BudgetPresence, BudgetPreview, Check, FileChanges, Preview, Verdict, Warning};
 use super::spec::{ClientPolicy, DriftPolicy, PreBackupMode, SessionPolicy, Spec};
 use super::step::new_group_id;
-use crate::actual::layout;
+use crate::actual::{layout, whole};
 use crate::ids::PlanId;
 
 /// Checks whose result is a claim of the planner; the others follow from `observed`.
@@ -27,23 +28,14 @@ const DIFFS: &str = "diffs";
 pub struct Claims {
     /// Whether all of the archive was read and has its digest.
     pub proven: bool,
-    /// Whether the budgets of the backup have all their parts; `None` where its list could not be read.
-    pub whole: Option<Whole>,
+    /// Whether the backup's list of budgets could not be read.
+    pub budgets_unread: bool,
     /// Whether anybody has files open in the target.
     pub in_use: InUse,
     /// Whether it is not known that files can be given to other users.
     pub owners_unknown: bool,
     /// Whether the differences of text files were not looked at.
     pub diffs_unseen: bool,
-}
-
-/// Whether the budgets of a backup have all their parts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Whole {
-    /// They have.
-    Yes,
-    /// What is missing, in one line.
-    No(String),
 }
 
 /// Whether anybody has files open in the target.
@@ -65,11 +57,7 @@ impl Claims {
         let why = |check: &Check| check.why.clone();
         Self {
             proven: find(ARCHIVE).is_some_and(|check| check.verdict == Verdict::Will),
-            whole: find(BUDGETS_WHOLE).and_then(|check| match check.verdict {
-                Verdict::Will => Some(Whole::Yes),
-                Verdict::WillNot => Some(Whole::No(why(check))),
-                Verdict::NotChecked => None,
-            }),
+            budgets_unread: find(BUDGETS_WHOLE).is_some_and(|check| check.verdict == Verdict::NotChecked),
             in_use: match find(IN_USE) {
                 Some(check) if check.verdict == Verdict::WillNot => InUse::By(why(check)),
                 Some(check) if check.verdict == Verdict::NotChecked => InUse::Unknown(why(check)),
@@ -91,16 +79,14 @@ pub fn checks(observed: &Observed, claims: &Claims) -> Vec<Check> {
             let why = "the size is that of the index; apply proves the SHA-256";
             check(ARCHIVE, Verdict::NotChecked, why)
         },
-        match &claims.whole {
-            None => {
-                let why = "the backup's list of budgets could not be read; apply checks it";
-                check(BUDGETS_WHOLE, Verdict::NotChecked, why)
-            }
-            Some(Whole::No(why)) => check(BUDGETS_WHOLE, Verdict::WillNot, why),
-            Some(Whole::Yes) => {
-                let why = "each budget of the backup has its blob and its group database";
-                check(BUDGETS_WHOLE, Verdict::Will, why)
-            }
+        if !observed.backup.incomplete.is_empty() {
+            check(BUDGETS_WHOLE, Verdict::WillNot, &whole::describe(&observed.backup.incomplete))
+        } else if claims.budgets_unread {
+            let why = "the backup's list of budgets could not be read; apply checks it";
+            check(BUDGETS_WHOLE, Verdict::NotChecked, why)
+        } else {
+            let why = "each budget of the backup has its blob and its group database";
+            check(BUDGETS_WHOLE, Verdict::Will, why)
         },
     ];
     checks.extend(seen(observed));
@@ -123,13 +109,9 @@ pub fn checks(observed: &Observed, claims: &Claims) -> Vec<Check> {
 fn seen(observed: &Observed) -> [Check; 4] {
     let check = |id: &str, verdict, why: String| Check { id: id.to_owned(), verdict, why: line(&why) };
     let (space, file_system) = (&observed.space, &observed.file_system);
-    let kind = &file_system.r#type;
+    let (kind, gate) = (&file_system.r#type, Gate::of(observed));
     [
-        check(
-            "server-migrations",
-            Verdict::NotChecked,
-            "whether the installed server can open this backup is not compared yet; keep its version".into(),
-        ),
+        check("server-migrations", gate.verdict(), gate.why(observed)),
         match &observed.machine {
             Some(_) => check("machine", Verdict::Will, "the plan is bound to the machine".into()),
             None => check("machine", Verdict::NotChecked, "the machine has no machine id".into()),
@@ -172,9 +154,7 @@ pub fn warnings(spec: &Spec, observed: &Observed, preview: &Preview) -> Vec<Warn
     for (code, message) in at_stake::budgets(spec, &preview.budgets) {
         warn(code, message);
     }
-    if let Some(Whole::No(why)) = Claims::of(&preview.checks).whole {
-        warn("backup-incomplete", format!("apply will refuse this backup: {why}"));
-    }
+    warnings_of_backup(spec, observed, &mut warn);
     if let Some(why) = &observed.target.budgets_unreadable {
         warn("live-unreadable", format!("what would be lost could not be counted: {why}"));
     }
@@ -196,6 +176,27 @@ pub fn warnings(spec: &Spec, observed: &Observed, preview: &Preview) -> Vec<Warn
         warn("drift-ignore", "drift: ignore — the plan is applied whatever the target holds by then".into());
     }
     warnings
+}
+
+/// What keeps a backup from being restored, or is missing in it by the plan's will.
+fn warnings_of_backup(spec: &Spec, observed: &Observed, warn: &mut impl FnMut(&str, String)) {
+    let (gate, gaps) = (Gate::of(observed), &observed.backup.incomplete);
+    if gate.verdict() == Verdict::WillNot {
+        let why = gate.why(observed);
+        if spec.target.live {
+            warn("server-cannot-open", format!("apply will refuse this backup: {why}"));
+        } else {
+            warn("server-cannot-open", format!("no server runs in the target, so it is restored; but {why}"));
+        }
+    }
+    let refused = whole::not_allowed(gaps, &spec.allow_incomplete);
+    if !refused.is_empty() {
+        let why = whole::describe(refused);
+        warn("backup-incomplete", format!("apply will refuse this backup: {why}"));
+    } else if !gaps.is_empty() {
+        let why = whole::describe(gaps);
+        warn("incomplete-allowed", format!("allowIncomplete — restored although it is not whole: {why}"));
+    }
 }
 
 /// The sync group that a budget gets, where it gets another one: what `prepare` does to it.

@@ -144,7 +144,8 @@ impl TryFrom<String> for Time {
         match text.parse::<Timestamp>() {
             Ok(time) if time.to_string() == text && text.len() == 20 => Ok(Self(time)),
             Ok(_) | Err(_) => {
-                Err(InvalidId { value: text, expected: "a time in UTC of the form 2026-11-24T02:26:32Z" })
+                let expected = "a time that exists, in UTC, of the form 2026-11-24T02:26:32Z, until 9999-12-30T22:00:00Z";
+                Err(InvalidId { value: text, expected })
             }
         }
     }

@@ -5,6 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::preview::Verdict;
+use crate::actual::migrations;
+use crate::actual::whole::Gap;
 use crate::ids::{AbsPath, Sha256};
 
 /// What the planner saw on the machine.
@@ -18,6 +20,8 @@ pub struct Observed {
     pub instance: ObservedInstance,
     /// The backup in the index and what its archive holds.
     pub backup: ObservedBackup,
+    /// The server that is installed for the instance, and what it would make of the backup.
+    pub server: ObservedServer,
     /// The target directory.
     pub target: ObservedTarget,
     /// The service.
@@ -61,6 +65,13 @@ pub struct ObservedBackup {
     /// The budgets in it that have a sync group; what `clients: reset` renames.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub budgets: Vec<ObservedBackupBudget>,
+    /// Parts of budgets that are missing in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub incomplete: Vec<Gap>,
+    /// Which migrations of the server its data has been through; absent where that was not seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migrations: Option<BackupMigrations>,
 }
 
 /// A budget in the backup.
@@ -73,6 +84,144 @@ pub struct ObservedBackupBudget {
     /// Its sync group.
     #[schemars(length(max = 200))]
     pub group_id: String,
+}
+
+/// Which migrations of the server the data of a backup has been through.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BackupMigrations {
+    /// What its `.migrate` is like.
+    pub record: MigrationRecord,
+    /// The titles in it, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000))]
+    pub titles: Vec<String>,
+    /// Why it cannot be read, where it cannot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1000))]
+    pub why: Option<String>,
+}
+
+/// What the `.migrate` of a data directory is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum MigrationRecord {
+    /// Nothing is there, and no account database: a server makes both.
+    Fresh,
+    /// It is missing beside an account database.
+    Missing,
+    /// It is nothing that a server wrote.
+    Unreadable,
+    /// It names migrations.
+    Read,
+}
+
+impl BackupMigrations {
+    /// From what a data directory holds: the bytes of its `.migrate`, where it has one, and whether it
+    /// has an account database.
+    pub fn of(record: Option<&[u8]>, account: bool) -> Self {
+        let without_titles = |record, why| Self { record, titles: Vec::new(), why };
+        match record.map(migrations::record) {
+            Some(Ok(Some(titles))) => {
+                Self { record: MigrationRecord::Read, titles: titles.into_iter().collect(), why: None }
+            }
+            Some(Err(error)) => Self::unreadable(&error.to_string()),
+            None | Some(Ok(None)) if account => without_titles(MigrationRecord::Missing, None),
+            None | Some(Ok(None)) => without_titles(MigrationRecord::Fresh, None),
+        }
+    }
+
+    /// Of a `.migrate` that cannot be read.
+    pub fn unreadable(why: &str) -> Self {
+        Self { record: MigrationRecord::Unreadable, titles: Vec::new(), why: Some(why.to_owned()) }
+    }
+}
+
+/// The server that is installed for the instance, and what it would make of the backup.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ObservedServer {
+    /// Its version, by its `package.json`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 100))]
+    pub version: Option<String>,
+    /// Its package.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<AbsPath>,
+    /// What led to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found_by: Option<ServerSource>,
+    /// Migrations that it knows and the backup has not been through.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000))]
+    pub adds: Vec<String>,
+    /// Migrations that the backup has been through and it does not know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000))]
+    pub lacks: Vec<String>,
+    /// Why its migrations are not known, where they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1000))]
+    pub unknown: Option<String>,
+}
+
+/// What led to the installed server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ServerSource {
+    /// The version in the registry's entry of the instance, below the install root.
+    Registry,
+    /// The path of that version in `versions.yml`.
+    Versions,
+    /// The program that the instance's unit starts.
+    Unit,
+    /// The link `current` below the install root.
+    Current,
+}
+
+/// The server that is installed for an instance.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct InstalledServer {
+    /// Its version, by its `package.json`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 100))]
+    pub version: Option<String>,
+    /// Its package.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<AbsPath>,
+    /// What led to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub found_by: Option<ServerSource>,
+    /// The migrations that it knows, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000))]
+    pub migrations: Vec<String>,
+    /// Why its migrations are not known, where they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1000))]
+    pub unknown: Option<String>,
+}
+
+impl InstalledServer {
+    /// What it would make of a backup.
+    pub fn judge(&self, backup: Option<&BackupMigrations>) -> ObservedServer {
+        let titles = backup.map(|backup| backup.titles.as_slice()).unwrap_or_default();
+        let only = |these: &[String], those: &[String]| -> Vec<String> {
+            these.iter().filter(|title| !those.contains(title)).cloned().collect()
+        };
+        // Of a backup without titles a server would add all: that tells nobody anything.
+        let compared =
+            self.unknown.is_none() && backup.is_some_and(|backup| backup.record == MigrationRecord::Read);
+        ObservedServer {
+            version: self.version.clone(),
+            directory: self.directory.clone(),
+            found_by: self.found_by,
+            adds: if compared { only(&self.migrations, titles) } else { Vec::new() },
+            lacks: if compared { only(titles, &self.migrations) } else { Vec::new() },
+            unknown: self.unknown.clone(),
+        }
+    }
 }
 
 /// What stands in the place of the target.

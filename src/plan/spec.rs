@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::clients::Clients;
 use super::model::Time;
+use crate::actual::whole::Gap;
 use crate::duration::DurationText;
 use crate::ids::{AbsPath, BackupId, InstanceName, Sha256};
 use crate::state::restore_config::{
@@ -47,6 +48,10 @@ pub struct Spec {
     pub retain: DurationText,
     /// Who owns the restored files.
     pub ownership: Ownership,
+    /// Parts of budgets that may be missing in the backup. One that lacks anything else is refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub allow_incomplete: Vec<Gap>,
 }
 
 /// The backup to restore, as the index described it.

@@ -17,6 +17,7 @@ use super::spec::{
     AssetScope, ClientPolicy, CompressionName, DriftPolicy, Ownership, OwnershipSource, PreBackupMode,
     SessionPolicy, Spec,
 };
+use crate::actual::whole::Gap;
 use crate::duration::DurationText;
 use crate::ids::{AbsPath, BackupId, InstanceName, PlanId, Sha256, StepId};
 
@@ -259,6 +260,9 @@ parameters! {
         data_directory: String,
         /// Whether the archive must have a manifest to compare with.
         manifest: bool,
+        /// Parts of budgets that may be missing.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        allow_incomplete: Vec<Gap>,
     }
     /// Parameters of `prepare`.
     PrepareWith {
@@ -390,6 +394,7 @@ pub fn derive(
         StepKind::Inspect => Action::Inspect(InspectWith {
             data_directory: observed.instance.data_directory.clone(),
             manifest: observed.backup.manifest,
+            allow_incomplete: spec.allow_incomplete.clone(),
         }),
         StepKind::Prepare => Action::Prepare(PrepareWith {
             clients: spec.clients.clone(),
@@ -470,9 +475,14 @@ impl Action {
                 owners(&with.ownership)
             ),
             Action::Inspect(with) => format!(
-                "check the unpacked tree: {}every database in {}, budgets whole",
+                "check the unpacked tree: {}every database in {}, budgets whole{}, migrations",
                 if with.manifest { "the manifest, " } else { "" },
-                with.data_directory
+                with.data_directory,
+                match with.allow_incomplete.len() {
+                    0 => String::new(),
+                    1 => " but for 1 part that may be missing".to_owned(),
+                    count => format!(" but for {count} parts that may be missing"),
+                }
             ),
             Action::Prepare(with) => format!(
                 "clients {}, sessions {}{}",

@@ -169,7 +169,16 @@ fn observed() -> Value {
             "budgets": [{
                 "id": "b1f6b5ea-34f1-4f0a-8a8c-6a5a1b1f4a11",
                 "groupId": "5f6d0a4e-8f0b-4c7e-9a43-0f3c6a1d2b01"
-            }]
+            }],
+            "migrations": {
+                "record": "read",
+                "titles": ["1694360000000-create-folders.js", "1719409568000-multiuser.js"]
+            }
+        },
+        "server": {
+            "version": "25.6.0",
+            "directory": "/srv/app/v25.6.0/node_modules/@actual-app/sync-server",
+            "foundBy": "registry"
         },
         "target": {
             "presence": "content",

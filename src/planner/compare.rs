@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use super::accounts::{self, State};
+use super::bounds::{Bounds, Fate};
 use crate::actual::account::{Account, Budget};
 use crate::actual::logins::{self, LoginConfig};
 use crate::actual::{layout, messages};
@@ -20,7 +21,8 @@ use crate::survey::observe::Place;
 use crate::survey::target::{self, visible};
 use crate::survey::tree::{self, Entry, Kind};
 
-const MAX_EXAMPLES: usize = 10;
+/// More names of a group are not shown.
+pub const MAX_EXAMPLES: usize = 10;
 const MAX_CONFIG: u64 = 1 << 20;
 
 /// A target that backups are compared with.
@@ -67,6 +69,24 @@ impl Target {
 
     fn files(&self, contents: &ArchiveSurvey) -> FileChanges {
         let mut changes = FileChanges::default();
+        self.fates(contents, &mut |fate, path, size| match fate {
+            Fate::Added => add(&mut changes.added, path, size),
+            Fate::Changed => add(&mut changes.changed, path, size),
+            Fate::Removed => add(&mut changes.removed, path, size),
+            Fate::Unchanged => changes.unchanged += 1,
+        });
+        changes
+    }
+
+    /// Which files of a preview a running server cannot change, and which it can.
+    pub fn bounds(&self, contents: &ArchiveSurvey) -> Bounds {
+        let mut bounds = Bounds::new(&self.data);
+        self.fates(contents, &mut |fate, path, size| bounds.add(fate, path, size));
+        bounds
+    }
+
+    /// What becomes of each file, by name; with its bytes: of the backup, or of the target where it goes.
+    fn fates(&self, contents: &ArchiveSurvey, say: &mut dyn FnMut(Fate, &Path, u64)) {
         let mut seen = BTreeSet::new();
         for entry in &self.place.target.entries {
             if entry.kind == Kind::Directory {
@@ -75,22 +95,19 @@ impl Target {
             seen.insert(&entry.path);
             match contents.files.get(&entry.path) {
                 None if contents.links.contains_key(&entry.path) && entry.kind == Kind::Symlink => {
-                    changes.unchanged += 1;
+                    say(Fate::Unchanged, &entry.path, 0);
                 }
-                None => add(&mut changes.removed, &entry.path, entry.size),
-                Some(file) if self.is_same(entry, file) => changes.unchanged += 1,
-                Some(file) => add(&mut changes.changed, &entry.path, file.size),
+                None => say(Fate::Removed, &entry.path, entry.size),
+                Some(file) if self.is_same(entry, file) => say(Fate::Unchanged, &entry.path, file.size),
+                Some(file) => say(Fate::Changed, &entry.path, file.size),
             }
         }
-        for (path, file) in &contents.files {
-            if !seen.contains(path) {
-                add(&mut changes.added, path, file.size);
-            }
+        for (path, file) in contents.files.iter().filter(|(path, _)| !seen.contains(path)) {
+            say(Fate::Added, path, file.size);
         }
         for path in contents.links.keys().filter(|path| !seen.contains(*path)) {
-            add(&mut changes.added, path, 0);
+            say(Fate::Added, path, 0);
         }
-        changes
     }
 
     /// Compares by size first; only files of equal size are read.

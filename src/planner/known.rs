@@ -2,10 +2,11 @@
 //! one target. Every plan is made from it, on the machine itself from facts that were just collected,
 //! together with what only the machine shows. Pure.
 
+use super::bounds::Bounds;
 use super::error::PlanError;
 use crate::facts::model::{BackupFacts, Changes, Contents, Facts, InstanceFacts, TargetFacts};
 use crate::ids::{AbsPath, BackupId};
-use crate::plan::follows::{Claims, InUse, Whole};
+use crate::plan::follows::{Claims, InUse};
 use crate::plan::observed::{Observed, ObservedBackup, ObservedSpace};
 use crate::plan::preview::{TextDiff, Verdict};
 use crate::plan::spec::Spec;
@@ -37,6 +38,8 @@ pub struct Local {
     pub diffs: Vec<TextDiff>,
     /// Whether anybody has files open in the target.
     pub in_use: InUse,
+    /// Which files of the preview a running server can change.
+    pub bounds: Bounds,
     /// Whether files cannot be given to other users, as far as is known.
     pub owners_unknown: bool,
 }
@@ -81,7 +84,8 @@ impl<'f> Known<'f> {
 
     /// `observed` of a plan for this wish.
     pub fn observed(&self, spec: &Spec) -> Observed {
-        let Contents { manifest, entries, unpacked_bytes, groups, .. } = self.contents;
+        let Contents { manifest, entries, unpacked_bytes, groups, incomplete, migrations, .. } =
+            self.contents;
         let presence = self.target.observed.presence;
         let backup_bytes = observe::backup_bytes(spec.pre_backup.mode, presence, self.target.bytes);
         let fits = self.changes.fits && (backup_bytes == 0 || self.target.backup_fits);
@@ -94,7 +98,10 @@ impl<'f> Known<'f> {
                 entries: *entries,
                 unpacked_bytes: *unpacked_bytes,
                 budgets: groups.clone(),
+                incomplete: incomplete.clone(),
+                migrations: migrations.clone(),
             },
+            server: self.instance.server.judge(migrations.as_ref()),
             target: self.target.observed.clone(),
             service: self.instance.service.clone(),
             file_system: self.target.file_system.clone(),
@@ -109,11 +116,11 @@ impl<'f> Known<'f> {
 
     /// What the checks of the plan claim.
     pub fn claims(&self) -> Claims {
-        let Contents { rows, incomplete, proven, .. } = self.contents;
+        let Contents { rows, proven, .. } = self.contents;
         let unseen = || InUse::Unknown("made from facts; apply looks".to_owned());
         Claims {
             proven: *proven,
-            whole: rows.as_ref().map(|_| incomplete.clone().map_or(Whole::Yes, Whole::No)),
+            budgets_unread: rows.is_none(),
             in_use: self.local.map_or_else(unseen, |local| local.in_use.clone()),
             owners_unknown: self.local.is_none_or(|local| local.owners_unknown),
             diffs_unseen: self.local.is_none(),

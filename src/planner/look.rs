@@ -30,7 +30,7 @@ use crate::state::backup_index::{BackupEntry, entry_digest};
 use crate::state::instances::{InstanceEntry, InstancePaths};
 use crate::store;
 use crate::survey::archive::{self, ArchiveSurvey};
-use crate::survey::{observe, preflight};
+use crate::survey::{observe, preflight, server};
 
 /// Facts about one backup and one target, and what no facts hold.
 #[derive(Debug)]
@@ -111,6 +111,7 @@ pub fn instance(cx: &Context, name: &InstanceName) -> Result<(InstanceEntry, Ins
         directory: registered.paths.root.clone(),
         registry: observed,
         service: observe::service(),
+        server: server::find(cx, &registered),
         targets: Vec::new(),
         not_seen: None,
     };
@@ -192,9 +193,7 @@ pub fn contents(found: &ArchiveSurvey, data: &Path) -> Contents {
         Some(ObservedBackupBudget { id: budget.id.clone(), group_id })
     });
     let files = || found.files.keys().filter_map(|path| path.strip_prefix(data).ok()).map(Path::to_path_buf);
-    let gaps = found.account.as_ref().map(|account| whole::gaps(account, &files().collect()));
-    let broken: Vec<String> =
-        gaps.iter().flatten().filter(|gap| gap.breaks()).map(whole::Gap::describe).collect();
+    let parts = found.account.as_ref().map(|account| whole::look(account, &files().collect()));
     Contents {
         manifest: found.manifest,
         entries: found.entries,
@@ -202,7 +201,8 @@ pub fn contents(found: &ArchiveSurvey, data: &Path) -> Contents {
         proven: found.sha256.is_some(),
         groups: groups.collect(),
         rows: found.account.as_ref().map(rows),
-        incomplete: (!broken.is_empty()).then(|| crate::plan::follows::line(&broken.join("; "))),
+        incomplete: parts.map(|parts| parts.gaps).unwrap_or_default(),
+        migrations: found.migrations(data),
         changes: Vec::new(),
     }
 }
@@ -223,7 +223,8 @@ fn local(
         None => InUse::Unknown(processes::INCOMPLETE.into()),
     };
     let diffs = text_diffs(cx, paths, target, compared, contents)?;
-    Ok(Local { diffs, in_use, owners_unknown: !machine::is_root() })
+    let bounds = compared.bounds(contents);
+    Ok(Local { diffs, in_use, bounds, owners_unknown: !machine::is_root() })
 }
 
 fn text_diffs(

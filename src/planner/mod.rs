@@ -1,10 +1,12 @@
 //! Reads the machine and writes a plan; changes nothing. [`look`] puts what the machine shows into a
 //! document of facts, with [`compare`] for what would change; [`collect`] does so for many backups.
 //! [`known`] is what a plan is made from: [`wish`] turns what was asked for into a `spec`, [`restore`]
-//! assembles the plan, [`preview`] says what it would change, [`again`] whether a plan says so truly.
+//! assembles the plan, [`preview`] says what it would change, [`again`] whether a plan says so truly,
+//! as far as [`bounds`] lets it.
 
 mod accounts;
 pub mod again;
+pub mod bounds;
 pub mod clients;
 pub mod collect;
 pub mod compare;

@@ -4,6 +4,7 @@
 
 use jiff::SignedDuration;
 
+use super::bounds::Bounds;
 use super::clients;
 use super::error::PlanError;
 use super::known::Known;
@@ -57,7 +58,7 @@ fn new(actor: &Actor, wish: &Wish, spec: Spec, known: &Known<'_>) -> Result<Plan
 /// Plans again for the `spec` of a plan, which a person may have edited. Approvals are dropped: they
 /// were given for another text.
 pub fn refresh(cx: &Context, old: &Plan, expires: Option<&DurationText>) -> Result<Plan, PlanError> {
-    here_again(cx, old, |known| renewed(&cx.actor, old, expires, known))
+    here_again(cx, old, |known| renewed(&cx.actor, old, expires, known)).map(|(plan, _)| plan)
 }
 
 /// As [`refresh`], by facts.
@@ -82,12 +83,12 @@ fn renewed(actor: &Actor, old: &Plan, expires: Option<&DurationText>, known: &Kn
     metadata(actor, old.metadata.reason.clone(), expires)
 }
 
-/// Looks at this machine again for the `spec` of a plan.
+/// Looks at this machine again for the `spec` of a plan; with what a running server can change of it.
 pub fn here_again(
     cx: &Context,
     old: &Plan,
     metadata: impl FnOnce(&Known<'_>) -> Metadata,
-) -> Result<Plan, PlanError> {
+) -> Result<(Plan, Bounds), PlanError> {
     let index = BackupIndex::load(&cx.root, &cx.config)?;
     let entry = index.find(&old.spec.source.backup_id)?;
     wish::check_instance(&entry.id, &entry.instance, Some(&old.spec.instance))?;
@@ -100,7 +101,8 @@ pub fn here_again(
     let seen = look::one(cx, entry, target)?;
     let known = Known::find(&seen.facts, &entry.id, &target.directory)?;
     let known = Known { local: Some(&seen.local), ..known };
-    again(metadata(&known), old, &known)
+    let plan = again(metadata(&known), old, &known)?;
+    Ok((plan, seen.local.bounds))
 }
 
 fn again(metadata: Metadata, old: &Plan, known: &Known<'_>) -> Result<Plan, PlanError> {

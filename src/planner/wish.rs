@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::clients::ClientsWish;
 use super::error::PlanError;
 use super::known::Known;
+use crate::actual::whole::Gap;
 use crate::context::Context;
 use crate::duration::DurationText;
 use crate::facts::model::{BackupFacts, Facts, Owner};
@@ -64,6 +65,8 @@ pub struct Wish {
     pub replay: Option<ReplayPolicy>,
     /// How long the displaced directory is kept.
     pub retain: Option<DurationText>,
+    /// Whether what the backup lacks may be missing.
+    pub allow_incomplete: bool,
 }
 
 /// Reads a time as people write it: with a zone, or a date, which means the end of that day in UTC.
@@ -216,7 +219,13 @@ pub fn spec(wish: &Wish, target: Target, known: &Known<'_>) -> Result<Spec, Plan
         replay: wish.replay.unwrap_or(ReplayPolicy::Once),
         retain: wish.retain.clone().unwrap_or_else(|| defaults.retain.clone()),
         ownership: ownership(known),
+        allow_incomplete: if wish.allow_incomplete { allowed(known) } else { Vec::new() },
     })
+}
+
+/// What the backup lacks and a plan may allow.
+fn allowed(known: &Known<'_>) -> Vec<Gap> {
+    known.contents.incomplete.iter().filter(|gap| gap.can_be_allowed()).cloned().collect()
 }
 
 /// Refuses a target that no plan may replace, before anybody looks into it.

@@ -1,5 +1,6 @@
 //! `inspect`: proves that what was unpacked is whole and sound before anything live changes: the
-//! archive's manifest, every database, each budget's parts. Reads only.
+//! archive's manifest, every database, each budget's parts, and that the installed server starts on it.
+//! Reads only.
 
 use std::collections::BTreeSet;
 use std::io::Read as _;
@@ -10,14 +11,19 @@ use cap_std::fs::Dir;
 use super::context::{Done, Probe, StepContext, StepRunner, lock};
 use super::error::StepError;
 use super::staging;
-use crate::actual::{account, layout, messages, whole};
+use crate::actual::whole::{self, Gap};
+use crate::actual::{account, layout, messages, migrations};
 use crate::archive::DATA;
 use crate::archive::{EntryKind, Extracted};
 use crate::host::fs::{self, IoContext as _};
 use crate::host::sqlite::{self, SqliteError};
-use crate::plan::step::Step;
+use crate::plan::gate::Gate;
+use crate::plan::observed::BackupMigrations;
+use crate::plan::preview::Verdict;
+use crate::plan::step::{Action, Step};
+use crate::survey::{observe, server};
 
-/// How many reasons one message names.
+/// How many databases that were not checked are named.
 const SHOWN: usize = 10;
 
 /// The code of `inspect`.
@@ -25,7 +31,10 @@ const SHOWN: usize = 10;
 pub struct Inspect;
 
 impl StepRunner for Inspect {
-    fn run(&self, cx: &StepContext<'_>, _step: &Step) -> Result<Done, StepError> {
+    fn run(&self, cx: &StepContext<'_>, step: &Step) -> Result<Done, StepError> {
+        let Action::Inspect(with) = &step.action else {
+            return Err(StepError::Unavailable { kind: step.kind() });
+        };
         let directory = staging::staging(&cx.plan.spec.target.directory, cx.run)?;
         let dir = cx.host.root.dir(&directory)?;
         let held = lock(&cx.shared.extracted);
@@ -43,9 +52,10 @@ impl StepRunner for Inspect {
         let data = Path::new(DATA).join(&cx.plan.observed.instance.data_directory);
         let _stop = sqlite::stop_on(&cx.stop);
         let (databases, unchecked) = check_databases(cx, &dir, extracted, &path, &data)?;
-        let mut done = check_whole(&dir, &data)?;
-        done.detail = format!("{databases} databases sound, {}", done.detail);
-        done.warnings.extend(unchecked);
+        let mut done = check_whole(&dir, &data, &with.allow_incomplete)?;
+        let (gate, warnings) = check_migrations(cx, &dir, &data)?;
+        done.detail = format!("{databases} databases sound, {}, {gate}", done.detail);
+        done.warnings.extend(unchecked.into_iter().chain(warnings));
         Ok(done)
     }
 
@@ -108,7 +118,7 @@ fn check_databases(
 
 /// The server's list of budgets, its tables, and each budget's parts: of the tree as it stands on disk,
 /// where a symbolic link is no part of anything.
-pub(super) fn check_whole(dir: &Dir, data: &Path) -> Result<Done, StepError> {
+pub(super) fn check_whole(dir: &Dir, data: &Path, allowed: &[Gap]) -> Result<Done, StepError> {
     let path = data.join(layout::ACCOUNT);
     let unsound = |why: String| StepError::Unsound { why };
     let files = regular_files(dir, data)?;
@@ -120,19 +130,76 @@ pub(super) fn check_whole(dir: &Dir, data: &Path) -> Result<Done, StepError> {
     if let Some(table) = account::REQUIRED_TABLES.iter().find(|table| !read.rows.contains_key(**table)) {
         return Err(unsound(format!("{} has no table '{table}'", path.display())));
     }
-    let gaps = whole::gaps(&read, &files);
-    let broken: Vec<String> = gaps.iter().filter(|gap| gap.breaks()).map(whole::Gap::describe).collect();
-    if !broken.is_empty() {
-        return Err(unsound(joined(&broken)));
+    let found = whole::look(&read, &files);
+    let refused = whole::not_allowed(&found.gaps, allowed);
+    if !refused.is_empty() {
+        return Err(unsound(whole::describe(refused)));
     }
     for budget in read.budgets.iter().filter(|budget| !budget.deleted) {
-        if let Some(group) = &budget.group_id {
-            check_group(dir, &data.join(layout::group(group)))?;
+        if let Some(group) = budget.group_id.as_deref().map(layout::group)
+            && files.contains(&group)
+        {
+            check_group(dir, &data.join(group))?;
         }
     }
-    let warnings = gaps.iter().filter(|gap| !gap.breaks()).map(whole::Gap::describe).collect();
-    let live = read.budgets.iter().filter(|budget| !budget.deleted).count();
-    Ok(Done { detail: format!("{live} budgets whole"), warnings })
+    let incomplete = found.gaps.iter().map(|gap| format!("{}, as the plan allows", gap.describe()));
+    let orphans = found.orphans.iter().map(|file| whole::describe_orphan(file));
+    let warnings = incomplete.chain(orphans).collect();
+    let live = read.budgets.iter().filter(|budget| !budget.deleted);
+    let lack = |budget: &&account::Budget| found.gaps.iter().any(|gap| gap.budget == budget.id);
+    let (incomplete, whole): (Vec<_>, Vec<_>) = live.partition(lack);
+    let mut detail = format!("{} budgets whole", whole.len());
+    if !incomplete.is_empty() {
+        detail += &format!(", {} not, as the plan allows", incomplete.len());
+    }
+    Ok(Done { detail, warnings })
+}
+
+/// Whether the installed server starts on the tree as it stands on disk: what the plan says of the
+/// backup is proven, and the server is looked at once more. Gives a word for the result, and warnings.
+fn check_migrations(
+    cx: &StepContext<'_>,
+    dir: &Dir,
+    data: &Path,
+) -> Result<(&'static str, Vec<String>), StepError> {
+    let unsound = |why: String| StepError::Unsound { why };
+    let found = staged_migrations(dir, data)?;
+    let plan = cx.plan;
+    if plan.observed.backup.migrations.as_ref().is_some_and(|planned| *planned != found) {
+        return Err(unsound("its .migrate is not as the plan says".into()));
+    }
+    let (entry, _) = observe::instance(cx.host, &plan.spec.instance)?;
+    let mut now = plan.observed.clone();
+    now.server = server::find(cx.host, &entry).judge(Some(&found));
+    now.backup.migrations = Some(found);
+    let gate = Gate::of(&now);
+    match gate.verdict() {
+        Verdict::Will => Ok(("migrations known", Vec::new())),
+        // The plan says so, or it would be stale.
+        Verdict::NotChecked => Ok(("migrations not compared", Vec::new())),
+        Verdict::WillNot if plan.spec.target.live => Err(unsound(gate.why(&now))),
+        Verdict::WillNot => Ok(("migrations not known", vec![gate.why(&now)])),
+    }
+}
+
+/// What the unpacked tree has been through.
+fn staged_migrations(dir: &Dir, data: &Path) -> Result<BackupMigrations, StepError> {
+    let path = data.join(layout::MIGRATE);
+    let there = |path: &Path| dir.symlink_metadata(path).is_ok();
+    let account = there(&data.join(layout::ACCOUNT));
+    if !there(&path) {
+        return Ok(BackupMigrations::of(None, account));
+    }
+    match fs::open_regular(dir, &path) {
+        Ok(file) if file.metadata().context("inspect", &path)?.len() > migrations::MAX_RECORD => {
+            Ok(BackupMigrations::unreadable(migrations::TOO_LARGE))
+        }
+        Ok(file) => {
+            let bytes = fs::read_limited(file, migrations::MAX_RECORD).context("read", &path)?;
+            Ok(BackupMigrations::of(Some(&bytes), account))
+        }
+        Err(_) => Ok(BackupMigrations::unreadable(migrations::NO_FILE)),
+    }
 }
 
 /// The account database and the budgets' files, below the data directory, as far as they are regular.
@@ -153,14 +220,6 @@ fn regular_files(dir: &Dir, data: &Path) -> Result<BTreeSet<PathBuf>, StepError>
         }
     }
     Ok(files)
-}
-
-/// The first of many reasons.
-fn joined(reasons: &[String]) -> String {
-    match reasons.len().checked_sub(SHOWN) {
-        None | Some(0) => reasons.join("; "),
-        Some(more) => format!("{}; and {more} more", reasons[..SHOWN].join("; ")),
-    }
 }
 
 fn check_group(dir: &Dir, path: &Path) -> Result<(), StepError> {

@@ -10,6 +10,7 @@ use super::error::StepError;
 use super::{inspect, staging, trees};
 use crate::actual::clients::{self, NewGroup};
 use crate::actual::layout;
+use crate::actual::whole::Lacks;
 use crate::archive::DATA;
 use crate::host::fs::{self, IoContext as _};
 use crate::host::sqlite;
@@ -54,12 +55,20 @@ fn change(cx: &StepContext<'_>, with: &PrepareWith, directory: &AbsPath) -> Resu
     let below = Path::new(DATA).join(&cx.plan.observed.instance.data_directory);
     let data = fs::open_dir(&dir, &below).context("open", path.join(&below))?;
     let _stop = sqlite::stop_on(&cx.stop);
+    let allowed = &cx.plan.spec.allow_incomplete;
     let mut parts = Vec::new();
     if with.clients.resets_any() {
         let groups: Vec<NewGroup<'_>> = with
             .groups
             .iter()
-            .map(|change| NewGroup { budget: &change.budget, from: &change.from, to: &change.to })
+            .map(|change| NewGroup {
+                budget: &change.budget,
+                from: &change.from,
+                to: &change.to,
+                may_lack: allowed
+                    .iter()
+                    .any(|gap| gap.lacks == Lacks::GroupDatabase && gap.budget == change.budget),
+            })
             .collect();
         clients::reset_groups(&data, &groups)?;
         parts.push(match groups.len() {
@@ -73,7 +82,7 @@ fn change(cx: &StepContext<'_>, with: &PrepareWith, directory: &AbsPath) -> Resu
     }
     // The statements ran in a database that somebody else wrote.
     sqlite::quick_check(&data, Path::new(layout::ACCOUNT))?;
-    inspect::check_whole(&dir, &below)?;
+    inspect::check_whole(&dir, &below, allowed)?;
     fs::sync_filesystem(&dir).context("sync", path)?;
     Ok(parts.join(", "))
 }

@@ -1,8 +1,6 @@
 //! Who approved a plan, and whether that is enough here: the signatures that came with it, the allowed
 //! signers of this machine and its policy (`restore.yml`). Reads only.
 
-use jiff::tz::TimeZone;
-
 use crate::context::Context;
 use crate::host::clock;
 use crate::plan::approval::allowed_signers::{AllowedSigners, Mistake};
@@ -71,7 +69,7 @@ pub fn look(cx: &Context, plan: &Plan, evidence: &Evidence, in_force: &InForce<'
             return found;
         }
     };
-    let signers = AllowedSigners::read(&text, &TimeZone::system());
+    let signers = AllowedSigners::read(&text, &clock::local_zone(&cx.root));
     found.list = List::Read(signers.mistakes().to_vec());
     // A plan without a canonical text has no digest either and came nowhere near.
     let Ok(text) = canonical::canonical(plan) else { return found };

@@ -7,7 +7,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::actual::account::{self, Account};
-use crate::actual::{layout, messages};
+use crate::actual::{layout, messages, migrations};
 use crate::archive::manifest::MANIFEST_PATH;
 use crate::archive::{
     self, Algorithm, ArchiveError, DATA, EntryKind, HashingReader, Limits, Manifest, Member,
@@ -16,11 +16,12 @@ use crate::context::Context;
 use crate::host::cancel::Cancel;
 use crate::host::sqlite;
 use crate::ids::{BackupId, Sha256};
+use crate::plan::observed::BackupMigrations;
 use crate::plan::spec::{CompressionName, Source};
 use crate::store::{self, StoreError};
 
 const MAX_DATABASE: u64 = 16 << 20;
-const MAX_TEXT: u64 = 1 << 20;
+const MAX_TEXT: u64 = migrations::MAX_RECORD;
 
 /// The archive could not be looked into.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -66,6 +67,28 @@ pub struct ArchiveSurvey {
     pub last_change: BTreeMap<String, Option<String>>,
     /// Small text files that plans show differences of, relative to the archive's top directory.
     pub texts: BTreeMap<PathBuf, Vec<u8>>,
+}
+
+impl ArchiveSurvey {
+    /// Which migrations its data has been through; `data` is the server's data directory below the
+    /// instance directory. `None` where only the unpacked tree can tell.
+    pub fn migrations(&self, data: &Path) -> Option<BackupMigrations> {
+        let record = data.join(layout::MIGRATE);
+        let account = data.join(layout::ACCOUNT);
+        let account = self.files.contains_key(&account) || self.links.contains_key(&account);
+        match (self.texts.get(&Path::new(DATA).join(&record)), self.files.get(&record)) {
+            (Some(bytes), _) => Some(BackupMigrations::of(Some(bytes), account)),
+            (None, Some(file)) if file.size > MAX_TEXT => {
+                Some(BackupMigrations::unreadable(migrations::TOO_LARGE))
+            }
+            // A second name of a file.
+            (None, Some(_)) => None,
+            (None, None) if self.links.contains_key(&record) => {
+                Some(BackupMigrations::unreadable(migrations::NO_FILE))
+            }
+            (None, None) => Some(BackupMigrations::of(None, account)),
+        }
+    }
 }
 
 /// Reads an archive as far as needed. `data` is the server's data directory below the instance directory.

@@ -9,5 +9,6 @@ pub mod observe;
 pub mod policy;
 pub mod preflight;
 pub mod private;
+pub mod server;
 pub mod target;
 pub mod tree;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use cap_std::fs::Dir;
 
+use super::server;
 use super::target::{self, TargetSurvey};
 use crate::context::Context;
 use crate::host::fs::{self, FsError, IoContext as _};
@@ -160,6 +161,7 @@ pub fn observe(cx: &Context, spec: &Spec, backup: ObservedBackup) -> Result<Surv
     let observed = Observed {
         machine: machine::machine_id(&cx.root)?,
         instance: observed_instance,
+        server: server::find(cx, &entry).judge(backup.migrations.as_ref()),
         backup,
         target: target.observed.clone(),
         service: service(),

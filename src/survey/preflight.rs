@@ -3,14 +3,16 @@
 
 use std::path::Path;
 
-use crate::actual::layout;
+use crate::actual::{layout, whole};
 use crate::context::Context;
 use crate::host::{clock, machine, processes};
 use crate::ids::{AbsPath, PlanDigest, RunId};
 use crate::plan::drift::{self, Drift};
+use crate::plan::gate::Gate;
 use crate::plan::model::{Plan, Time};
 use crate::plan::observed::Presence;
-use crate::plan::policy::Verdict;
+use crate::plan::policy::Verdict as PolicyVerdict;
+use crate::plan::preview::Verdict;
 use crate::plan::spec::{OwnershipSource, PreBackupMode, ReplayPolicy, SourceScope};
 use crate::plan::step::StepKind;
 use crate::run::journal::{self, JournalError};
@@ -72,7 +74,7 @@ pub struct Preflight {
     /// Who approved the plan; absent where that was not asked.
     pub approvals: Option<Approvals>,
     /// What the policy says of the plan; absent where that was not asked.
-    pub policy: Option<Verdict>,
+    pub policy: Option<PolicyVerdict>,
 }
 
 /// The look itself failed.
@@ -120,6 +122,7 @@ pub fn preflight(cx: &Context, plan: &Plan, ask: Ask<'_>) -> Result<Preflight, P
     let entry = found.backup(cx, plan)?;
     let survey = observe::observe(cx, &plan.spec, plan.observed.backup.clone())?;
     found.paths(cx, plan, &survey)?;
+    found.soundness(plan, &survey);
     found.drift(plan, &survey, entry.as_ref());
     found.target(cx, plan, &survey);
     found.space(plan, &survey);
@@ -333,6 +336,30 @@ impl Preflight {
         Ok(())
     }
 
+    /// Whether what is restored would be whole, and the installed server would start on it. The archive
+    /// is not read for it: that the plan says of it what it holds is proven where it is unpacked.
+    fn soundness(&mut self, plan: &Plan, survey: &Survey) {
+        let refused = whole::not_allowed(&plan.observed.backup.incomplete, &plan.spec.allow_incomplete);
+        if !refused.is_empty() {
+            let message = format!("the backup is not whole: {}", whole::describe(refused));
+            let id = &plan.spec.source.backup_id;
+            let help = format!(
+                "choose another backup: abssctl backup list; or plan for exactly what it lacks: abssctl plan restore {id} --allow-incomplete"
+            );
+            self.problem(Class::Refused, "backup-incomplete", message, help);
+        }
+        let gate = Gate::of(&survey.observed);
+        let why = gate.why(&survey.observed);
+        match gate.verdict() {
+            Verdict::Will => {}
+            Verdict::NotChecked => self.not_checked.push(format!("server-migrations: {why}")),
+            Verdict::WillNot if plan.spec.target.live => {
+                self.problem(Class::Refused, "server-cannot-open", why, gate.way_out());
+            }
+            Verdict::WillNot => self.warnings.push(why),
+        }
+    }
+
     fn drift(&mut self, plan: &Plan, survey: &Survey, entry: Option<&BackupEntry>) {
         let mut now = survey.observed.clone();
         // Without an entry that is a problem of its own already.
@@ -403,7 +430,7 @@ impl Preflight {
         if let Some(message) = beside.and_then(|parent| private::flaw(cx, &parent, target)) {
             self.problem(Class::Environment, "private-directory", message, private::HELP);
         }
-        if survey.observed.file_system.atomic_exchange == crate::plan::preview::Verdict::WillNot {
+        if survey.observed.file_system.atomic_exchange == Verdict::WillNot {
             let message = format!(
                 "the file system of {target} ({}) cannot exchange two directories in one step",
                 survey.observed.file_system.r#type

@@ -155,6 +155,88 @@ fn openssh_and_we_agree_on_every_signature() {
     assert!(count >= 200 && accepted >= 70, "only {count} cases, {accepted} of them good");
 }
 
+/// Lists at the edges of the format: what each must come to is for OpenSSH to say.
+#[test]
+fn openssh_and_we_read_odd_lists_alike() {
+    let work = tempfile::tempdir().unwrap();
+    let plan = testing::sample();
+    let key = Key::ed25519(work.path().join("key"));
+    let (own, signature) = (key.public(), key.sign(NAMESPACE, "sha512", TEXT));
+    let long = |count: usize| "x".repeat(count);
+    let short = "bert,".repeat(14_000);
+    let mut lines: Vec<String> = vec![
+        format!("anna {own} {}", long(70_000)),
+        format!("anna,{} {own}", long(70_000)),
+        format!("{},anna {own}", long(70_000)),
+        format!("{short}anna {own}"),
+        format!("anna namespaces=\"{NAMESPACE},{}\" {own}", long(70_000)),
+        format!("{}anna {own}", " ".repeat(70_000)),
+    ];
+    for count in [1021, 1022, 1023, 1024] {
+        lines.push(format!("anna,{} {own}", long(count)));
+        lines.push(format!("anna,!{} {own}", long(count)));
+        lines.push(format!("anna namespaces=\"{NAMESPACE},{}\" {own}", long(count)));
+    }
+    for between in ["\u{c}", " \u{c}", "\u{b}", " \u{a0}", " \t ", " \r", "\r", "\u{2003}"] {
+        lines.push(format!("anna{between}{own}"));
+        lines.push(format!("\"anna\"{between}{own}"));
+        lines.push(format!("anna cert-authority{between}{own}"));
+    }
+    for options in [
+        ",namespaces=\"NS\"",
+        "namespaces=\"NS\",",
+        ",",
+        ",,namespaces=\"NS\",,valid-before=\"20990101\"",
+        "namespaces=\"NS\"x",
+        "namespaces=\"\"",
+        "namespaces=\"a\\\"b,NS\"",
+        "namespaces=\"NS,a\\\\\"",
+        "namespaces=\"NS,a\\\\\",valid-before=\"20200101\"",
+        "cert-authorityx",
+        "cert-authority=\"x\"",
+        "valid-before=\"\"",
+        "valid-before=\"Z\"",
+    ] {
+        lines.push(format!("anna {} {own}", options.replace("NS", NAMESPACE)));
+    }
+    for time in [
+        "99991231",
+        "99991231235959Z",
+        "20300230",
+        "20300431",
+        "20300132",
+        "20300001",
+        "20301301",
+        "20300100",
+        "203001012400",
+        "203001012360",
+        "20300101235960",
+        "20300101235961",
+        "20300101235962",
+        "20300101UTC",
+        "203001010101utc",
+        "20300101z",
+        "2030 1 1",
+        "2030-1-1",
+        "20 30101",
+        "2030010",
+        "00000101",
+        "+2030101",
+        "19700101",
+        "20300101T",
+        "203001011",
+    ] {
+        lines.push(format!("anna valid-before=\"{time}\" {own}"));
+        lines.push(format!("anna valid-after=\"{time}\" {own}"));
+    }
+    let cases: Vec<Case> = lines
+        .into_iter()
+        .map(|line| ("odd list".into(), line + "\n", "anna".into(), signature.clone(), TEXT.into()))
+        .collect();
+    let (count, accepted) = compare(work.path(), &plan, &cases);
+    assert!(count > 90 && accepted > 25, "{count} cases, {accepted} of them good");
+}
+
 /// OpenSSH writes the secret number of an ECDSA key without its leading zeros: one P-521 key in four.
 #[test]
 fn ecdsa_keys_with_a_short_number_sign() {

@@ -94,3 +94,92 @@ fn exchange(root: &TestRoot) {
         entry["checksum"]["value"] = json!(sum);
     });
 }
+
+#[test]
+fn signatures_of_nobody_push_out_no_others() {
+    let team = Team::new("requireApprovals: 1\n");
+    let key = team.keys[0].text();
+    let _ = team.root.run(&["plan", "approve", team.plan(), "--key", key, "--detached", "--yes"]).ok();
+    let junk = |number: u32| team.root.work(&format!("plan.json.0{number}.sig"));
+    for number in 0..100 {
+        std::fs::write(junk(number), "x").unwrap();
+    }
+    for command in [&["plan", "verify", team.plan()] as &[&str], &["apply", team.plan(), "--yes"]] {
+        let _ = team.root.json(command).error(6, "abssctl::approve::too_many", &["101 signatures"]);
+    }
+    for number in 0..100 {
+        std::fs::remove_file(junk(number)).unwrap();
+    }
+    assert_eq!(team.apply(&[])["approvers"], json!(["anna"]));
+}
+
+#[test]
+fn a_link_beside_a_plan_brings_no_file_into_the_run() {
+    let team = Team::new("");
+    let secret = team.root.work("secret");
+    std::fs::write(&secret, "-----BEGIN SSH SIGNATURE-----\nroot:$6$hash\n").unwrap();
+    std::os::unix::fs::symlink(&secret, team.root.work("plan.json.root.sig")).unwrap();
+    std::fs::write(team.root.work("plan.json.junk.sig"), "no signature").unwrap();
+    let result = team.apply(&[]);
+    let run = team.root.path(format!("var/lib/abssctl/runs/{}", result["run"].as_str().unwrap()));
+    let kept: Vec<String> = std::fs::read_dir(run)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| std::path::Path::new(name).extension().is_some_and(|end| end == "sig"))
+        .collect();
+    assert_eq!(kept, Vec::<String>::new());
+}
+
+#[test]
+fn the_callers_time_zone_revives_no_key() {
+    let team = Team::new("requireApprovals: 1\n");
+    team.sign(0, "anna");
+    // Six hours ago, as a clock that knows no zone shows it.
+    let ended = (jiff::Timestamp::now() - jiff::SignedDuration::from_hours(6)).to_string();
+    let ended: String = ended.chars().filter(char::is_ascii_digit).take(14).collect();
+    let list = format!("anna valid-before=\"{ended}\" {}\n", team.keys[0].public());
+    team.root.write("etc/abssctl/allowed_signers", list);
+    for zone in ["UTC", "AAA24", "AAA-14"] {
+        let mut command = team.root.command(&["apply", team.plan(), "--yes", "--json"]);
+        let _ = Ran::of(command.env("TZ", zone)).refused(6, &["approvals"]);
+    }
+    // The zone of the machine counts: where it is ten hours behind, the key has not ended yet.
+    let zone = "/usr/share/zoneinfo/Pacific/Honolulu";
+    if std::path::Path::new(zone).exists() {
+        std::fs::create_dir_all(team.root.path("usr/share/zoneinfo/Pacific")).unwrap();
+        let _ = std::fs::copy(zone, team.root.path(zone)).unwrap();
+        std::os::unix::fs::symlink(zone, team.root.path("etc/localtime")).unwrap();
+        assert_eq!(team.apply(&[])["approvers"], json!(["anna"]));
+    }
+}
+
+#[test]
+fn signing_again_under_the_right_name_puts_a_wrong_one_right() {
+    let team = Team::new("requireApprovals: 1\n");
+    team.sign(0, "wrong");
+    team.sign(0, "anna");
+    let verified = team.root.json(&["plan", "verify", team.plan()]).ok().json();
+    assert_eq!(verified["signatures"].as_array().unwrap().len(), 1, "{verified:#}");
+    assert_eq!(team.apply(&[])["approvers"], json!(["anna"]));
+}
+
+#[test]
+fn who_signs_is_shown_what_would_be_lost() {
+    let team = Team::new("");
+    let ran = team.root.run(&["plan", "approve", team.plan(), "--key", team.keys[0].text(), "--yes"]).ok();
+    let plan: Value = serde_json::from_slice(&std::fs::read(&team.plan).unwrap()).unwrap();
+    for warning in plan["preview"]["warnings"].as_array().unwrap() {
+        assert!(ran.stderr.contains(warning["message"].as_str().unwrap()), "{warning}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_name_that_is_no_text_is_not_approved_into_nowhere() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let team = Team::new("");
+    let path = team.root.work("x").with_file_name(std::ffi::OsStr::from_bytes(b"\xff.json"));
+    let _ = std::fs::copy(&team.plan, &path).unwrap();
+    let mut command = team.root.command(&["plan", "approve", "--detached", "--yes", "--json", "--key"]);
+    let ran = Ran::of(command.arg(team.keys[0].text()).arg(&path));
+    let _ = ran.error(2, "abssctl::approve::file_name", &["not UTF-8"]);
+}

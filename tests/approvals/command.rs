@@ -251,6 +251,20 @@ fn what_cannot_be_signed_is_refused() {
         &["\\u"],
     );
     let _ = sign(&plan, &["--principal", "anna"]).error(2, "abssctl::approve::no_terminal", &[]);
+    // Its name would be too long for a file, and nobody is asked first.
+    let accents = "é".repeat(100);
+    let long = ["--principal", &accents, "--detached"];
+    let _ = sign(&plan, &long).error(2, "abssctl::approve::long_name", &["too long"]);
+    let _ = sign(&edited("long.json", &|_| {}), &["--principal", &accents, "--yes"]).ok();
+    // A link is not written through, whoever asks.
+    let link = root.work("link.json");
+    std::os::unix::fs::symlink(&plan, &link).unwrap();
+    let refused = "is a symbolic link";
+    let _ = sign(&link, &anna).error(2, "abssctl::cli::usage", &[refused]);
+    let _ = root.json(&["plan", "refresh", text(&link)]).error(2, "abssctl::cli::usage", &[refused]);
+    let ago = edited("9999.json", &|plan| plan["metadata"]["expiresAt"] = "9999-12-31T23:59:59Z".into());
+    let ran = sign(&ago, &anna).code(2);
+    assert!(ran.stdout.contains("until 9999-12-30T22:00:00Z"), "{}", ran.stdout);
     for (content, code) in [
         ("-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n", "abssctl::key::old_form"),
         (

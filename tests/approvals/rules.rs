@@ -133,7 +133,10 @@ fn an_approval_may_be_so_old() {
     let team = Team::new(policy);
     edit(&team, |plan| plan["metadata"]["createdAt"] = json!(ago(24 * 6)));
     detached(&team, 0, "anna");
-    team.refused(&[], &["rule 'fresh' does not count it: nothing says when it was given"]);
+    team.refused(
+        &[],
+        &["rule 'fresh' does not count it: a signature beside the plan does not say when it was given"],
+    );
     team.sign(1, "bert");
     edit(&team, |plan| plan["approvals"][0]["signedAt"] = json!(ago(24 * 5)));
     team.refused(

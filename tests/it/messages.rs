@@ -2,6 +2,7 @@
 //! was looked at, the next thing to type; and no question without something to decide.
 
 use crate::support::root::{INDEX, LIVE, ZSTD};
+use crate::support::tools::tool;
 use crate::support::{Ran, TestRoot};
 
 fn warnings(root: &TestRoot, args: &[&str]) -> Vec<String> {
@@ -176,4 +177,96 @@ fn pruning_looks_first() {
     let _ = prune(&["--yes"]).ok();
     root.assert_no_private();
     assert_eq!(prune(&[]).ok().stdout, "nothing to remove\n");
+}
+
+/// What a person reads line by line: nothing in it may look like a line of ours, or steer the terminal.
+#[track_caller]
+fn tame(ran: &Ran, forged: &str) {
+    for text in [&ran.stdout, &ran.stderr] {
+        assert!(!text.lines().any(|line| line.starts_with(forged)), "a forged line: {text}");
+        assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text:?}");
+    }
+}
+
+#[test]
+fn the_name_of_a_budget_begins_no_line() {
+    let root = TestRoot::new();
+    let forged = "✓ approved by anna@example.org";
+    root.sql(
+        "srv/budget/data/server-files/account.sqlite",
+        &format!("UPDATE files SET name = 'x' || char(10) || '{forged}' || char(27) || '[31m'"),
+    );
+    let plan = root.work("plan.yaml");
+    let path = plan.to_str().unwrap();
+    for args in [
+        &["plan", "restore", ZSTD, "-o", path] as &[&str],
+        &["plan", "show", path],
+        &["plan", "check", path],
+        &["plan", "refresh", path],
+        &["plan", "show", path, "--format", "yaml"],
+        &["plan", "show", path, "--format", "json"],
+        &["plan", "restore", ZSTD, "--format", "json"],
+        &["backup", "restore", ZSTD, "--dry-run"],
+        &["apply", path, "--yes"],
+    ] {
+        tame(&root.run(args).ok(), forged);
+    }
+}
+
+#[test]
+fn the_name_of_a_plan_file_steers_nothing() {
+    let root = TestRoot::new();
+    let good = root.plan(&[ZSTD]);
+    let text = std::fs::read_to_string(&good).unwrap();
+    let name = "b\u{1b}]0;PWNED\u{7}\n::warning title=hi::pwn\u{202e}.json";
+    let (bad, also_good) = (root.work(name), root.work(&format!("good {name}")));
+    std::fs::write(&bad, text.replace("\"clients\": \"merge\"", "\"clients\": \"reset\"")).unwrap();
+    std::fs::write(&also_good, text).unwrap();
+    for (file, code) in [(&bad, 2), (&also_good, 0)] {
+        for command in [&["plan", "validate"] as &[&str], &["plan", "check"], &["plan", "show"]] {
+            let ran = root.run(&[command, &[file.to_str().unwrap()]].concat()).code(code);
+            tame(&ran, "::warning");
+        }
+    }
+    // Of two plans, the help is about the one that is wrong.
+    let plain = root.work("bad.json");
+    std::fs::rename(&bad, &plain).unwrap();
+    let ran = root.run(&["plan", "diff", good.to_str().unwrap(), plain.to_str().unwrap()]).code(2);
+    assert!(ran.stderr.contains("refresh") && ran.stderr.contains("bad.json"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("plan.json"), "{}", ran.stderr);
+}
+
+#[test]
+fn only_the_word_file_stands_for_the_plan() {
+    let root = TestRoot::new();
+    let directory = root.work("FILES");
+    std::fs::create_dir(&directory).unwrap();
+    let plan = directory.join("a.json");
+    std::fs::write(&plan, "{}").unwrap();
+    let ran = root.run(&["plan", "validate", plan.to_str().unwrap()]).code(2);
+    assert!(ran.stderr.contains(&format!("plan {} is not valid", plan.display())), "{}", ran.stderr);
+}
+
+#[test]
+fn a_restore_in_one_go_that_lacks_approvals_names_the_way_there_is() {
+    let root = TestRoot::new();
+    std::fs::create_dir_all(root.path("etc/abssctl")).unwrap();
+    root.write("etc/abssctl/restore.yml", "requireApprovals: 1\n");
+    let object = root.json(&["backup", "restore", ZSTD, "--yes"]).code(6).json();
+    let help = object["help"].as_str().unwrap();
+    assert!(help.contains("abssctl plan restore") && !help.contains("FILE"), "{help}");
+}
+
+#[test]
+fn refreshing_a_signed_plan_speaks_of_no_comments() {
+    let root = TestRoot::new();
+    let plan = root.work("plan.yaml");
+    let _ = root.plan_to(&[ZSTD], &plan).ok();
+    let key = root.work("key");
+    let _ = tool("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", key.to_str().unwrap()]);
+    let (path, key) = (plan.to_str().unwrap(), key.to_str().unwrap());
+    let _ = root.run(&["plan", "approve", path, "--key", key, "--principal", "anna", "--yes"]).ok();
+    let ran = root.run(&["plan", "refresh", path]).ok();
+    assert!(ran.stderr.contains("1 approval was given"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("by hand"), "{}", ran.stderr);
 }

@@ -166,13 +166,14 @@ fn evidence_of_approval_stays_with_the_run() {
     approve(&root, &plan);
     // Given, and worth nothing: kept too, and not in the receipt.
     let worthless = root.work("plan.json.mallory.sig");
-    std::fs::write(&worthless, "no signature").unwrap();
+    let nothing = "-----BEGIN SSH SIGNATURE-----\nno\n-----END SSH SIGNATURE-----\n";
+    std::fs::write(&worthless, nothing).unwrap();
     root.write("etc/abssctl/restore.yml", "requireApprovals: 1\n");
     let applied = Applied::of(root, plan);
     let root = &applied.root;
     let signature = std::fs::read(root.work(&format!("plan.json.{ANNA}.sig"))).unwrap();
     assert_eq!(std::fs::read(applied.kept(&format!("plan.{ANNA}.sig"))).unwrap(), signature);
-    assert_eq!(std::fs::read(applied.kept("plan.mallory.sig")).unwrap(), b"no signature");
+    assert_eq!(std::fs::read(applied.kept("plan.mallory.sig")).unwrap(), nothing.as_bytes());
     let receipt = applied.value();
     let approvals = receipt["approvals"].as_array().unwrap();
     let policy = &receipt["policy"];

@@ -13,42 +13,70 @@ const CONFIG: &str = "srv/budget/data/config.json";
 const UNIT: &str = "etc/systemd/system/abssctl-budget.service";
 const SITE: &str = "run/abssctl/nginx/sites-available/abssctl-budget.conf";
 
+/// Lines of a unit with a secret wherever a person might put one.
+fn unit_lines(generation: &str) -> String {
+    let lines = "
+# GENERATION and CANARY-comment-GENERATION
+[Service]
+Environment=ACTUAL_OPENID_CLIENT_SECRET=CANARY-unit-secret-GENERATION
+Environment=ACTUAL_OPENID_CLIENT_SECRET=\\
+CANARY-unit-next-line-GENERATION
+Environment=\"GATE=CANARY-unit-variable-GENERATION and CANARY-unit-quoted-GENERATION\" PORT=5007
+Environment=GATE='it is \"A' CANARY-unit-odd-GENERATION
+Environment=ABSSCTL_PW=CANARY-unit-own-GENERATION
+Environment=ACTUAL_OPENID_DISCOVERY_URL=https://h/?key=CANARY-unit-query-GENERATION
+Environment=ACTUAL_HOSTNAME=https://u:a/CANARY-unit-login-GENERATION@h/
+SetCredentialEncrypted=foo: \\
+  CANARY-unit-credential-GENERATION \\
+  CANARY-unit-credential2-GENERATION
+ExecStartPre=/usr/bin/gate --pin CANARY-unit-pin-GENERATION
+ExecStartPre=/usr/bin/curl -u admin:CANARY-unit-curl-GENERATION https://h/
+ExecStartPre=/bin/sh -c 'echo CANARY-unit-shell-GENERATION | tee /run/x'
+ExecStart=/usr/bin/node app.js --password CANARY-unit-argument-GENERATION
+RestartSec=1NUMBER
+";
+    numbered(lines, generation)
+}
+
+/// Lines of a site with a secret wherever a person might put one.
+fn site_lines(generation: &str) -> String {
+    let lines = "
+# GENERATION and CANARY-comment-GENERATION
+proxy_set_header Authorization \"Basic CANARY-site-authorization-GENERATION\";
+proxy_set_header
+  X-Gate
+  \"CANARY-site-lines-GENERATION\";
+listen 80; proxy_set_header X-Gate CANARY-site-second-GENERATION;
+proxy_set_header X-Gate $host-CANARY-site-behind-GENERATION;
+proxy_set_header X-Forwarded-Gate CANARY-site-forwarded-GENERATION;
+set $g \"${x}CANARY-site-set-GENERATION\";
+if ($arg_k = \"CANARY-site-if-GENERATION\") { return 301 https://h/?sig=CANARY-site-return-GENERATION; }
+proxy_pass https://user:CANARY-site-login-GENERATION@127.0.0.1/;
+client_max_body_size 1NUMBERm;
+";
+    numbered(lines, generation)
+}
+
+fn numbered(lines: &str, generation: &str) -> String {
+    let number = if generation == "old" { "1" } else { "2" };
+    lines.replace("GENERATION", generation).replace("NUMBER", number)
+}
+
 /// Plants a secret of one generation everywhere.
 fn plant(root: &TestRoot, generation: &str) {
     let at = |place: &str| format!("{CANARY}-{place}-{generation}");
     let config = serde_json::json!({
         "hostname": "127.0.0.1", "port": 5007, "loginMethod": "openid", "token_expiration": generation,
         "openId": {
-            "discoveryURL": format!("https://user:{}@login.example/", at("login")),
+            "discoveryURL": format!("https://user:{}@login.example/x?key={}", at("login"), at("query")),
             "client_id": "actual", "client_secret": at("client-secret"),
         },
-        "https": { "key": at("https-key"), "passphrase": at("passphrase") },
+        "https": { "key": at("https-key"), "cert": format!("-----BEGIN PRIVATE KEY-----{}", at("cert")), "passphrase": at("passphrase") },
         "nobodyKnowsThisKey": { "pin": [at("unknown-key")] },
+        at("key-name"): true,
     });
     root.write(CONFIG, config.to_string());
-    for (file, lines) in [
-        (
-            UNIT,
-            format!(
-                "\n# {generation}\n[Service]\nEnvironment=ACTUAL_OPENID_CLIENT_SECRET={}\n\
-                 Environment=\"GATE={} and {}\" PORT=5007\nExecStart=/usr/bin/node app.js --password {}\n",
-                at("unit-secret"),
-                at("unit-variable"),
-                at("unit-quoted"),
-                at("unit-argument")
-            ),
-        ),
-        (
-            SITE,
-            format!(
-                "\n# {generation}\nproxy_set_header Authorization \"Basic {}\";\n\
-                 proxy_set_header X-Gate \"{}\";\nproxy_pass https://user:{}@127.0.0.1/;\n",
-                at("site-authorization"),
-                at("site-header"),
-                at("site-login")
-            ),
-        ),
-    ] {
+    for (file, lines) in [(UNIT, unit_lines(generation)), (SITE, site_lines(generation))] {
         let text = root.read(file);
         root.write(file, text + &lines);
     }
@@ -158,8 +186,14 @@ fn no_output_of_a_restore_holds_a_secret() {
     let _ = watch.run(&["plan", "restore", ZSTD, "-o", &other]).ok();
     // Proof that there was something to hide: the differences of all three files are in the plan.
     let text = std::fs::read_to_string(&yaml).unwrap();
-    for shown in ["config.json", "abssctl-budget.service", "abssctl-budget.conf", "kept secret", "PORT=5007"]
-    {
+    for shown in [
+        "config.json",
+        "abssctl-budget.service",
+        "abssctl-budget.conf",
+        "kept secret",
+        "RestartSec=12",
+        "client_max_body_size 12m;",
+    ] {
         assert!(text.contains(shown), "{shown} is in {text}");
     }
     for format in ["text", "markdown", "html", "mermaid", "dot", "json", "yaml", "canonical"] {

@@ -263,7 +263,7 @@ fn several_plans_are_one_log_with_the_worst_exit_code() {
 
     let text = here(&root, &all).code(2).says("plan b.yaml is not valid");
     assert!(
-        text.stdout.contains("a.yaml is a valid plan") && text.stdout.contains("c d.json is a valid plan")
+        text.stdout.contains("a.yaml is a valid plan") && text.stdout.contains("'c d.json' is a valid plan")
     );
     let twice = here(&root, &["plan", "validate", "-", "-"]).code(2);
     let _ = twice.says("standard input can be read once");

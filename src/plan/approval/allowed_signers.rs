@@ -4,14 +4,20 @@
 //! A line that cannot be read grants nothing and is told as a [`Mistake`], as OpenSSH does. So is one
 //! with `cert-authority`: certificates are not supported here, and the key of an authority signs nothing.
 
-use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use ssh_key::PublicKey;
 use ssh_key::public::KeyData;
 
 use super::Flaw;
 use crate::state::pattern;
+
+/// What OpenSSH takes for a blank: a form feed or a no-break space is none.
+const BLANK: [char; 3] = [' ', '\t', '\r'];
+
+/// A pattern of this many bytes makes OpenSSH find that its whole list fits nobody.
+const TOO_LONG: usize = 1023;
 
 /// One key and who may use it for what.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -143,9 +149,13 @@ fn line(number: usize, text: &str, zone: &TimeZone) -> Result<Line, String> {
 fn principals(text: &str) -> Result<(String, &str), String> {
     let (word, rest) = match text.strip_prefix('"') {
         Some(quoted) => quoted.split_once('"').ok_or("a quotation mark is not closed")?,
-        None => text.split_once([' ', '\t']).ok_or("it has no key")?,
+        None => text.split_once(BLANK).ok_or("it has no key")?,
     };
-    if word.is_empty() { Err("it names nobody".to_owned()) } else { Ok((word.to_owned(), rest.trim_start())) }
+    if word.is_empty() {
+        Err("it names nobody".to_owned())
+    } else {
+        Ok((word.to_owned(), rest.trim_start_matches(BLANK)))
+    }
 }
 
 fn key(text: &str) -> Result<KeyData, String> {
@@ -168,7 +178,8 @@ fn end_of_options(text: &str) -> Option<usize> {
             '"' if !escaped => quoted = !quoted,
             _ => {}
         }
-        escaped = c == '\\' && !escaped;
+        // Whatever stands before it, as OpenSSH has it.
+        escaped = c == '\\';
     }
     (!quoted).then_some(text.len())
 }
@@ -176,24 +187,16 @@ fn end_of_options(text: &str) -> Option<usize> {
 fn options(text: &str, zone: &TimeZone) -> Result<Options, String> {
     let mut options = Options::default();
     let mut rest = text;
-    loop {
-        let end = rest.find(['=', ',']).unwrap_or(rest.len());
-        let (name, after) = rest.split_at(end);
-        let name = name.to_ascii_lowercase();
-        if name == "cert-authority" && !after.starts_with('=') {
-            options.cert_authority = true;
-            rest = after;
-        } else if let Some(value) = after.strip_prefix('=') {
-            let (value, after) = unquoted(&name, value)?;
-            set(&mut options, &name, value, zone)?;
-            rest = after;
-        } else {
-            return Err(format!("the option '{name}' is not known"));
+    while !rest.is_empty() {
+        // Between two commas, or before the first, there may be nothing.
+        if !rest.starts_with(',') {
+            rest = option(&mut options, rest, zone)?;
         }
-        if rest.is_empty() {
-            break;
-        }
-        rest = rest.strip_prefix(',').filter(|rest| !rest.is_empty()).ok_or("its options end oddly")?;
+        rest = match rest.strip_prefix(',') {
+            None if rest.is_empty() => break,
+            None | Some("") => return Err("its options end oddly".to_owned()),
+            Some(rest) => rest,
+        };
     }
     match (options.valid_after, options.valid_before) {
         (Some(after), Some(before)) if before <= after => {
@@ -201,6 +204,22 @@ fn options(text: &str, zone: &TimeZone) -> Result<Options, String> {
         }
         _ => Ok(options),
     }
+}
+
+/// Reads one option, and gives what follows.
+fn option<'t>(options: &mut Options, text: &'t str, zone: &TimeZone) -> Result<&'t str, String> {
+    let (name, after) = text.split_at(text.find(['=', ',']).unwrap_or(text.len()));
+    let name = name.to_ascii_lowercase();
+    if name == "cert-authority" && !after.starts_with('=') {
+        options.cert_authority = true;
+        return Ok(after);
+    }
+    let Some(value) = after.strip_prefix('=') else {
+        return Err(format!("the option '{name}' is not known"));
+    };
+    let (value, after) = unquoted(&name, value)?;
+    set(options, &name, value, zone)?;
+    Ok(after)
 }
 
 fn set(options: &mut Options, name: &str, value: String, zone: &TimeZone) -> Result<(), String> {
@@ -222,35 +241,52 @@ fn unquoted<'t>(name: &str, text: &'t str) -> Result<(String, &'t str), String> 
         if c == '"' && !escaped {
             return Ok((quoted[..at].replace("\\\"", "\""), &quoted[at + 1..]));
         }
-        escaped = c == '\\' && !escaped;
+        escaped = c == '\\';
     }
     Err("a quotation mark is not closed".to_owned())
 }
 
-/// `YYYYMMDD`, `YYYYMMDDHHMM` or `YYYYMMDDHHMMSS`, with `Z` for UTC.
+/// `YYYYMMDD`, `YYYYMMDDHHMM` or `YYYYMMDDHHMMSS`, with `Z` or `UTC` for UTC. As for OpenSSH the 30th of
+/// February is the 2nd of March, and there are seconds 60 and 61.
 fn time(text: &str, zone: &TimeZone) -> Result<Timestamp, String> {
-    let (digits, zone) = match text.strip_suffix(['Z', 'z']) {
+    let wrong = || format!("'{text}' is no time like 20261231, 202612312359Z or 20261231235959Z");
+    let utc = |end: &str| {
+        let (digits, given) = text.split_at_checked(text.len().checked_sub(end.len())?)?;
+        given.eq_ignore_ascii_case(end).then_some(digits)
+    };
+    let (digits, zone) = match utc("Z").or_else(|| utc("UTC")) {
         Some(digits) => (digits, &TimeZone::UTC),
         None => (text, zone),
     };
-    let wrong = || format!("'{text}' is no time like 20261231, 202612312359Z or 20261231235959Z");
-    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+    if !matches!(digits.len(), 8 | 12 | 14) {
         return Err(wrong());
     }
-    let padded = match digits.len() {
-        8 => format!("{digits}000000"),
-        12 => format!("{digits}00"),
-        14 => digits.to_owned(),
-        _ => return Err(wrong()),
+    // A part that is not there is the hour 0, the minute 0, the second 0.
+    let part = |from: usize, to: usize, least: i64, most: i64| {
+        let Some(part) = digits.get(from..to) else { return (from >= digits.len()).then_some(0) };
+        let number = part.trim_start_matches(' ');
+        let plain = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        number.parse().ok().filter(|number| plain && (least..=most).contains(number))
     };
-    let time = DateTime::strptime("%Y%m%d%H%M%S", &padded).map_err(|_| wrong())?;
-    let time = zone.to_timestamp(time).map_err(|_| wrong())?;
-    if time.as_second() > 0 { Ok(time) } else { Err(wrong()) }
+    let read = || {
+        let (year, month) = (part(0, 4, 0, 9999)?, part(4, 6, 1, 12)?);
+        let day = part(6, 8, 1, 31)?;
+        let (hour, minute, second) = (part(8, 10, 0, 23)?, part(10, 12, 0, 59)?, part(12, 14, 0, 61)?);
+        let first =
+            DateTime::new(i16::try_from(year).ok()?, i8::try_from(month).ok()?, 1, 0, 0, 0, 0).ok()?;
+        let seconds = (((day - 1) * 24 + hour) * 60 + minute) * 60 + second;
+        // Later than any time that this program knows is as good as never.
+        let time = first.checked_add(SignedDuration::from_secs(seconds));
+        let time = time.and_then(|time| zone.to_timestamp(time));
+        time.ok().or((year == 9999).then_some(Timestamp::MAX))
+    };
+    read().filter(|time| time.as_second() > 0).ok_or_else(wrong)
 }
 
 /// Whether a text is in a comma-separated list of patterns; a `!pattern` that fits excludes it.
 fn matches(text: &str, list: &str) -> bool {
-    pattern::standing(text, list.split(',')) == pattern::Standing::In
+    let long = |pattern: &str| pattern.strip_prefix('!').unwrap_or(pattern).len() >= TOO_LONG;
+    !list.split(',').any(long) && pattern::standing(text, list.split(',')) == pattern::Standing::In
 }
 
 #[cfg(test)]
@@ -342,7 +378,10 @@ mod tests {
             (format!("anna cert-authority, {KEY}"), "end oddly"),
             (format!("anna namespaces=\"a\",namespaces=\"b\" {KEY}"), "twice"),
             (format!("anna valid-after=\"tomorrow\" {KEY}"), "no time"),
-            (format!("anna valid-after=\"20260231\" {KEY}"), "no time"),
+            (format!("anna valid-after=\"20260232\" {KEY}"), "no time"),
+            (format!("anna valid-after=\"éé1231\" {KEY}"), "no time"),
+            (format!("anna valid-after=\"UTC\" {KEY}"), "no time"),
+            (format!("anna \u{c}{KEY}"), "not known"),
             (format!("anna valid-after=\"19700101Z\" {KEY}"), "no time"),
             (format!("anna valid-after=\"20270101\",valid-before=\"20260101\" {KEY}"), "not after"),
         ] {

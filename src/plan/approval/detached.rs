@@ -10,6 +10,16 @@ pub const MAX_PRINCIPAL: usize = 200;
 const PLAIN: &str = "@._+-";
 const END: &str = ".sig";
 
+/// The longest name of a file in bytes, on all file systems of Linux.
+const MAX_NAME: usize = 255;
+/// Room for the temporary name under which a file is written first.
+const TEMPORARY: usize = 30;
+
+/// How many bytes the name of the file with a principal's signature has too many.
+pub fn excess(plan: &str, principal: &str) -> usize {
+    (file_name(plan, principal).len() + TEMPORARY).saturating_sub(MAX_NAME)
+}
+
 /// The name of the file with a principal's signature of a plan.
 pub fn file_name(plan: &str, principal: &str) -> String {
     let mut name = format!("{plan}.");

@@ -181,9 +181,17 @@ mod tests {
     use super::super::super::testing::{consistent, sample, sample_dest, sample_with_service, with_steps};
     use super::super::check as check_all;
     use super::*;
+    use crate::actual::whole::Gap;
 
     fn broken(plan: &Plan) -> Vec<(Rule, String)> {
         check_all(plan).into_iter().map(|violation| (violation.rule, violation.pointer)).collect()
+    }
+
+    fn gap() -> Gap {
+        serde_json::from_value(json!({
+            "budget": "b1f6b5ea-34f1-4f0a-8a8c-6a5a1b1f4a11", "name": "Household", "lacks": "group-database"
+        }))
+        .unwrap()
     }
 
     /// Plans that have every warning between them.
@@ -193,7 +201,10 @@ mod tests {
         careless.spec.pre_backup.message = None;
         careless.spec.drift = DriftPolicy::Ignore;
         let mut incomplete = sample();
-        incomplete.preview.checks[1].verdict = Verdict::WillNot;
+        incomplete.observed.backup.incomplete = vec![gap()];
+        let mut allowed = incomplete.clone();
+        allowed.spec.allow_incomplete = vec![gap()];
+        allowed.observed.server.lacks = vec!["1719409568000-multiuser.js".into()];
         let mut unreadable = sample();
         unreadable.observed.target.budgets.clear();
         unreadable.observed.target.budgets_unreadable = Some("it is no database".into());
@@ -214,7 +225,7 @@ mod tests {
         holiday[0].presence = BudgetPresence::BackupOnly;
         holiday[0].deleted = Some(DeletedIn::Live);
         holiday[0].group_id = None;
-        let plans = [sample(), sample_with_service(), careless, incomplete, unreadable, same, moved];
+        let plans = [sample(), sample_with_service(), careless, incomplete, allowed, unreadable, same, moved];
         plans.into_iter().map(with_steps).collect()
     }
 
@@ -257,12 +268,14 @@ mod tests {
             "clients-merge",
             "clients-reset",
             "drift-ignore",
+            "incomplete-allowed",
             "live-unreadable",
             "locked-out",
             "login-method",
             "no-change",
             "no-pre-backup",
             "password-returns",
+            "server-cannot-open",
             "sessions-return",
             "sync-was-reset",
             "users-gone",

@@ -187,7 +187,9 @@ fn too_old(rule: &Rule, plan: &Plan, at: Option<Time>, now: Timestamp) -> Option
         return None;
     }
     match at {
-        None => Some(format!("nothing says when it was given, and the plan is older than {longest}")),
+        None => Some(format!(
+            "a signature beside the plan does not say when it was given, and the plan is older than {longest}: sign without --detached, or plan again"
+        )),
         Some(at) if at.timestamp() > now + clock::APART => {
             Some(format!("it is said to be of {at}, in the future"))
         }

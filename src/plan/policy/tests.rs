@@ -247,7 +247,7 @@ fn an_approval_is_young_where_its_plan_is_and_else_by_its_own_word() {
         (None, young, None),
         // What the signer wrote does not count against a plan that is young itself.
         (Some("2020-01-01T00:00:00Z"), young, None),
-        (None, "2026-11-27T08:00:01Z", Some("nothing says when")),
+        (None, "2026-11-27T08:00:01Z", Some("does not say when")),
         (Some("2026-11-27T08:00:00Z"), later, None),
         (Some("2026-11-27T07:59:59Z"), later, Some("older than 3d")),
         (Some("2026-11-30T08:05:00Z"), later, None),

@@ -18,4 +18,4 @@ mod visible;
 mod words;
 
 pub use self::layout::bytes as human_bytes;
-pub use self::visible::{is_hidden, visible};
+pub use self::visible::{is_hidden, visible, visible_json};

