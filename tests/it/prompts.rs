@@ -94,13 +94,15 @@ fn yes_goes_on() {
     root.assert_no_private();
 }
 
+/// How the question about clients ends.
+const QUESTION: &str = "[m/r/A]";
+
 #[test]
 fn where_nobody_chose_a_person_is_asked_what_happens_to_clients() {
     let test = "where_nobody_chose_a_person_is_asked_what_happens_to_clients";
     if skip_unless(test, have("python3"), "python3 is missing") {
         return;
     }
-    const QUESTION: &str = "[m/r/A]";
     let root = TestRoot::new();
     let before = root.tree();
     let restore = ["backup", "restore", ZSTD];
