@@ -20,7 +20,7 @@ use abssctl::host::machine::{Actor, ActorKind};
 use abssctl::plan::model::Plan;
 use abssctl::plan::spec::{PreBackupMode, RestartPolicy};
 use abssctl::plan::step::{Step, StepKind};
-use abssctl::planner::{self, Selector, Wish};
+use abssctl::planner::{self, ClientsWish, Selector, Wish};
 use abssctl::run::fact::{Fact, Side};
 use abssctl::run::{list, state};
 use abssctl::state::config::{Config, ConfigFlags};
@@ -73,7 +73,7 @@ impl World {
             with_assets: false,
             pre_backup: Some(pre_backup),
             backup_message: None,
-            clients: None,
+            clients: ClientsWish::default(),
             sessions: None,
             restart: RestartPolicy::Auto,
             reason: None,

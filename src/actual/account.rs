@@ -1,10 +1,11 @@
 //! The server's own database, `account.sqlite`: the list of budgets and counts of logins. Reads only;
-//! columns that an older server's schema lacks read as empty. Secrets are counted, never read.
+//! columns that an older server's schema lacks read as empty. Of secrets nothing but digests is kept.
 
 use std::collections::BTreeMap;
 
 use rusqlite::Connection;
 
+use super::logins::{self, Logins};
 use crate::host::sqlite::{self, ReadError};
 
 /// One row of the server's table `files`.
@@ -16,8 +17,8 @@ pub struct Budget {
     pub group_id: Option<String>,
     /// Its name as people see it.
     pub name: Option<String>,
-    /// Whether it is end-to-end encrypted.
-    pub encrypted: bool,
+    /// The id of its encryption key; `None` where it is not end-to-end encrypted.
+    pub key_id: Option<String>,
     /// Whether it is marked as deleted.
     pub deleted: bool,
 }
@@ -29,6 +30,15 @@ pub struct Account {
     pub budgets: Vec<Budget>,
     /// Rows of every table, by name.
     pub rows: BTreeMap<String, u64>,
+    /// Who can log in; `None` where that could not be read.
+    pub logins: Option<Logins>,
+}
+
+impl Budget {
+    /// Whether it is end-to-end encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.key_id.is_some()
+    }
 }
 
 impl Account {
@@ -60,6 +70,7 @@ pub fn read(connection: &Connection) -> Result<Account, ReadError> {
     if account.rows.contains_key("files") {
         account.budgets = budgets(connection)?;
     }
+    account.logins = logins::read(connection).ok();
     Ok(account)
 }
 
@@ -71,11 +82,11 @@ pub fn budgets(connection: &Connection) -> Result<Vec<Budget>, ReadError> {
     };
     let text = |name: &str| format!("substr(CAST({} AS TEXT), 1, {MAX_TEXT})", column(name));
     let query = format!(
-        "SELECT {}, {}, {}, {} IS NOT NULL, coalesce({}, 0) <> 0 FROM files ORDER BY 1, 2, 3 LIMIT {}",
+        "SELECT {}, {}, {}, {}, coalesce({}, 0) <> 0 FROM files ORDER BY 1, 2, 3 LIMIT {}",
         text("id"),
         text("group_id"),
         text("name"),
-        column("encrypt_keyid"),
+        text("encrypt_keyid"),
         column("deleted"),
         MAX_BUDGETS + 1,
     );
@@ -85,7 +96,7 @@ pub fn budgets(connection: &Connection) -> Result<Vec<Budget>, ReadError> {
             id: row.get::<_, Option<String>>(0)?.unwrap_or_default(),
             group_id: row.get(1)?,
             name: row.get(2)?,
-            encrypted: row.get(3)?,
+            key_id: row.get(3)?,
             deleted: row.get(4)?,
         })
     })?;

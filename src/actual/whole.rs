@@ -172,7 +172,7 @@ mod tests {
             id: "b1".into(),
             group_id: Some("g1".into()),
             name: Some("Household".into()),
-            encrypted: false,
+            key_id: None,
             deleted,
         };
         Account { budgets: vec![budget], ..Account::default() }

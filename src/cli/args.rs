@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::parse::{parse_age, parse_duration, parse_yes};
+use super::parse::{ClientsArg, parse_age, parse_clients, parse_duration, parse_yes};
 use crate::duration::DurationText;
 use crate::ids::{BackupId, InstanceName, RunId};
 
@@ -143,9 +143,9 @@ pub struct WishArgs {
     #[arg(long, value_name = "TEXT")]
     pub backup_message: Option<String>,
     /// What happens to clients that hold newer changes: merge lets them send these back, reset makes
-    /// them download the restored state
-    #[arg(long, value_enum, value_name = "HOW")]
-    pub clients: Option<ClientsHow>,
+    /// them download the restored state; again for single budgets, by name or id: Household=reset
+    #[arg(long, value_name = "[BUDGET=]HOW", value_parser = parse_clients)]
+    pub clients: Vec<ClientsArg>,
     /// What happens to the logins in the backup
     #[arg(long, value_enum, value_name = "HOW")]
     pub sessions: Option<SessionsHow>,
@@ -200,13 +200,6 @@ choices! {
         Quiesced => Quiesced,
         /// While it runs, beside reading the archive
         Online => Online,
-    }
-    /// What happens to clients with newer changes.
-    ClientsHow -> crate::plan::spec::ClientPolicy {
-        /// They send them back at their next sync
-        Merge => Merge,
-        /// They are told to download the restored state
-        Reset => Reset,
     }
     /// What happens to the logins in the backup.
     SessionsHow -> crate::plan::spec::SessionPolicy {
@@ -503,7 +496,7 @@ pub enum BackupCommand {
     /// Prove that archives are whole and what the index says, and record the result
     Verify(BackupVerifyArgs),
     /// Restore a backup: plan, confirm and apply in one go
-    Restore(BackupRestoreArgs),
+    Restore(Box<BackupRestoreArgs>),
 }
 
 /// `abssctl backup create`

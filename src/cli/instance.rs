@@ -76,12 +76,12 @@ pub fn show(session: &Session, args: &InstanceShowArgs) -> Result<u8, CliError> 
         rows.push(vec![
             visible(budget.name.as_deref().unwrap_or("-")),
             budget.id.clone(),
-            if budget.encrypted { "yes" } else { "no" }.to_owned(),
+            if budget.is_encrypted() { "yes" } else { "no" }.to_owned(),
             changes.map_or_else(|| "-".to_owned(), |count| count.to_string()),
             if budget.deleted { "deleted" } else { "" }.to_owned(),
         ]);
         budgets.push(json!({
-            "id": budget.id, "name": budget.name, "encrypted": budget.encrypted, "deleted": budget.deleted,
+            "id": budget.id, "name": budget.name, "encrypted": budget.is_encrypted(), "deleted": budget.deleted,
             "groupId": budget.group_id, "changes": changes,
         }));
     }

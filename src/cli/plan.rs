@@ -11,6 +11,7 @@ use super::args::{
 use super::error::CliError;
 use super::exit;
 use super::facts;
+use super::parse::ClientsArg;
 use super::plan_validate::report_format;
 use super::sarif::{Checked, Log};
 use super::session::{Session, typed};
@@ -24,9 +25,9 @@ use crate::plan::observed::Presence;
 use crate::plan::policy::{FindingCode, Verdict};
 use crate::plan::render::text::{TextOptions, text};
 use crate::plan::render::{dot::dot, html::html, markdown::markdown, mermaid::mermaid, visible};
-use crate::plan::spec::{ClientPolicy, PreBackupMode, RestartPolicy, SessionPolicy};
+use crate::plan::spec::{PreBackupMode, RestartPolicy, SessionPolicy};
 use crate::plan::{canonical, emit, load};
-use crate::planner::{self, Selector, Wish, wish};
+use crate::planner::{self, ClientsWish, Selector, Wish, wish};
 use crate::survey::approvals::{Approvals, Evidence};
 use crate::survey::policy::{self, Look};
 use crate::survey::preflight::{self, Ask, Class, Preflight, Problem};
@@ -86,7 +87,7 @@ pub fn restore(session: &Session, args: &PlanRestoreArgs) -> Result<u8, CliError
 /// Whether a restore would change any file, as the planner saw it, or do what the files do not show.
 fn changes_something(plan: &Plan) -> bool {
     let Plan { spec, observed, preview, .. } = plan;
-    let prepares = spec.clients == ClientPolicy::Reset || spec.sessions == SessionPolicy::Revoke;
+    let prepares = spec.clients.resets_any() || spec.sessions == SessionPolicy::Revoke;
     preview.files.total() > 0 || prepares || observed.target.presence != Presence::Content
 }
 
@@ -106,7 +107,10 @@ pub fn to_wish(selector: Selector, instance: Option<crate::ids::InstanceName>, a
             args.pre_backup.map(Into::into)
         },
         backup_message: args.backup_message.clone(),
-        clients: args.clients.map(Into::into),
+        clients: ClientsWish {
+            all: args.clients.iter().filter_map(ClientsArg::all).collect(),
+            budgets: args.clients.iter().filter_map(ClientsArg::budget).collect(),
+        },
         sessions: args.sessions.map(Into::into),
         restart: match (args.restart, args.no_restart) {
             (true, _) => RestartPolicy::Always,

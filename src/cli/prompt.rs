@@ -31,6 +31,33 @@ pub fn confirm(session: &Session, question: &str) -> Result<(), CliError> {
     }
 }
 
+/// Asks for one of some answers, each a letter with its word. No answer, and whatever means no, ends the
+/// command; so does a question that nobody can be asked.
+pub fn choose<T: Copy>(
+    session: &Session,
+    question: &str,
+    answers: &[(char, &str, T)],
+) -> Result<T, CliError> {
+    if !io::stdin().is_terminal() {
+        return Err(CliError::NoTerminal);
+    }
+    let letters: Vec<String> = answers.iter().map(|(letter, _, _)| letter.to_string()).collect();
+    loop {
+        let mut stderr = io::stderr().lock();
+        write!(stderr, "{question} [{}/A] ", letters.join("/"))?;
+        stderr.flush()?;
+        let given = answer(session)?.trim().to_ascii_lowercase();
+        if ["", "a", "abort", "n", "no"].contains(&given.as_str()) {
+            return Err(CliError::Declined);
+        }
+        let is_it = |(letter, word, _): &&(char, &str, T)| given == letter.to_string() || given == *word;
+        if let Some((_, _, value)) = answers.iter().find(is_it) {
+            return Ok(*value);
+        }
+        writeln!(stderr, "please answer {} or a", letters.join(", "))?;
+    }
+}
+
 /// One line, or the end of the command: a signal while the question waits, or no answer at all.
 fn answer(session: &Session) -> Result<String, CliError> {
     let stdin = io::stdin();

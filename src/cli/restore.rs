@@ -1,5 +1,6 @@
 //! `abssctl backup restore`: plan, confirm and apply in one go.
 
+use std::io::IsTerminal as _;
 use std::path::Path;
 
 use serde_json::json;
@@ -11,11 +12,15 @@ use super::progress::Mode;
 use super::receipt::Place;
 use super::session::Session;
 use super::{exit, plan as plan_cli, prompt};
+use crate::context::Context;
 use crate::engine::apply::ApplyError;
+use crate::plan::at_stake;
 use crate::plan::canonical;
 use crate::plan::model::Plan;
 use crate::plan::policy::Decision;
-use crate::planner::{self, Selector};
+use crate::plan::preview::BudgetPresence;
+use crate::plan::spec::ClientPolicy;
+use crate::planner::{self, ClientsWish, Selector, Wish};
 use crate::survey::approvals::Evidence;
 use crate::survey::policy;
 use crate::survey::preflight::{Class, Problem};
@@ -25,6 +30,8 @@ pub fn restore(session: &Session, args: &BackupRestoreArgs) -> Result<u8, CliErr
     let cx = session.context()?;
     let wish = plan_cli::to_wish(Selector::Id(args.backup.clone()), args.instance.clone(), &args.wish);
     let plan = planner::plan(&cx, &wish)?;
+    let open = wish.clients.is_open() && !cx.config.restore_sets("clients");
+    let plan = if open && !args.dry_run { choose_clients(session, &cx, wish, plan)? } else { plan };
     let shown = plan_cli::as_text(session, &plan, session.output.color);
     // A plan that nobody else saw has no approvals: where the policy needs some, it is refused.
     let evidence = Evidence::default();
@@ -55,6 +62,49 @@ pub fn restore(session: &Session, args: &BackupRestoreArgs) -> Result<u8, CliErr
         &bytes,
         &Job { replay: false, evidence: &evidence, command: "backup restore", mode: Mode::Lines, receipt },
     )
+}
+
+/// What happens to newer changes, where the live server has some and nobody said: a person is asked;
+/// without one it is `merge`, and said aloud.
+fn choose_clients(session: &Session, cx: &Context, wish: Wish, plan: Plan) -> Result<Plan, CliError> {
+    let newer = at_stake::newer(&plan.spec, &plan.preview.budgets, ClientPolicy::Merge);
+    if newer == 0 {
+        return Ok(plan);
+    }
+    let note = |line: &str| session.output.note(line);
+    let changes = if newer == 1 { "change" } else { "changes" };
+    if session.yes {
+        note(&format!(
+            "nobody said what happens to clients, so it is merge: {newer} newer {changes} come back from devices and undo this restore; --clients reset stops that"
+        ));
+        newer_changes(session, &plan);
+        return Ok(plan);
+    }
+    if !std::io::stdin().is_terminal() {
+        return Ok(plan);
+    }
+    note(&format!("{newer} {changes} on the live server are newer than this backup:"));
+    newer_changes(session, &plan);
+    note("  merge: devices send them back at their next sync and undo this restore, budget by budget");
+    note("  reset: they are lost; every device is told to download the restored budgets");
+    note("  (for single budgets: --clients NAME=reset; what devices show: docs/clients.md)");
+    let answers = [('m', "merge", ClientPolicy::Merge), ('r', "reset", ClientPolicy::Reset)];
+    let chosen = prompt::choose(session, "Merge, reset, or abort?", &answers)?;
+    Ok(planner::plan(cx, &Wish { clients: ClientsWish::for_all(chosen), ..wish })?)
+}
+
+/// The newer changes of each budget.
+fn newer_changes(session: &Session, plan: &Plan) {
+    let both = plan.preview.budgets.iter().filter(|budget| budget.presence == BudgetPresence::Both);
+    for budget in both {
+        let Some(count) = budget.changes_newer.filter(|count| *count > 0) else { continue };
+        let name = budget.name.as_deref().unwrap_or(&budget.id);
+        let times = match (&budget.first_newer, &budget.last_newer) {
+            (Some(first), Some(last)) => format!(", {first} to {last}"),
+            (Some(_) | None, Some(_) | None) => String::new(),
+        };
+        session.output.note(&format!("  {name}: {count}{times}"));
+    }
 }
 
 /// Whether policy and person allow it.

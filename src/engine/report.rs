@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::ids::{AbsPath, BackupId, InstanceName, PlanDigest, PlanId, RunId, StepId};
+use crate::plan::clients::Clients;
 use crate::plan::model::Plan;
-use crate::plan::spec::ClientPolicy;
 use crate::plan::step::StepKind;
 use crate::run::state::RunState;
 use crate::run::summary::{self, StepOutcome};
@@ -78,7 +78,7 @@ pub struct Report {
     /// Whose approvals were proven when it began.
     pub approvers: Vec<String>,
     /// What happens to clients with newer changes.
-    pub clients: ClientPolicy,
+    pub clients: Clients,
     /// Where the replaced tree is kept.
     pub displaced: Option<AbsPath>,
     /// In all, in milliseconds.
@@ -122,7 +122,7 @@ pub fn report(
         live: plan.spec.target.live,
         pre_backup: summary::pre_backup(state).cloned(),
         approvers: state.started.as_ref().map(|started| started.approvers.clone()).unwrap_or_default(),
-        clients: plan.spec.clients,
+        clients: plan.spec.clients.clone(),
         displaced: summary::displaced(state).cloned(),
         duration_ms: state
             .started_at

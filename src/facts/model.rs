@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::actual::whole::Gap;
 use crate::duration::DurationText;
 use crate::ids::{AbsPath, BackupId, InstanceName, Sha256};
+use crate::plan::accounts::Accounts;
 use crate::plan::model::{ApiVersion, Time};
 use crate::plan::observed::{
     BackupMigrations, InstalledServer, ObservedBackupBudget, ObservedFileSystem, ObservedInstance,
@@ -214,6 +215,9 @@ pub struct Changes {
     /// Bytes of the target's own account database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account_bytes: Option<u64>,
+    /// Who could log in there then; absent where that could not be read from the backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accounts: Option<Accounts>,
 }
 
 /// A budget that was deleted when the backup was made.

@@ -323,7 +323,7 @@ mod tests {
     fn another_wish_and_what_follows() {
         let first = sample();
         let mut second = first.clone();
-        second.spec.clients = ClientPolicy::Reset;
+        second.spec.clients = ClientPolicy::Reset.into();
         second.spec.pre_backup.mode = PreBackupMode::None;
         let budget = &mut second.preview.budgets[0];
         budget.new_group_id = Some(new_group_id(&second.metadata.id, &budget.id));

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use super::at_stake;
 use super::gate::Gate;
 use super::model::Plan;
 use super::observed::{Observed, Presence};
@@ -144,30 +145,27 @@ pub fn warnings(spec: &Spec, observed: &Observed, preview: &Preview) -> Vec<Warn
     };
     let has_content = observed.target.presence == Presence::Content;
     let changes = preview.files.total() > 0;
-    let prepares = spec.clients == ClientPolicy::Reset || spec.sessions == SessionPolicy::Revoke;
+    let prepares = spec.clients.resets_any() || spec.sessions == SessionPolicy::Revoke;
     if !changes && !prepares && has_content {
         warn("no-change", "the target already holds this backup".into());
     }
-    if let Some((code, message)) = clients(spec, &preview.budgets) {
+    for (code, message) in at_stake::clients(spec, &preview.budgets) {
         warn(code, message);
     }
     if let Some(message) = single(spec) {
         warn("single-budgets", message);
     }
-    let gone_after = |budget: &&BudgetPreview| budget.presence == BudgetPresence::LiveOnly && !budget.kept;
-    for budget in preview.budgets.iter().filter(gone_after) {
-        warn("budget-gone", gone(budget));
+    for (code, message) in at_stake::budgets(spec, &preview.budgets) {
+        warn(code, message);
     }
     warnings_of_backup(spec, observed, &mut warn);
     if let Some(why) = &observed.target.budgets_unreadable {
         warn("live-unreadable", format!("what would be lost could not be counted: {why}"));
     }
-    let logins = sessions(observed, preview).is_some_and(|row| row.backup.is_some_and(|count| count > 0));
-    if logins && !spec.is_single() && spec.sessions == SessionPolicy::Keep && changes {
-        warn(
-            "sessions-return",
-            "logins of the time of the backup are valid again; 'sessions: revoke' ends them".into(),
-        );
+    if changes && !spec.is_single() {
+        for (code, message) in at_stake::accounts(spec, observed, preview) {
+            warn(code, message);
+        }
     }
     if spec.pre_backup.mode == PreBackupMode::None && has_content {
         warn(
@@ -206,30 +204,6 @@ fn warnings_of_backup(spec: &Spec, observed: &Observed, warn: &mut impl FnMut(&s
     }
 }
 
-/// What happens to clients that hold newer changes.
-fn clients(spec: &Spec, budgets: &[BudgetPreview]) -> Option<(&'static str, String)> {
-    let both = budgets.iter().filter(|budget| budget.presence == BudgetPresence::Both && !budget.kept);
-    let newer = both.filter_map(|budget| budget.changes_newer).fold(0_u64, u64::saturating_add);
-    if newer == 0 || !spec.target.live {
-        return None;
-    }
-    Some(match spec.clients {
-        ClientPolicy::Merge => (
-            "clients-merge",
-            format!(
-                "clients: merge — clients send newer changes back at their next sync ({newer} on the server now): they undo this restore, budget by budget. 'clients: reset' stops that"
-            ),
-        ),
-        ClientPolicy::Reset => (
-            "clients-reset",
-            format!(
-                "clients: reset — {newer} newer {} replaced; every client is told to download the restored budget",
-                if newer == 1 { "change is" } else { "changes are" }
-            ),
-        ),
-    })
-}
-
 /// What a plan of single budgets leaves alone.
 fn single(spec: &Spec) -> Option<String> {
     let name = |id: &str, name: Option<&String>| format!("'{}'", name.map_or(id, String::as_str));
@@ -266,14 +240,6 @@ pub fn copied(plan: &PlanId, spec: &Spec, budget: &str) -> Option<String> {
     one.copy_as.as_ref().map(|_| copy_id(plan, budget))
 }
 
-fn gone(budget: &BudgetPreview) -> String {
-    let name = budget.name.as_deref().unwrap_or(&budget.id);
-    let count = budget.changes_newer.map_or_else(String::new, |count| {
-        format!(" ({count} {})", if count == 1 { "change" } else { "changes" })
-    });
-    format!("budget '{name}'{count} is not in the backup and is gone after the restore")
-}
-
 /// The sync group that a budget gets, where it gets another one: what `prepare` does to it.
 pub fn new_group(plan: &PlanId, spec: &Spec, observed: &Observed, budget: &BudgetPreview) -> Option<String> {
     let restored = budget.presence != BudgetPresence::LiveOnly;
@@ -285,10 +251,17 @@ pub fn new_group(plan: &PlanId, spec: &Spec, observed: &Observed, budget: &Budge
     let wanted = if budget.copy_of.is_some() {
         copied(plan, spec, origin).as_ref() == Some(&budget.id)
     } else {
-        spec.clients == ClientPolicy::Reset && !kept(spec, budget)
+        spec.clients.of(&budget.id) == ClientPolicy::Reset && !kept(spec, budget)
     };
     let resets = wanted && restored && budget.group_id.as_ref().is_some_and(known);
     resets.then(|| new_group_id(plan, &budget.id))
+}
+
+/// The sync group of the live server, where it is another one than in the backup.
+pub fn live_group(observed: &Observed, budget: &BudgetPreview) -> Option<String> {
+    let live = observed.target.budgets.iter().find(|live| live.id == budget.id)?;
+    let differs = budget.presence == BudgetPresence::Both && live.group_id != budget.group_id;
+    live.group_id.clone().filter(|_| differs)
 }
 
 /// Where the server's own database lies below the target, as `preview.rows` writes it.

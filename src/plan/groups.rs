@@ -8,15 +8,15 @@ use crate::ids::{PlanId, Sha256};
 
 /// The sync groups that `prepare` gives.
 pub(super) fn group_changes(plan: &PlanId, spec: &Spec, observed: &Observed) -> Vec<GroupChange> {
-    if spec.clients == ClientPolicy::Merge {
-        return Vec::new();
-    }
     let change = |budget: &ObservedBackupBudget| GroupChange {
         budget: budget.id.clone(),
         from: budget.group_id.clone(),
         to: new_group_id(plan, &budget.id),
     };
-    observed.backup.budgets.iter().filter(|budget| spec.replaces(&budget.id)).map(change).collect()
+    let reset = |budget: &&ObservedBackupBudget| {
+        spec.replaces(&budget.id) && spec.clients.of(&budget.id) == ClientPolicy::Reset
+    };
+    observed.backup.budgets.iter().filter(reset).map(change).collect()
 }
 
 /// The budgets that `overlay` takes from the backup.
@@ -35,7 +35,7 @@ pub(super) fn overlay_budgets(
             let budget = copy_id(plan, &wished.id);
             BudgetCopy { group: new_group_id(plan, &budget), budget, name: copy.name.clone() }
         });
-        let resets = spec.clients == ClientPolicy::Reset && copy.is_none();
+        let resets = spec.clients.of(&wished.id) == ClientPolicy::Reset && copy.is_none();
         let group = if resets { new_group_id(plan, &wished.id) } else { known.group_id.clone() };
         Ok(OverlayBudget { budget: wished.id.clone(), group, copy })
     };

@@ -8,8 +8,11 @@
 //! its positions, [`load`] the strict reader, [`emit`] the writer, [`render`] the views for people,
 //! [`diff`] two plans compared.
 
+pub mod accounts;
 pub mod approval;
+pub mod at_stake;
 pub mod canonical;
+pub mod clients;
 pub mod diff;
 pub mod drift;
 pub mod emit;

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::accounts::Accounts;
+
 /// What would change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -12,6 +14,9 @@ pub struct Preview {
     /// Budgets of the live server and of the backup.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub budgets: Vec<BudgetPreview>,
+    /// Who can log in after the restore; absent where that could not be read from the backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accounts: Option<Accounts>,
     /// Rows of the server's own tables, now and after.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rows: Vec<RowChange>,
@@ -78,6 +83,12 @@ pub struct BudgetPreview {
     pub encrypted: bool,
     /// Where it is.
     pub presence: BudgetPresence,
+    /// Where it is marked as deleted, if it is so in one of the two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted: Option<DeletedIn>,
+    /// How its encryption key differs since the backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_change: Option<KeyChange>,
     /// Changes on the live server that are newer than the backup; absent where not counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changes_newer: Option<u64>,
@@ -100,6 +111,11 @@ pub struct BudgetPreview {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 200))]
     pub copy_of: Option<String>,
+    /// Its sync group on the live server, where it is in both and this is another one: its sync was
+    /// reset since the backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 200))]
+    pub live_group_id: Option<String>,
     /// Its sync group after the restore, where that is another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 200))]
@@ -116,6 +132,28 @@ pub enum BudgetPresence {
     LiveOnly,
     /// Only in the backup: back after the restore.
     BackupOnly,
+}
+
+/// Where a budget is marked as deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DeletedIn {
+    /// On the live server: the restore brings it back.
+    Live,
+    /// In the backup: it is gone after the restore.
+    Backup,
+}
+
+/// How the encryption key of a budget differs since the backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeyChange {
+    /// It is encrypted now, and is not in the backup.
+    EncryptedSince,
+    /// It is encrypted in the backup, and is not now.
+    DecryptedSince,
+    /// It has another key now.
+    OtherKey,
 }
 
 /// Rows of one table, now and after.

@@ -6,6 +6,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::clients::Clients;
 use super::model::Time;
 use crate::actual::whole::Gap;
 use crate::duration::DurationText;
@@ -35,7 +36,7 @@ pub struct Spec {
     /// The backup of what is there now, before it is replaced.
     pub pre_backup: PreBackup,
     /// What happens to clients that hold newer changes.
-    pub clients: ClientPolicy,
+    pub clients: Clients,
     /// What happens to the logins stored in the backup.
     pub sessions: SessionPolicy,
     /// What happens to the service.

@@ -10,13 +10,13 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::clients::Clients;
 pub use super::groups::{copy_id, new_group_id};
 use super::groups::{group_changes, overlaid, overlay_budgets};
 use super::model::Metadata;
 use super::observed::{Observed, Presence};
 use super::spec::{
-    AssetScope, ClientPolicy, CompressionName, DriftPolicy, Ownership, OwnershipSource, PreBackupMode,
-    SessionPolicy, Spec,
+    AssetScope, CompressionName, DriftPolicy, Ownership, OwnershipSource, PreBackupMode, SessionPolicy, Spec,
 };
 use crate::actual::whole::Gap;
 use crate::duration::DurationText;
@@ -270,7 +270,7 @@ parameters! {
     /// Parameters of `prepare`.
     PrepareWith {
         /// What happens to clients with newer changes.
-        clients: ClientPolicy,
+        clients: Clients,
         /// What happens to stored logins.
         sessions: SessionPolicy,
         /// Sync groups that get a new id.
@@ -457,7 +457,7 @@ pub fn derive(
             allow_incomplete: spec.allow_incomplete.clone(),
         }),
         StepKind::Prepare => Action::Prepare(PrepareWith {
-            clients: spec.clients,
+            clients: spec.clients.clone(),
             sessions: spec.sessions,
             groups: group_changes(&metadata.id, spec, observed),
         }),
@@ -526,7 +526,7 @@ impl Action {
             ),
             Action::Prepare(with) => format!(
                 "clients {}, sessions {}{}",
-                with.clients,
+                with.clients.short(),
                 with.sessions,
                 if with.groups.is_empty() {
                     String::new()

@@ -67,6 +67,23 @@ pub fn sample_with_service() -> Plan {
     observed["service"] = json!({ "manager": "systemd", "unit": "abssctl-budget.service", "running": true });
     let mut preview = preview();
     preview["downtimeMs"] = json!(8200);
+    preview["accounts"] = json!({
+        "loginMethod": { "live": "openid", "backup": "password" },
+        "configuredMethod": { "live": "openid", "backup": "password" },
+        "password": "other",
+        "users": {
+            "back": { "count": 1, "names": ["eve"] },
+            "gone": { "count": 12, "names": ["ann", "bob", "c3", "c4", "c5", "c6", "c7", "c8", "c9", "d0"] },
+            "changed": { "count": 0 }
+        },
+        "sessions": { "back": 1, "gone": 2 },
+        "bankTokens": {
+            "back": { "count": 0 },
+            "gone": { "count": 1, "names": ["simplefin_accessKey"] },
+            "changed": { "count": 2, "names": ["gocardless_secretId", "gocardless_secretKey"] }
+        },
+        "lockedOut": ["no-owner"]
+    });
     plan_of(metadata(), spec, observed, preview)
 }
 
@@ -110,7 +127,7 @@ pub fn sample_single() -> Plan {
 /// The same budget as a new one, beside both that are there.
 pub fn sample_copy() -> Plan {
     let mut plan = sample_single();
-    plan.spec.clients = super::spec::ClientPolicy::Merge;
+    plan.spec.clients = super::spec::ClientPolicy::Merge.into();
     plan.spec.budgets[0].copy_as =
         Some(super::spec::CopyAs { name: "Household (restored 2026-11-24)".into() });
     let new = plan.preview.budgets[0].clone();

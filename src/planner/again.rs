@@ -12,6 +12,7 @@ use super::bounds::Bounds;
 use super::error::PlanError;
 use super::restore;
 use crate::context::Context;
+use crate::plan::accounts::{Accounts, Methods};
 use crate::plan::diff::{self, Change};
 use crate::plan::drift;
 use crate::plan::follows::{Claims, checks};
@@ -87,6 +88,7 @@ fn shown(plan: &Plan, fresh: &Plan, bounds: &Bounds, same_content: bool) -> Prev
         if plan.spec.is_single() || bounds.hold(&plan.observed.target, old) {
             shown.files = old.files.clone();
         }
+        shown.accounts = accounts(shown.accounts, old);
         for budget in &mut shown.budgets {
             counted(budget, plan, fresh);
         }
@@ -118,6 +120,19 @@ fn counted(budget: &mut BudgetPreview, plan: &Plan, fresh: &Plan) {
         budget.first_newer.clone_from(&old.first_newer);
         budget.last_newer.clone_from(&old.last_newer);
     }
+}
+
+/// Who could log in, with what the plan says of the live server.
+fn accounts(fresh: Option<Accounts>, old: &Preview) -> Option<Accounts> {
+    let fresh = fresh?;
+    let Some(old) = &old.accounts else { return Some(fresh) };
+    let login_method = Methods { live: old.login_method.live.clone(), backup: fresh.login_method.backup };
+    Some(Accounts {
+        login_method,
+        configured_method: fresh.configured_method,
+        locked_out: fresh.locked_out,
+        ..old.clone()
+    })
 }
 
 /// Changes that the server held of a budget.

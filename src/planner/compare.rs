@@ -5,12 +5,17 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
+use super::accounts::{self, State};
 use super::bounds::{Bounds, Fate};
 use crate::actual::account::{Account, Budget};
+use crate::actual::logins::{self, LoginConfig};
 use crate::actual::{layout, messages};
+use crate::archive::DATA;
 use crate::facts::model::{BudgetFiles, Changes, FileChange, FileState};
+use crate::host::fs;
 use crate::ids::{AbsPath, Sha256};
-use crate::plan::preview::{BudgetPresence, BudgetPreview, FileChanges, FileGroup};
+use crate::plan::accounts::Accounts;
+use crate::plan::preview::{BudgetPresence, BudgetPreview, DeletedIn, FileChanges, FileGroup, KeyChange};
 use crate::survey::archive::{ArchiveSurvey, BackupFile};
 use crate::survey::observe::Place;
 use crate::survey::target::{self, visible};
@@ -18,6 +23,7 @@ use crate::survey::tree::{self, Entry, Kind};
 
 /// More names of a group are not shown.
 pub const MAX_EXAMPLES: usize = 10;
+const MAX_CONFIG: u64 = 1 << 20;
 
 /// A target that backups are compared with.
 #[derive(Debug)]
@@ -46,6 +52,7 @@ impl Target {
             budgets: self.budgets(contents),
             budget_files: self.budget_files(contents),
             account_bytes: self.entry(Path::new(layout::ACCOUNT)).map(|entry| entry.size),
+            accounts: self.accounts(contents),
         }
     }
 
@@ -82,6 +89,20 @@ impl Target {
             })
         };
         by_id(contents.account.as_ref()).iter().filter_map(one).collect()
+    }
+
+    /// Who could log in after the restore.
+    fn accounts(&self, contents: &ArchiveSurvey) -> Option<Accounts> {
+        let path = self.data.join(layout::CONFIG);
+        let read = |bytes: Option<&[u8]>| bytes.map_or_else(LoginConfig::default, logins::config);
+        let live = self.place.dir.as_ref().and_then(|dir| fs::read_optional(dir, &path, MAX_CONFIG).ok()?);
+        let (live, backup) = (
+            read(live.as_deref()),
+            read(contents.texts.get(&Path::new(DATA).join(&path)).map(Vec::as_slice)),
+        );
+        let old = self.place.target.account.as_ref().and_then(|account| account.logins.as_ref());
+        let new = contents.account.as_ref().and_then(|account| account.logins.as_ref());
+        accounts::changes(State { logins: old, config: &live }, State { logins: new, config: &backup })
     }
 
     fn files(&self, contents: &ArchiveSurvey) -> FileChanges {
@@ -140,8 +161,9 @@ impl Target {
     }
 
     fn budgets(&self, contents: &ArchiveSurvey) -> Vec<BudgetPreview> {
-        let live = by_id(self.place.target.account.as_ref());
-        let backup = by_id(contents.account.as_ref());
+        let accounts = (self.place.target.account.as_ref(), contents.account.as_ref());
+        let (live, backup) = (by_id(accounts.0), by_id(accounts.1));
+        let deleted = (deleted(accounts.0), deleted(accounts.1));
         let ids: BTreeSet<&String> = live.keys().chain(backup.keys()).collect();
         let mut budgets: Vec<BudgetPreview> = ids
             .into_iter()
@@ -158,14 +180,23 @@ impl Target {
                 Some(BudgetPreview {
                     id: id.clone(),
                     name: shown.name.clone(),
-                    encrypted: shown.encrypted,
+                    encrypted: shown.is_encrypted(),
                     presence,
+                    deleted: match presence {
+                        BudgetPresence::BackupOnly => deleted.0.contains(id).then_some(DeletedIn::Live),
+                        BudgetPresence::LiveOnly => deleted.1.contains(id).then_some(DeletedIn::Backup),
+                        BudgetPresence::Both => None,
+                    },
+                    key_change: live.zip(backup).and_then(|(live, backup)| key_change(live, backup)),
                     changes_newer: newer.as_ref().map(|newer| newer.count),
                     first_newer: newer.as_ref().and_then(|newer| time(newer.first.as_ref())),
                     last_newer: newer.as_ref().and_then(|newer| time(newer.last.as_ref())),
                     group_id: shown.group_id.clone(),
                     kept: false,
                     copy_of: None,
+                    live_group_id: live
+                        .filter(|live| backup.is_some() && live.group_id != shown.group_id)
+                        .and_then(|live| live.group_id.clone()),
                     new_group_id: None,
                 })
             })
@@ -202,6 +233,20 @@ fn by_id(account: Option<&Account>) -> BTreeMap<String, &Budget> {
         .filter(|budget| !budget.deleted && layout::is_plain_id(&budget.id))
         .map(|budget| (budget.id.clone(), budget))
         .collect()
+}
+
+/// Budgets that are marked as deleted.
+fn deleted(account: Option<&Account>) -> BTreeSet<&String> {
+    let budgets = account.into_iter().flat_map(|account| &account.budgets);
+    budgets.filter(|budget| budget.deleted).map(|budget| &budget.id).collect()
+}
+
+fn key_change(live: &Budget, backup: &Budget) -> Option<KeyChange> {
+    match (&live.key_id, &backup.key_id) {
+        (None, Some(_)) => Some(KeyChange::DecryptedSince),
+        (Some(_), None) => Some(KeyChange::EncryptedSince),
+        (live, backup) => (live != backup).then_some(KeyChange::OtherKey),
+    }
 }
 
 /// The time in a client's timestamp: `2026-11-24T02:24:23.026Z-01B8-9a8a99a80b6872fa`.

@@ -4,8 +4,10 @@
 //! assembles the plan, [`preview`] says what it would change, [`again`] whether a plan says so truly,
 //! as far as [`bounds`] lets it.
 
+mod accounts;
 pub mod again;
 pub mod bounds;
+pub mod clients;
 pub mod collect;
 pub mod compare;
 pub mod diffs;
@@ -19,6 +21,7 @@ pub mod single;
 pub mod wish;
 
 pub use again::untruths;
+pub use clients::ClientsWish;
 pub use collect::facts;
 pub use error::PlanError;
 pub use restore::{plan, plan_elsewhere, refresh, refresh_elsewhere};

@@ -17,6 +17,8 @@ pub fn preview(metadata: &Metadata, spec: &Spec, observed: &Observed, known: &Kn
     let mut preview = Preview {
         files: known.changes.files.clone(),
         budgets: known.changes.budgets.clone(),
+        // Logins stay as they are there, too.
+        accounts: known.changes.accounts.clone().filter(|_| !single),
         rows: rows(observed, known),
         // Configuration, unit and vhost stay as they are where single budgets come.
         diffs: known.local.filter(|_| !single).map(|local| local.diffs.clone()).unwrap_or_default(),

@@ -5,6 +5,7 @@
 use jiff::SignedDuration;
 
 use super::bounds::Bounds;
+use super::clients;
 use super::error::PlanError;
 use super::known::Known;
 use super::look;
@@ -19,7 +20,7 @@ use crate::host::machine::{Actor, ActorKind};
 use crate::ids::PlanId;
 use crate::plan::graph;
 use crate::plan::model::{ActorType, ApiVersion, CreatedBy, Metadata, Plan, PlanKind, Time};
-use crate::plan::spec::{ClientPolicy, Spec};
+use crate::plan::spec::Spec;
 use crate::state::backup_index::BackupIndex;
 use crate::survey::observe;
 
@@ -33,7 +34,7 @@ pub fn plan(cx: &Context, wish: &Wish) -> Result<Plan, PlanError> {
     let seen = look::one(cx, entry, &target)?;
     let known = Known::find(&seen.facts, &entry.id, &target.directory)?;
     let known = Known { local: Some(&seen.local), ..known };
-    new(&cx.actor, wish, wish::spec(wish, target, &known), &known)
+    new(&cx.actor, wish, wish::spec(wish, target, &known)?, &known)
 }
 
 /// Plans a restore on the machine where these facts were collected; nothing of this one is read.
@@ -47,7 +48,7 @@ pub fn plan_elsewhere(facts: &Facts, actor: &Actor, wish: &Wish) -> Result<Plan,
     let target = wish::target(wish, own)?;
     wish::check_live(&target, &backup.instance, own)?;
     let known = Known::find(facts, &backup.source.backup_id, &target.directory)?;
-    new(actor, wish, wish::spec(wish, target, &known), &known)
+    new(actor, wish, wish::spec(wish, target, &known)?, &known)
 }
 
 fn new(actor: &Actor, wish: &Wish, spec: Spec, known: &Known<'_>) -> Result<Plan, PlanError> {
@@ -136,12 +137,13 @@ fn created_by(actor: &Actor) -> CreatedBy {
 
 fn assemble(metadata: Metadata, mut spec: Spec, known: &Known<'_>) -> Result<Plan, PlanError> {
     single::complete(&mut spec, known)?;
-    if spec.clients == ClientPolicy::Reset && known.contents.rows.is_none() {
+    if spec.clients.resets_any() && known.contents.rows.is_none() {
         return Err(PlanError::Wish {
             what: "clients cannot be reset: the backup's list of budgets could not be read".into(),
             help: "use --clients merge".into(),
         });
     }
+    clients::check(&spec.clients, known)?;
     wish::check_possible(&spec)?;
     let observed = known.observed(&spec);
     let preview = preview::preview(&metadata, &spec, &observed, known);

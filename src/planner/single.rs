@@ -192,11 +192,8 @@ pub fn budgets(
             let group = observed.target.budgets.iter().find(|live| live.id == budget.id);
             shown.push(BudgetPreview {
                 kept: true,
-                changes_newer: None,
-                first_newer: None,
-                last_newer: None,
                 group_id: group.and_then(|live| live.group_id.clone()),
-                ..budget.clone()
+                ..alone(budget)
             });
         }
         if let (Some(copy), Some(id)) =
@@ -206,15 +203,25 @@ pub fn budgets(
                 id,
                 name: Some(copy.name.clone()),
                 presence: BudgetPresence::BackupOnly,
-                changes_newer: None,
-                first_newer: None,
-                last_newer: None,
                 copy_of: Some(budget.id.clone()),
-                ..budget.clone()
+                ..alone(budget)
             });
         }
     }
     shown
+}
+
+/// A budget of which the other side takes and loses nothing.
+fn alone(budget: &BudgetPreview) -> BudgetPreview {
+    BudgetPreview {
+        changes_newer: None,
+        first_newer: None,
+        last_newer: None,
+        deleted: None,
+        key_change: None,
+        live_group_id: None,
+        ..budget.clone()
+    }
 }
 
 /// Files that would change: those of these budgets, and the server's own database.

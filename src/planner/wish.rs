@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::clients::ClientsWish;
 use super::error::PlanError;
 use super::known::Known;
 use crate::actual::whole::Gap;
@@ -13,9 +14,8 @@ use crate::facts::model::{BackupFacts, Facts, Owner};
 use crate::ids::{AbsPath, BackupId, InstanceName};
 use crate::plan::model::Time;
 use crate::plan::spec::{
-    AssetScope, ClientPolicy, CompressionName, DriftPolicy, Health, OnFailure, Ownership, OwnershipSource,
-    PreBackup, PreBackupMode, ReplayPolicy, RestartPolicy, Service, SessionPolicy, Source, SourceScope, Spec,
-    Target,
+    AssetScope, CompressionName, DriftPolicy, Health, OnFailure, Ownership, OwnershipSource, PreBackup,
+    PreBackupMode, ReplayPolicy, RestartPolicy, Service, SessionPolicy, Source, SourceScope, Spec, Target,
 };
 use crate::state::backup_index::{BackupEntry, BackupIndex};
 use crate::state::instances::{Registry, RegistryError};
@@ -54,7 +54,7 @@ pub struct Wish {
     /// Message of that backup.
     pub backup_message: Option<String>,
     /// What happens to clients with newer changes.
-    pub clients: Option<ClientPolicy>,
+    pub clients: ClientsWish,
     /// What happens to logins in the backup.
     pub sessions: Option<SessionPolicy>,
     /// Whether the service is started.
@@ -202,9 +202,12 @@ pub fn destination(path: &Path) -> Result<AbsPath, PlanError> {
 }
 
 /// The `spec` of a wish for this backup and target.
-pub fn spec(wish: &Wish, target: Target, known: &Known<'_>) -> Spec {
+///
+/// # Errors
+/// It names a budget that the backup does not hold, or holds twice.
+pub fn spec(wish: &Wish, target: Target, known: &Known<'_>) -> Result<Spec, PlanError> {
     let defaults = &known.facts.defaults;
-    Spec {
+    Ok(Spec {
         instance: known.instance.name.clone(),
         source: known.backup.source.clone(),
         target,
@@ -215,7 +218,7 @@ pub fn spec(wish: &Wish, target: Target, known: &Known<'_>) -> Spec {
             mode: wish.pre_backup.unwrap_or(defaults.pre_backup),
             message: wish.backup_message.clone(),
         },
-        clients: wish.clients.unwrap_or(defaults.clients),
+        clients: wish.clients.resolve(known)?,
         // With single budgets all logins stay; a default is not a wish to the contrary.
         sessions: wish.sessions.unwrap_or(if wish.budgets.is_empty() {
             defaults.sessions
@@ -230,7 +233,7 @@ pub fn spec(wish: &Wish, target: Target, known: &Known<'_>) -> Spec {
         retain: wish.retain.clone().unwrap_or_else(|| defaults.retain.clone()),
         ownership: ownership(known),
         allow_incomplete: if wish.allow_incomplete { allowed(known) } else { Vec::new() },
-    }
+    })
 }
 
 /// What the backup lacks and a plan may allow.

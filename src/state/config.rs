@@ -231,6 +231,12 @@ impl Config {
             .collect()
     }
 
+    /// Whether a person set a key of `restore.yml`, such as `clients`.
+    pub fn restore_sets(&self, key: &str) -> bool {
+        let is_it = |setting: &&Setting| setting.key.strip_prefix("restore.") == Some(key);
+        self.settings.iter().find(is_it).is_some_and(|setting| setting.origin != Origin::Default)
+    }
+
     /// The directory of an instance that the registry gives no other.
     pub fn instance_dir(&self, name: &InstanceName) -> AbsPath {
         below(&self.instance_root, name.as_str())

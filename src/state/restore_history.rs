@@ -34,7 +34,7 @@ pub struct RestoreRecord {
     pub approvers: Vec<String>,
     /// The backup of the state before.
     pub pre_backup: Option<BackupId>,
-    /// `merge` or `reset`.
+    /// `merge` or `reset`, and single budgets that are treated otherwise: `merge, <id>=reset`.
     pub clients: String,
     /// How it ended: `applied`.
     pub outcome: String,

@@ -15,7 +15,7 @@ use crate::archive::DATA;
 use crate::host::fs::{self, IoContext as _};
 use crate::host::sqlite;
 use crate::ids::AbsPath;
-use crate::plan::spec::{ClientPolicy, SessionPolicy};
+use crate::plan::spec::SessionPolicy;
 use crate::plan::step::{Action, PrepareWith, Step};
 use crate::run::fact::Side;
 
@@ -29,7 +29,7 @@ impl StepRunner for Prepare {
             return Err(StepError::Unavailable { kind: step.kind() });
         };
         let directory = staging::staging(&cx.plan.spec.target.directory, cx.run)?;
-        let mut done = if with.clients == ClientPolicy::Merge && with.sessions == SessionPolicy::Keep {
+        let mut done = if !with.clients.resets_any() && with.sessions == SessionPolicy::Keep {
             Done::new("nothing to change")
         } else {
             Done::new(change(cx, with, &directory)?)
@@ -60,7 +60,7 @@ fn change(cx: &StepContext<'_>, with: &PrepareWith, directory: &AbsPath) -> Resu
     let _stop = sqlite::stop_on(&cx.stop);
     let allowed = &cx.plan.spec.allow_incomplete;
     let mut parts = Vec::new();
-    if with.clients == ClientPolicy::Reset {
+    if with.clients.resets_any() {
         let groups: Vec<NewGroup<'_>> = with
             .groups
             .iter()

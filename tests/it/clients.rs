@@ -181,3 +181,98 @@ fn revoked_sessions_log_in_again() {
         assert_eq!(a.sync(), Value::Null, "its login came back with the backup");
     });
 }
+
+/// The sync group that the server gives a budget.
+fn group(root: &TestRoot, name: &str) -> String {
+    let path = root.path(LIVE).join("data/server-files/account.sqlite");
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let connection = rusqlite::Connection::open_with_flags(path, flags).unwrap();
+    let query = "SELECT group_id FROM files WHERE name = ?1";
+    connection.query_row(query, [name], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn a_reset_of_one_budget_leaves_the_clients_of_the_other_alone() {
+    with_both("a_reset_of_one_budget_leaves_the_clients_of_the_other_alone", |program| {
+        let mut world = World::new(program);
+        let (mut house, mut trip) = (world.opened("Household", None), world.opened("Holiday", None));
+        let id = world.backup();
+        let then = house.notes();
+        house.write(3, "bad import");
+        trip.write(2, "a good day");
+        let of_trip = trip.notes();
+        let (old_house, old_trip) = (group(&world.root, "Household"), group(&world.root, "Holiday"));
+
+        let plan = world.restore(&id, &["--clients", "Household=reset"]);
+        let named = plan["spec"]["clients"]["budgets"].as_object().unwrap();
+        assert_eq!(named.len(), 1, "{named:?}");
+        assert_eq!(plan["spec"]["clients"]["default"], "merge");
+        assert_ne!(group(&world.root, "Household"), old_house);
+        assert_eq!(group(&world.root, "Holiday"), old_trip);
+        assert_eq!(house.sync(), "file-has-reset");
+        let before = world.messages();
+        assert_eq!(trip.sync(), Value::Null, "the other goes on without a message");
+        let predicted = budget(&plan, "Holiday")["changesNewer"].as_i64().unwrap();
+        let count = |messages: &[(String, i64)]| {
+            messages.iter().find(|(group, _)| *group == old_trip).map(|(_, count)| *count).unwrap()
+        };
+        assert_eq!(count(&world.messages()) - count(&before), predicted);
+        assert_eq!(world.opened("Holiday", None).notes(), of_trip);
+        assert_eq!(world.opened("Household", None).notes(), then);
+        world.server.take().unwrap().stop_content();
+    });
+}
+
+#[test]
+fn what_a_device_never_sent_survives_a_merge_and_stays_on_it_after_a_reset() {
+    with_both("what_a_device_never_sent_survives_a_merge_and_stays_on_it_after_a_reset", |program| {
+        let mut world = World::new(program);
+        let mut offline = world.opened("Household", None);
+        let id = world.backup();
+        let then = offline.notes();
+        // It cannot reach the server, and keeps what it could not send.
+        let log = world.server.take().unwrap().stop();
+        drop(log);
+        let _ = offline.ask(&json!({ "do": "add", "transactions": 4, "notes": "offline" }));
+        assert_ne!(offline.sync(), Value::Null);
+        let all = offline.notes();
+        let data = world.root.path(LIVE).join("data");
+        world.server = Some(Server::start_at(&world.program, &data, world.port));
+
+        let plan = world.restore(&id, &["--clients", "merge"]);
+        assert_eq!(budget(&plan, "Household")["changesNewer"], 0, "nobody can count what was never sent");
+        assert_eq!(offline.sync(), Value::Null);
+        assert_eq!(world.opened("Household", None).notes(), all);
+
+        let _ = world.restore(&id, &["--clients", "reset"]);
+        assert_eq!(offline.sync(), "file-has-reset");
+        assert_eq!(offline.notes(), all, "its copy stays");
+        assert_eq!(world.opened("Household", None).notes(), then);
+        world.server.take().unwrap().stop_content();
+    });
+}
+
+#[test]
+fn a_budget_made_after_the_backup_is_no_cloud_file_and_harms_nothing() {
+    with_both("a_budget_made_after_the_backup_is_no_cloud_file_and_harms_nothing", |program| {
+        let mut world = World::new(program);
+        let mut house = world.opened("Household", None);
+        let id = world.backup();
+        let then = house.notes();
+        let mut late = world.device();
+        let _ = late.ask(&json!({ "do": "make", "name": "Late", "transactions": 3 }));
+        assert_eq!(late.sync(), Value::Null);
+        let kept = late.notes();
+
+        let plan = world.restore(&id, &["--clients", "merge"]);
+        assert_eq!(budget(&plan, "Late")["presence"], "live-only");
+        let restored = world.messages();
+        assert_eq!(late.sync(), "file-not-found");
+        assert_eq!(late.notes(), kept, "its copy stays");
+        assert_eq!(world.messages(), restored);
+        assert_eq!(house.sync(), Value::Null);
+        assert_eq!(house.notes(), then);
+        let _ = world.opened("Household", None);
+        world.server.take().unwrap().stop();
+    });
+}

@@ -398,10 +398,10 @@ fn no_secret_is_in_the_facts() {
     root.sql(
         ACCOUNT,
         "UPDATE auth SET extra_data = 'CANARY-auth', display_name = 'CANARY-display';
-         INSERT INTO secrets VALUES ('CANARY-secret-name', 'CANARY-secret');
+         INSERT INTO secrets VALUES ('gocardless_secretId', 'CANARY-secret');
          INSERT INTO sessions (token, expires_at, user_id, auth_method) VALUES ('CANARY-token', 1, 'CANARY-user-id', 'CANARY-method');
          INSERT INTO pending_openid_requests VALUES ('CANARY-state', 'CANARY-verifier', 'CANARY-url', 1);
-         UPDATE users SET user_name = 'CANARY-user', display_name = 'CANARY-person';
+         UPDATE users SET user_name = 'ann', display_name = 'CANARY-person';
          UPDATE files SET encrypt_meta = 'CANARY-meta', encrypt_keyid = 'CANARY-key', encrypt_salt = 'CANARY-salt',
                 encrypt_test = 'CANARY-test', owner = 'CANARY-owner'",
     );

@@ -27,5 +27,6 @@ mod redaction;
 mod restore;
 mod review;
 mod sarif;
+mod stake;
 mod support;
 mod versions;

@@ -12,7 +12,8 @@ use crate::support::{Ran, TestRoot};
 /// prints what the terminal showed and the exit code.
 const TERMINAL: &str = r"
 import json, os, pty, select, sys, time
-answer, command = sys.argv[1].encode().decode('unicode_escape').encode(), sys.argv[2:]
+answers = [a.encode().decode('unicode_escape').encode() for a in sys.argv[1].split('|')]
+command, asked = sys.argv[2:], set()
 pid, terminal = pty.fork()
 if pid == 0:
     os.execv(command[0], command)
@@ -26,9 +27,12 @@ while time.time() < until:
         if not data:
             break
         shown += data
-    if not typed and b'[y/N]' in shown:
-        os.write(terminal, answer)
-        typed = True
+    for question in (b'[m/r/A]', b'[y/N]'):
+        if question in shown and question not in asked:
+            # What waits in the terminal is answered in its order: the next answer for the next question.
+            asked.add(question)
+            os.write(terminal, answers.pop(0) if answers else b'\x04')
+            typed = True
 code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 print(json.dumps({'code': code, 'typed': typed, 'shown': shown.decode(errors='replace')}))
 ";
@@ -56,7 +60,9 @@ fn whatever_is_not_yes_changes_nothing() {
     let before = root.tree();
     // An empty line, no, the end of input, Ctrl-C.
     for (answer, code) in [("\\n", 2), ("n\\n", 2), ("No\\n", 2), ("\\x04", 2), ("\\x03", 130)] {
-        for args in [&apply[..], &["backup", "restore", ZSTD]] {
+        for args in
+            [&apply[..], &["backup", "restore", ZSTD], &["backup", "restore", ZSTD, "--clients", "merge"]]
+        {
             let result = ask(&root, args, answer);
             assert_eq!(result["code"], code, "{answer}: {result:#}");
             assert!(result["shown"].as_str().unwrap().contains("nothing was changed"), "{result:#}");
@@ -86,4 +92,49 @@ fn yes_goes_on() {
     let result = ask(&root, &["run", "prune", "--older-than", "0s"], "YES\\n");
     assert_eq!(result["code"], 0, "{result:#}");
     root.assert_no_private();
+}
+
+/// How the question about clients ends.
+const QUESTION: &str = "[m/r/A]";
+
+#[test]
+fn where_nobody_chose_a_person_is_asked_what_happens_to_clients() {
+    let test = "where_nobody_chose_a_person_is_asked_what_happens_to_clients";
+    if skip_unless(test, have("python3"), "python3 is missing") {
+        return;
+    }
+    let root = TestRoot::new();
+    let before = root.tree();
+    let restore = ["backup", "restore", ZSTD];
+    // Abort is the default, whatever comes after it.
+    for answer in ["\\n", "a\\n", "no\\n", "x\\na\\n", "r\\n|n\\n", "m\\n|\\n"] {
+        let result = ask(&root, &restore, answer);
+        let shown = result["shown"].as_str().unwrap();
+        assert_eq!(result["code"], 2, "{answer}: {shown}");
+        assert!(shown.contains(QUESTION) && shown.contains("nothing was changed"), "{answer}: {shown}");
+        assert!(
+            shown.contains("675 changes on the live server") && shown.contains("Household: 675, "),
+            "{shown}"
+        );
+        before.assert_same(&root.tree(), answer);
+    }
+    let result = ask(&root, &restore, "reset\\n|y\\n");
+    assert_eq!(result["code"], 0, "{result:#}");
+    assert_eq!(root.entry(ZSTD)["restores"][0]["clients"], "reset");
+    // A choice in restore.yml is one.
+    let root = TestRoot::new();
+    root.write("etc/abssctl/restore.yml", "clients: merge\n");
+    let result = ask(&root, &restore, "n\\n");
+    assert!(!result["shown"].as_str().unwrap().contains(QUESTION), "{result:#}");
+    // Nobody is asked with --yes, and what happens is said aloud.
+    let root = TestRoot::new();
+    let ran = root.run(&["backup", "restore", ZSTD, "--yes"]).ok();
+    assert!(
+        ran.stderr.contains("675 newer changes come back") && ran.stderr.contains("--clients reset"),
+        "{}",
+        ran.stderr
+    );
+    let root = TestRoot::new();
+    let ran = root.run(&["backup", "restore", ZSTD, "--yes", "--clients", "merge"]).ok();
+    assert!(!ran.stderr.contains("nobody said"), "{}", ran.stderr);
 }

@@ -13,6 +13,7 @@ use crate::actual::layout::is_plain_id;
 
 pub(super) fn check(plan: &Plan) -> Vec<Violation> {
     let mut found = steps(plan);
+    found.extend(clients(plan));
     found.extend(expiry(plan));
     found.extend(assets(plan));
     found.extend(budgets(plan));
@@ -49,6 +50,19 @@ fn steps(plan: &Plan) -> Vec<Violation> {
         }
     }
     found
+}
+
+/// Rule 9: budgets that `spec.clients` names are in the backup and have a sync group.
+fn clients(plan: &Plan) -> Vec<Violation> {
+    let known = |id: &str| plan.observed.backup.budgets.iter().any(|budget| budget.id == id);
+    let unknown = plan.spec.clients.named().filter(|id| !known(id));
+    unknown
+        .map(|id| {
+            let message =
+                format!("spec.clients names budget '{id}', which the backup does not hold with a sync group");
+            Violation::new(Rule::Clients, "/spec/clients", message)
+        })
+        .collect()
 }
 
 fn parameters(at: usize, step: &Step, expected: &Action) -> Vec<Violation> {

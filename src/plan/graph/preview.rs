@@ -7,7 +7,7 @@ use std::fmt::Debug;
 use super::super::follows::{self, Claims};
 use super::super::model::Plan;
 use super::super::observed::{self, Presence};
-use super::super::preview::{BudgetPresence, BudgetPreview};
+use super::super::preview::{BudgetPresence, BudgetPreview, DeletedIn};
 use super::rule::{Rule, Violation};
 use crate::actual::layout::is_plain_id;
 
@@ -115,6 +115,25 @@ fn budgets(plan: &Plan) -> Vec<Violation> {
         if budget.kept && budget.presence == BudgetPresence::BackupOnly {
             wrong("/presence", "is neither on the live server nor restored".to_owned());
         }
+        // What stays, and what is new, has no other group on the live server.
+        let replaced = !budget.kept && budget.copy_of.is_none();
+        let live_group = replaced.then(|| follows::live_group(&plan.observed, budget)).flatten();
+        if budget.live_group_id != live_group {
+            wrong("", "has another liveGroupId than the one that was observed".to_owned());
+        }
+        let there = plan.observed.target.budgets.iter().any(|live| live.id == budget.id && live.deleted);
+        let fits = if replaced {
+            match budget.presence {
+                BudgetPresence::Both => budget.deleted.is_none(),
+                BudgetPresence::LiveOnly => budget.deleted != Some(DeletedIn::Live),
+                BudgetPresence::BackupOnly => budget.deleted == there.then_some(DeletedIn::Live),
+            }
+        } else {
+            budget.deleted.is_none()
+        };
+        if !fits {
+            wrong("", "is deleted elsewhere than it was observed".to_owned());
+        }
         if let Err(group) = group_fits(plan, budget) {
             wrong("", format!("has another groupId than the one that was observed: {group}"));
         }
@@ -208,7 +227,7 @@ fn rest(plan: &Plan) -> Vec<Violation> {
 mod tests {
     use serde_json::json;
 
-    use super::super::super::preview::Verdict;
+    use super::super::super::preview::{KeyChange, Verdict};
     use super::super::super::spec::{DriftPolicy, PreBackupMode};
     use super::super::super::testing::{consistent, sample, sample_dest, sample_with_service, with_steps};
     use super::super::check as check_all;
@@ -249,8 +268,26 @@ mod tests {
         }))
         .unwrap();
         let single = super::super::super::testing::sample_single();
-        let plans =
-            [sample(), sample_with_service(), single, careless, incomplete, allowed, unreadable, same];
+        let mut moved = sample();
+        moved.observed.target.budgets[0].group_id = Some("other".into());
+        moved.observed.target.budgets[1].deleted = true;
+        let (household, holiday) = moved.preview.budgets.split_at_mut(1);
+        household[0].live_group_id = Some("other".into());
+        household[0].key_change = Some(KeyChange::OtherKey);
+        holiday[0].presence = BudgetPresence::BackupOnly;
+        holiday[0].deleted = Some(DeletedIn::Live);
+        holiday[0].group_id = None;
+        let plans = vec![
+            sample(),
+            sample_with_service(),
+            single,
+            careless,
+            incomplete,
+            allowed,
+            unreadable,
+            same,
+            moved,
+        ];
         plans.into_iter().map(with_steps).collect()
     }
 
@@ -272,7 +309,11 @@ mod tests {
                 assert_eq!(broken(&plan), [(Rule::Warnings, format!("/preview/warnings/{at}"))]);
                 let mut plan = good.clone();
                 plan.preview.warnings[at].code = "hint".into();
-                assert_eq!(broken(&plan), [(Rule::Warnings, "/preview/warnings".into())]);
+                let found = broken(&plan);
+                // Of two of one code the other is still there: then the place is told.
+                let place = |place: &str| place.starts_with("/preview/warnings");
+                assert!(found.iter().all(|(rule, at)| *rule == Rule::Warnings && place(at)), "{found:?}");
+                assert!(!found.is_empty());
             }
             let mut plan = good.clone();
             plan.preview
@@ -282,17 +323,26 @@ mod tests {
         }
         let all = [
             "backup-incomplete",
+            "bank-tokens",
             "budget-gone",
+            "budget-key",
+            "budget-returns",
             "clients-merge",
             "clients-reset",
             "drift-ignore",
             "incomplete-allowed",
             "live-unreadable",
+            "locked-out",
+            "login-method",
             "no-change",
             "no-pre-backup",
+            "password-returns",
             "server-cannot-open",
             "sessions-return",
             "single-budgets",
+            "sync-was-reset",
+            "users-gone",
+            "users-return",
         ];
         assert_eq!(codes.iter().map(String::as_str).collect::<Vec<_>>(), all);
     }
@@ -318,7 +368,10 @@ mod tests {
     #[test]
     fn rule_10_budgets_are_those_that_were_observed() {
         type Edit<'e> = (&'e dyn Fn(&mut Plan), &'e str);
-        let edits: [Edit<'_>; 6] = [
+        let edits: [Edit<'_>; 9] = [
+            (&|plan| plan.preview.budgets[0].live_group_id = Some("other".into()), "/preview/budgets/0"),
+            (&|plan| plan.preview.budgets[0].deleted = Some(DeletedIn::Live), "/preview/budgets/0"),
+            (&|plan| plan.observed.target.budgets[0].group_id = Some("other".into()), "/preview/budgets/0"),
             (&|plan| drop(plan.preview.budgets.remove(1)), "/preview/budgets"),
             (&|plan| plan.preview.budgets[1].presence = BudgetPresence::BackupOnly, "/preview/budgets"),
             (&|plan| plan.preview.budgets[1].presence = BudgetPresence::Both, "/preview/budgets/1"),

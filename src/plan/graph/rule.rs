@@ -87,6 +87,8 @@ rules! {
     Parameters = 8, "parameters", REFRESH;
     /// A step's summary says what its parameters say.
     Summary = 8, "summary", REFRESH;
+    /// Budgets that `spec.clients` names are in the backup and have a sync group.
+    Clients = 9, "clients", "take the budget out of `spec.clients` and run `abssctl plan refresh FILE`";
     /// The plan expires after it was made.
     Expiry = 9, "expiry", "run `abssctl plan refresh FILE`, which sets both times";
     /// Unit and vhost are restored only where the archive has them and a service manager takes them.

@@ -3,9 +3,11 @@
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use serde_json::{Value, json};
 
+use super::super::clients::Clients;
 use super::super::emit::{to_json, to_yaml};
 use super::super::model::Plan;
-use super::super::testing::{sample, sample_dest, sample_with_service};
+use super::super::spec::ClientPolicy;
+use super::super::testing::{sample, sample_dest, sample_with_service, with_steps};
 use super::*;
 
 fn yaml() -> String {
@@ -373,4 +375,36 @@ fn places_end_after_their_last_character() {
     let text = edit("reason: the import of November went wrong", "\u{1f600}\u{1f600}é: x");
     let found = refused(&text).into_iter().find(|problem| problem.code.ends_with("unknown_field")).unwrap();
     assert_eq!((found.column, found.end_column), (3, 6), "{found:?}");
+}
+
+#[test]
+fn clients_by_budget_have_one_form() {
+    const ID: &str = "b1f6b5ea-34f1-4f0a-8a8c-6a5a1b1f4a11";
+    let mut plan = sample();
+    plan.spec.clients = Clients::new(ClientPolicy::Merge, [(ID.to_owned(), ClientPolicy::Reset)]);
+    let plan = with_steps(plan);
+    let text = to_yaml(&plan).unwrap();
+    assert!(
+        text.contains(&format!("  clients:\n    default: merge\n    budgets:\n      {ID}: reset\n")),
+        "{text}"
+    );
+    assert_eq!(load("p", text.as_bytes()).unwrap(), plan);
+    let long = |form: &str| edit("clients: merge\n  sessions", &format!("clients: {form}\n  sessions"));
+    for (form, message) in [
+        ("{default: merge, budgets: {}}", "no budget is named; write merge alone"),
+        (&format!("{{default: merge, budgets: {{{ID}: merge}}}}"), "which all get; take it out"),
+        (&format!("{{default: merge, budgets: {{{ID}: perhaps}}}}"), "one of the words"),
+        (&format!("{{default: merge, budget: {{{ID}: reset}}}}"), "budget"),
+        ("{budgets: {b: reset}}", "has no field default"),
+        ("[merge]", "one of the words"),
+        ("{default: merge, budgets: {nobody: reset}}", "which the backup does not hold"),
+    ] {
+        let problems = refused(&long(form));
+        let told = problems.iter().any(|problem| problem.message.contains(message));
+        assert!(
+            told && problems.iter().all(|problem| problem.pointer.starts_with("/spec/clients")
+                || problem.pointer.starts_with("/steps")),
+            "{form}: {problems:?}"
+        );
+    }
 }

@@ -9,12 +9,13 @@ use super::verdict::{Decision, Finding, FindingCode, Source, Verdict};
 use crate::duration::DurationText;
 use crate::host::clock;
 use crate::ids::InstanceName;
+use crate::plan::clients::Clients;
 use crate::plan::model::{Plan, Time};
 use crate::plan::render::visible;
 use crate::state::config::Config;
 use crate::state::freeze::Freeze;
 use crate::state::pattern::Standing;
-use crate::state::restore_config::RestoreConfig;
+use crate::state::restore_config::{ClientsDefault, RestoreConfig};
 use crate::state::rules::{AnyOf, Rule};
 
 /// More freezes than this do not follow one another.
@@ -208,7 +209,7 @@ fn is_older(time: Timestamp, longest: &DurationText, now: Timestamp) -> bool {
 fn settings(rule: &Rule, plan: &Plan) -> Vec<(FindingCode, String)> {
     let (spec, name) = (&plan.spec, rule.name.as_str());
     let found = [
-        (FindingCode::Clients, forbidden(name, "clients", &spec.clients, rule.clients.as_ref())),
+        (FindingCode::Clients, clients(name, &spec.clients, rule.clients.as_ref())),
         (FindingCode::Sessions, forbidden(name, "sessions", &spec.sessions, rule.sessions.as_ref())),
         (
             FindingCode::PreBackup,
@@ -220,6 +221,16 @@ fn settings(rule: &Rule, plan: &Plan) -> Vec<(FindingCode, String)> {
         (FindingCode::OnFailure, forbidden(name, "onFailure", &spec.on_failure, rule.on_failure.as_ref())),
     ];
     found.into_iter().filter_map(|(code, message)| Some((code, message?))).collect()
+}
+
+/// What holds for every budget must be allowed: what most get, and what single ones get.
+fn clients(rule: &str, clients: &Clients, allowed: Option<&AnyOf<ClientsDefault>>) -> Option<String> {
+    let most = clients.default_policy();
+    if let Some(message) = forbidden(rule, "clients", &most, allowed) {
+        return Some(message);
+    }
+    let first = clients.named().next()?;
+    forbidden(rule, &format!("clients.budgets.{}", visible(first)), &clients.of(first), allowed)
 }
 
 /// That a value is not among those that a rule allows.

@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 
 use super::{Decision, FindingCode, InForce, Signed};
+use crate::plan::clients::Clients;
 use crate::plan::model::{Plan, Time};
+use crate::plan::spec::ClientPolicy;
 use crate::plan::testing;
 use crate::state::restore_config::RestoreConfig;
 use crate::state::yaml;
@@ -48,8 +50,8 @@ fn each_setting_is_allowed_or_not() {
         (
             "clients: [reset]",
             "policy-clients",
-            |plan| plan.spec.clients = ClientPolicy::Reset,
-            |plan| plan.spec.clients = ClientPolicy::Merge,
+            |plan| plan.spec.clients = ClientPolicy::Reset.into(),
+            |plan| plan.spec.clients = ClientPolicy::Merge.into(),
         ),
         (
             "sessions: [revoke]",
@@ -279,4 +281,29 @@ fn names_of_findings_are_those_of_json() {
     ] {
         assert_eq!(serde_json::to_value(code).unwrap(), code.name());
     }
+}
+
+#[test]
+fn clients_are_judged_for_every_budget() {
+    let one_reset = |default: ClientPolicy, other: ClientPolicy| {
+        let mut plan = testing::sample();
+        let id = plan.observed.backup.budgets[0].id.clone();
+        plan.spec.clients = Clients::new(default, [(id, other)]);
+        plan
+    };
+    let settings = settings("rules: [{name: r, clients: [reset]}]");
+    let messages = |plan: &Plan| {
+        of(&settings, plan)
+            .findings(plan, at(MADE))
+            .into_iter()
+            .map(|finding| finding.message)
+            .collect::<Vec<_>>()
+    };
+    let plan = one_reset(ClientPolicy::Merge, ClientPolicy::Reset);
+    assert_eq!(messages(&plan), ["spec.clients is merge, and rule 'r' allows reset alone"]);
+    let plan = one_reset(ClientPolicy::Reset, ClientPolicy::Merge);
+    let id = &plan.observed.backup.budgets[0].id;
+    let expected = format!("spec.clients.budgets.{id} is merge, and rule 'r' allows reset alone");
+    assert_eq!(messages(&plan), [expected]);
+    assert!(messages(&one_reset(ClientPolicy::Reset, ClientPolicy::Reset)).is_empty());
 }

@@ -124,7 +124,7 @@ mod tests {
     fn another_wish_in_another_world() {
         let mut plan = sample();
         plan.metadata.id = "01KATCV2N8Q4ZJ6M5R7T9V1W3Y".parse().unwrap();
-        plan.spec.clients = ClientPolicy::Reset;
+        plan.spec.clients = ClientPolicy::Reset.into();
         plan.spec.drift = DriftPolicy::Ignore;
         plan.observed.target.budgets[0].changes = Some(990);
         plan.preview.budgets[0].changes_newer = Some(720);

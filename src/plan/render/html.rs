@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 use super::super::canonical;
 use super::super::model::Plan;
 use super::super::preview::FileGroup;
+use super::accounts;
 use super::base64::base64;
 use super::layout::bytes;
 use super::picture::class;
@@ -39,7 +40,7 @@ pub fn html(plan: &Plan, now: Option<Timestamp>) -> String {
                 header { (head(plan, now)) }
                 main {
                     (losses(plan)) (warnings(plan)) (files(plan)) (budgets(plan)) (checks(plan))
-                    (rows(plan)) (diffs(plan)) (steps(plan)) (settings(plan))
+                    (logins(plan)) (rows(plan)) (diffs(plan)) (steps(plan)) (settings(plan))
                 }
                 footer { (end(plan)) }
             }
@@ -159,7 +160,7 @@ fn budgets(plan: &Plan) -> Markup {
                 th scope="row" { (text(words::name(budget))) }
                 td { @if budget.encrypted { "yes" } @else { "no" } }
                 td { (said(&words::fate(budget))) }
-                td.long { (said(&words::newer(budget, plan.spec.clients))) }
+                td.long { (said(&words::newer(budget, plan.spec.clients.of(&budget.id)))) }
             }
         }
     };
@@ -199,6 +200,22 @@ fn checks(plan: &Plan) -> Markup {
             section aria-labelledby="checks" {
                 h2 #checks { "Checks" }
                 (table("Checks", &["check", "result", "why"], &rows))
+            }
+        }
+    }
+}
+
+fn logins(plan: &Plan) -> Markup {
+    let rows = html! {
+        @for (name, said_of) in &accounts::rows(plan) {
+            tr { th scope="row" { (name) } td.long { (said(said_of)) } }
+        }
+    };
+    html! {
+        @if !rows.0.is_empty() {
+            section aria-labelledby="logins" {
+                h2 #logins { (accounts::TITLE) }
+                (table(accounts::TITLE, &["what", "after the restore"], &rows))
             }
         }
     }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use super::super::canonical;
 use super::super::model::Plan;
 use super::super::preview::{BudgetPresence, BudgetPreview, FileGroup};
+use super::accounts;
 use super::layout::bytes;
 use super::markup::{Lines, code, code_in_html, cut, folded, prose, short};
 use super::mermaid::mermaid;
@@ -61,6 +62,7 @@ pub fn markdown(plan: &Plan, now: Option<Timestamp>) -> String {
     page += &warnings(plan);
     page += &files(plan);
     page += &budgets(plan);
+    page += &logins(plan);
     page += &checks(plan);
     page += &rows(plan);
     page += &diffs(plan);
@@ -167,7 +169,7 @@ fn budgets(plan: &Plan) -> String {
     });
     for budget in budgets {
         let encrypted = if budget.encrypted { "yes" } else { "no" };
-        let newer = words::newer(budget, plan.spec.clients);
+        let newer = words::newer(budget, plan.spec.clients.of(&budget.id));
         lines.push(&format!(
             "| {} | {encrypted} | {} | {} |",
             code(&short(words::name(budget), CELL)),
@@ -188,6 +190,16 @@ fn budgets(plan: &Plan) -> String {
         page += &folded("New sync groups", &groups.finish());
     }
     page
+}
+
+fn logins(plan: &Plan) -> String {
+    let rows = accounts::rows(plan);
+    if rows.is_empty() {
+        return String::new();
+    }
+    let row = |(name, said): &(&str, Said)| format!("| {name} | {} |\n", loud(said));
+    let rows: String = rows.iter().map(row).collect();
+    format!("\n### {}\n\n| what | after the restore |\n| --- | --- |\n{rows}", accounts::TITLE)
 }
 
 /// What matters most, in bold.

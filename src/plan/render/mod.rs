@@ -1,6 +1,7 @@
 //! Views of a plan for people. All text of a plan is hostile: every view passes it through
 //! [`visible()`]. Pure.
 
+mod accounts;
 mod base64;
 mod branches;
 pub mod diff;

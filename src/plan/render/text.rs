@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::super::canonical;
 use super::super::model::Plan;
 use super::super::preview::FileGroup;
+use super::accounts;
 use super::branches::{Part, parts};
 use super::layout::{Cell, Page, Style, bytes, span, wrap};
 use super::words::{self, Said, Tone};
@@ -35,6 +36,7 @@ pub fn text(plan: &Plan, options: &TextOptions) -> String {
     warnings(&mut page, plan);
     files(&mut page, plan);
     budgets(&mut page, plan);
+    logins(&mut page, plan);
     rows(&mut page, plan);
     diffs(&mut page, plan, options.width);
     checks(&mut page, plan);
@@ -140,7 +142,7 @@ fn budgets(page: &mut Page, plan: &Plan) {
             Cell::plain(words::name(budget)),
             Cell::plain(if budget.encrypted { "yes" } else { "no" }),
             cell(words::fate(budget)),
-            cell(words::newer(budget, plan.spec.clients)),
+            cell(words::newer(budget, plan.spec.clients.of(&budget.id))),
         ]
     }));
     page.rows(table);
@@ -169,6 +171,14 @@ fn style(tone: Tone) -> Style {
         Tone::Good => Style::Green,
         Tone::Care => Style::Yellow,
         Tone::Danger => Style::Red,
+    }
+}
+
+fn logins(page: &mut Page, plan: &Plan) {
+    let rows = accounts::rows(plan);
+    if !rows.is_empty() {
+        page.section(accounts::TITLE);
+        page.rows(rows.into_iter().map(|(name, said)| vec![Cell::plain(name), cell(said)]).collect());
     }
 }
 

@@ -5,12 +5,15 @@ use jiff::Timestamp;
 
 use super::super::model::Plan;
 use super::super::observed::{Presence, ServiceManagerKind};
-use super::super::preview::{BudgetPresence, BudgetPreview, FileGroup, RowChange, Verdict};
+use super::super::preview::{
+    BudgetPresence, BudgetPreview, DeletedIn, FileGroup, KeyChange, RowChange, Verdict,
+};
 use super::super::spec::{
     AssetScope, ClientPolicy, DriftPolicy, OnFailure, PreBackupMode, ReplayPolicy, RestartPolicy,
     SessionPolicy, SingleBudget, SourceScope,
 };
 use super::super::step::{Effect, Step, StepKind};
+use super::accounts;
 use super::layout::bytes;
 use crate::actual::whole;
 
@@ -138,15 +141,18 @@ pub(super) fn losses(plan: &Plan) -> Vec<Said> {
     let newer: Vec<_> =
         both.iter().copied().filter(|budget| budget.changes_newer.is_some_and(|n| n > 0)).collect();
     if !newer.is_empty() {
-        let total = total_newer(newer.iter().copied());
-        let many = counted(total, "change", "changes");
-        let (tone, fate) = match plan.spec.clients {
-            ClientPolicy::Merge => {
-                (Tone::Care, "leave the server and come back at the next sync of their clients")
+        let back = "leave the server and come back at the next sync of their clients";
+        let fates =
+            [(ClientPolicy::Reset, Tone::Danger, "will be lost"), (ClientPolicy::Merge, Tone::Care, back)];
+        for (policy, tone, fate) in fates {
+            let of = |budget: &&BudgetPreview| plan.spec.clients.of(&budget.id) == policy;
+            let newer: Vec<&BudgetPreview> = newer.iter().copied().filter(of).collect();
+            if !newer.is_empty() {
+                let many = counted(total_newer(newer.iter().copied()), "change", "changes");
+                losses
+                    .push(Said::new(tone, format!("{many} newer than the backup {fate}: {}", names(&newer))));
             }
-            ClientPolicy::Reset => (Tone::Danger, "will be lost"),
-        };
-        losses.push(Said::new(tone, format!("{many} newer than the backup {fate}: {}", names(&newer))));
+        }
     }
     let unknown: Vec<_> = plan
         .preview
@@ -159,6 +165,7 @@ pub(super) fn losses(plan: &Plan) -> Vec<Said> {
     if !unknown.is_empty() {
         losses.push(Said::new(Tone::Care, format!("newer changes were not counted: {}", names(&unknown))));
     }
+    losses.extend(accounts::losses(plan));
     let removed = &plan.preview.files.removed;
     if removed.count > 0 {
         let many = counted(removed.count, "file", "files");
@@ -216,11 +223,27 @@ pub(super) fn fate(budget: &BudgetPreview) -> Said {
     if budget.copy_of.is_some() {
         return Said::new(Tone::Good, "new, beside the old one");
     }
-    match budget.presence {
-        BudgetPresence::Both => Said::plain("as in the backup"),
-        BudgetPresence::LiveOnly => Said::new(Tone::Danger, "gone"),
-        BudgetPresence::BackupOnly => Said::new(Tone::Good, "back"),
+    let (tone, mut text) = match (budget.presence, budget.deleted) {
+        (BudgetPresence::Both, _) => (Tone::Plain, "as in the backup".to_owned()),
+        (BudgetPresence::LiveOnly, Some(DeletedIn::Backup)) => {
+            (Tone::Danger, "gone (deleted in the backup)".to_owned())
+        }
+        (BudgetPresence::LiveOnly, _) => (Tone::Danger, "gone".to_owned()),
+        (BudgetPresence::BackupOnly, Some(DeletedIn::Live)) => {
+            (Tone::Good, "back (deleted since)".to_owned())
+        }
+        (BudgetPresence::BackupOnly, _) => (Tone::Good, "back".to_owned()),
+    };
+    if budget.live_group_id.is_some() {
+        text += "; its sync was reset since";
     }
+    match budget.key_change {
+        None => {}
+        Some(KeyChange::EncryptedSince) => text += "; not encrypted any more",
+        Some(KeyChange::DecryptedSince) => text += "; encrypted again",
+        Some(KeyChange::OtherKey) => text += "; with its former encryption key",
+    }
+    Said::new(tone, text)
 }
 
 /// What becomes of changes that the backup does not have.
@@ -306,7 +329,7 @@ pub(super) fn settings(plan: &Plan) -> Vec<(&'static str, Said)> {
     );
     let mut settings = vec![
         ("pre-backup", pre_backup),
-        ("clients", clients(spec.clients)),
+        ("clients", clients(plan)),
         (
             "sessions",
             if spec.is_single() {
@@ -354,11 +377,24 @@ fn budgets(single: &[SingleBudget]) -> Said {
     Said::new(Tone::Care, format!("only {}; all else stays as it is", names.join(", ")))
 }
 
-fn clients(policy: ClientPolicy) -> Said {
-    Said::plain(match policy {
+fn clients(plan: &Plan) -> Said {
+    let clients = &plan.spec.clients;
+    let word = |policy| match policy {
         ClientPolicy::Merge => "merge: clients send their newer changes back",
         ClientPolicy::Reset => "reset: new sync groups, clients must download the restored state",
-    })
+    };
+    let mut text = word(clients.default_policy()).to_owned();
+    let named: Vec<&str> = clients.named().collect();
+    if let Some(first) = named.first() {
+        let known = |id: &&str| plan.preview.budgets.iter().find(|budget| budget.id == *id);
+        let mut names: Vec<&str> = named.iter().take(NAMES).map(|id| known(id).map_or(*id, name)).collect();
+        let more = format!("and {} more", named.len().saturating_sub(NAMES));
+        if named.len() > NAMES {
+            names.push(&more);
+        }
+        text += &format!("; but for {}, {}", names.join(", "), word(clients.of(first)));
+    }
+    Said::plain(text)
 }
 
 fn sessions(policy: SessionPolicy) -> Said {

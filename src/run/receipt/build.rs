@@ -56,7 +56,7 @@ fn from(cx: &Context, run: &RunId, history: History) -> Result<Receipt, ReceiptE
         tree: tree(state),
         pre_backup: summary::pre_backup(state).cloned(),
         displaced: summary::displaced(state).cloned(),
-        clients: spec.clients,
+        clients: spec.clients.clone(),
         sessions: spec.sessions,
         steps: steps(&plan, state),
         started_at: seconds(started_at),

@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 
 use crate::host::machine::Actor;
 use crate::ids::{AbsPath, BackupId, InstanceName, PlanDigest, PlanId, RunId, Sha256, StepId};
+use crate::plan::clients::Clients;
 use crate::plan::model::{ApiVersion, CreatedBy, Time};
 use crate::plan::policy::Verdict;
-use crate::plan::spec::{ClientPolicy, SessionPolicy};
+use crate::plan::spec::SessionPolicy;
 use crate::plan::step::StepKind;
 use crate::run::state::Outcome;
 use crate::run::summary::StepOutcome;
@@ -54,7 +55,7 @@ pub struct Receipt {
     /// Where the replaced tree is kept; null where nothing was replaced.
     pub displaced: Option<AbsPath>,
     /// What happens to clients with newer changes.
-    pub clients: ClientPolicy,
+    pub clients: Clients,
     /// What happens to the logins in the backup.
     pub sessions: SessionPolicy,
     /// The plan's steps, in its order.

@@ -1,0 +1,219 @@
+//! The warnings about what a restore does to people: changes that devices hold, budgets, logins and bank
+//! tokens. They follow from the rest of a plan; [`super::follows`] puts them in their order. Pure.
+
+use super::accounts::{Accounts, LockOut, Methods, Names, PasswordChange};
+use super::observed::Observed;
+use super::preview::{BudgetPresence, BudgetPreview, DeletedIn, KeyChange, Preview};
+use super::spec::{ClientPolicy, SessionPolicy, Spec};
+
+/// Code and text of a warning.
+type Told = (&'static str, String);
+
+/// What happens to clients that hold newer changes: those of budgets that are merged, then of those that
+/// are reset.
+pub fn clients(spec: &Spec, budgets: &[BudgetPreview]) -> Vec<Told> {
+    let newer = |policy| newer(spec, budgets, policy);
+    let (back, lost) = (newer(ClientPolicy::Merge), newer(ClientPolicy::Reset));
+    let mut told = Vec::new();
+    if back > 0 {
+        let message = format!(
+            "clients: merge — clients send newer changes back at their next sync ({back} on the server now): they undo this restore, budget by budget. 'clients: reset' stops that"
+        );
+        told.push(("clients-merge", message));
+    }
+    if lost > 0 {
+        let changes = if lost == 1 { "change is" } else { "changes are" };
+        let message = format!(
+            "clients: reset — {lost} newer {changes} replaced; every client is told to download the restored budget"
+        );
+        told.push(("clients-reset", message));
+    }
+    told
+}
+
+/// Changes on the live server that the backup lacks, of budgets that are treated so.
+pub fn newer(spec: &Spec, budgets: &[BudgetPreview], policy: ClientPolicy) -> u64 {
+    let both = budgets.iter().filter(|budget| budget.presence == BudgetPresence::Both && !budget.kept);
+    let so = both.filter(|budget| spec.target.live && spec.clients.of(&budget.id) == policy);
+    so.filter_map(|budget| budget.changes_newer).fold(0_u64, u64::saturating_add)
+}
+
+/// Budgets that go or come back, and those that devices will ask about.
+pub fn budgets(spec: &Spec, budgets: &[BudgetPreview]) -> Vec<Told> {
+    let gone = budgets.iter().filter(|budget| budget.presence == BudgetPresence::LiveOnly && !budget.kept);
+    let mut told: Vec<Told> = gone.map(|budget| ("budget-gone", self::gone(budget))).collect();
+    for budget in budgets.iter().filter(|_| spec.target.live) {
+        let name = name(budget);
+        if budget.deleted == Some(DeletedIn::Live) {
+            let message =
+                format!("budget '{name}' was deleted since the backup and is back after the restore");
+            told.push(("budget-returns", message));
+        }
+        if budget.live_group_id.is_some() {
+            let message = format!(
+                "the sync of budget '{name}' was reset since the backup: its clients that synced since are told that it was reset once more, and send nothing"
+            );
+            told.push(("sync-was-reset", message));
+        }
+        if let Some(change) = budget.key_change {
+            let what = match change {
+                KeyChange::EncryptedSince => {
+                    "was encrypted since the backup and is not encrypted after the restore"
+                }
+                KeyChange::DecryptedSince => {
+                    "is encrypted again, with the encryption password of the time of the backup"
+                }
+                KeyChange::OtherKey => {
+                    "has another key since the backup: the encryption password of the time of the backup opens it after the restore"
+                }
+            };
+            told.push(("budget-key", format!("budget '{name}' {what}")));
+        }
+    }
+    told
+}
+
+fn name(budget: &BudgetPreview) -> &str {
+    budget.name.as_deref().unwrap_or(&budget.id)
+}
+
+fn gone(budget: &BudgetPreview) -> String {
+    let count = budget.changes_newer.map_or_else(String::new, |count| {
+        format!(" ({count} {})", if count == 1 { "change" } else { "changes" })
+    });
+    let why = match budget.deleted {
+        Some(DeletedIn::Backup) => "is marked as deleted in the backup",
+        Some(DeletedIn::Live) | None => "is not in the backup",
+    };
+    format!("budget '{}'{count} {why} and is gone after the restore", name(budget))
+}
+
+/// Who can log in after the restore, and who cannot.
+pub fn accounts(spec: &Spec, observed: &Observed, preview: &Preview) -> Vec<Told> {
+    let mut told = Vec::new();
+    let Some(accounts) = &preview.accounts else {
+        // Without a look at the logins themselves, their number must do.
+        let row = super::follows::sessions(observed, preview);
+        if row.is_some_and(|row| row.backup.is_some_and(|count| count > 0)) {
+            told.extend(sessions(spec, None));
+        }
+        return told;
+    };
+    told.extend(locked_out(accounts));
+    if accounts.sessions.back > 0 {
+        told.extend(sessions(spec, Some(accounts.sessions.back)));
+    }
+    if spec.target.live && observed.target.sessions.is_some() {
+        told.extend(secrets(accounts));
+        told.extend(users(accounts));
+    }
+    told
+}
+
+fn sessions(spec: &Spec, count: Option<u64>) -> Option<Told> {
+    let who = match count {
+        None => "logins of the time of the backup are".to_owned(),
+        Some(1) => "1 login of the time of the backup is".to_owned(),
+        Some(count) => format!("{count} logins of the time of the backup are"),
+    };
+    let message = format!("{who} valid again; 'sessions: revoke' ends them");
+    (spec.sessions == SessionPolicy::Keep).then_some(("sessions-return", message))
+}
+
+fn locked_out(accounts: &Accounts) -> Vec<Told> {
+    let reason = |reason: &LockOut| match reason {
+        LockOut::OpenidIncomplete => {
+            "in the backup OpenID is the login method, and its issuer, client id or client secret is missing: nobody can log in after the restore"
+        }
+        LockOut::OpenidMissing => {
+            "config.json of the backup enforces OpenID, which was not set up then: people may not be able to log in after the restore"
+        }
+        LockOut::NoPassword => {
+            "in the backup the password is the login method, and there is none: nobody can log in after the restore"
+        }
+        LockOut::NoOwner => {
+            "in the backup no user who may log in owns the server: nobody can manage it after the restore"
+        }
+    };
+    let mut told: Vec<Told> =
+        accounts.locked_out.iter().map(|one| ("locked-out", reason(one).to_owned())).collect();
+    if let Some(Methods { live, backup }) = &accounts.configured_method {
+        let word = |method: &Option<String>| method.clone().unwrap_or_else(|| "nothing".to_owned());
+        let message = format!(
+            "the restore changes loginMethod in config.json from {} to {}: see that everybody can still log in",
+            word(live),
+            word(backup)
+        );
+        told.push(("locked-out", message));
+    }
+    told
+}
+
+/// What the server then asks for and holds.
+fn secrets(accounts: &Accounts) -> Vec<Told> {
+    let mut told = Vec::new();
+    let Methods { live, backup } = &accounts.login_method;
+    if let (Some(live), Some(backup)) = (live, backup)
+        && live != backup
+    {
+        told.push(("login-method", format!("people log in with {backup} again; now it is {live}")));
+    }
+    match accounts.password {
+        PasswordChange::Other => {
+            let message = "the password of the time of the backup is valid again, and the one of now is not";
+            told.push(("password-returns", message.to_owned()));
+        }
+        PasswordChange::BackupOnly => {
+            told.push((
+                "password-returns",
+                "the password of the time of the backup is valid again".to_owned(),
+            ));
+        }
+        PasswordChange::None | PasswordChange::Same | PasswordChange::LiveOnly => {}
+    }
+    let tokens = &accounts.bank_tokens;
+    let parts = [(&tokens.gone, "gone"), (&tokens.back, "back"), (&tokens.changed, "as they were then")];
+    let parts: Vec<String> = parts
+        .into_iter()
+        .filter(|(names, _)| names.count > 0)
+        .map(|(names, fate)| format!("{fate}: {}", listed(names)))
+        .collect();
+    if !parts.is_empty() {
+        let message = format!(
+            "tokens of banks change with the restore ({}); bank sync may have to be set up again",
+            parts.join("; ")
+        );
+        told.push(("bank-tokens", message));
+    }
+    told
+}
+
+fn users(accounts: &Accounts) -> Vec<Told> {
+    let (back, gone) = (&accounts.users.back, &accounts.users.gone);
+    let word = |names: &Names| if names.count == 1 { "user" } else { "users" };
+    let mut told = Vec::new();
+    if back.count > 0 {
+        let message = format!("{} {} may log in again: {}", back.count, word(back), listed(back));
+        told.push(("users-return", message));
+    }
+    if gone.count > 0 {
+        let message = format!("{} {} can no longer log in: {}", gone.count, word(gone), listed(gone));
+        told.push(("users-gone", message));
+    }
+    told
+}
+
+/// Names in one line, with the number of those that are left out.
+pub fn listed(names: &Names) -> String {
+    const SHOWN: usize = 40;
+    let cut = |name: &String| match name.char_indices().nth(SHOWN) {
+        Some((at, _)) => format!("{}…", &name[..at]),
+        None => name.clone(),
+    };
+    let mut shown: Vec<String> = names.names.iter().map(cut).collect();
+    let left = names.count.saturating_sub(u64::try_from(shown.len()).unwrap_or(u64::MAX));
+    if left > 0 {
+        shown.push(format!("and {left} more"));
+    }
+    shown.join(", ")
+}
