@@ -30,5 +30,6 @@ pub mod schema;
 pub mod source;
 pub mod spec;
 pub mod step;
+mod summary;
 #[doc(hidden)]
 pub mod testing;

@@ -1,0 +1,82 @@
+//! What a step does, in one line. Part of the format: a loaded plan must carry the same line. Pure.
+
+use super::groups::overlaid;
+use super::spec::{Ownership, OwnershipSource};
+use super::step::{Action, SwapMethod};
+
+impl Action {
+    /// What it does, in one line. Part of the format: a loaded plan must carry the same line, so that
+    /// a reviewer of the file reads what will run.
+    pub fn summary(&self) -> String {
+        match self {
+            Action::Lock(with) => format!("take the global lock and the lock of instance {}", with.instance),
+            Action::Check(with) => format!("look at every precondition again (drift: {})", with.drift),
+            Action::Verify(with) => {
+                format!("prove that {} has {} bytes and SHA-256 {}", with.path, with.size_bytes, with.sha256)
+            }
+            Action::Extract(with) => format!(
+                "unpack {} ({}) beside the target, at most {} bytes in {} entries, {}",
+                with.path,
+                with.algorithm,
+                with.max_bytes,
+                with.max_entries,
+                owners(&with.ownership)
+            ),
+            Action::Inspect(with) => format!(
+                "check the unpacked tree: {}every database in {}, budgets whole{}, migrations",
+                if with.manifest { "the manifest, " } else { "" },
+                with.data_directory,
+                match with.allow_incomplete.len() {
+                    0 => String::new(),
+                    1 => " but for 1 part that may be missing".to_owned(),
+                    count => format!(" but for {count} parts that may be missing"),
+                }
+            ),
+            Action::Prepare(with) => format!(
+                "clients {}, sessions {}{}",
+                with.clients.short(),
+                with.sessions,
+                if with.groups.is_empty() {
+                    String::new()
+                } else {
+                    format!(", new sync groups: {}", with.groups.len())
+                }
+            ),
+            Action::Stop(with) => format!("stop {} within {}", with.unit, with.timeout),
+            Action::PreBackup(with) => format!("back up {} first ({})", with.directory, with.mode),
+            Action::Overlay(with) => overlaid(with),
+            Action::Swap(with) => match with.method {
+                SwapMethod::Exchange => format!(
+                    "exchange {} with {} in one step, keep the old tree",
+                    with.directory,
+                    with.tree.words()
+                ),
+                SwapMethod::Rename => {
+                    format!("move {} to {}, where nothing is now", with.tree.words(), with.directory)
+                }
+            },
+            Action::Assets(with) => format!("restore the unit and vhost of {}", with.unit),
+            Action::Start(with) => format!("start {}", with.unit),
+            Action::Health(with) => format!("wait up to {} until port {} answers", with.timeout, with.port),
+            Action::Record(with) => format!(
+                "record the restore of {} to {} in the index{} and the operations log",
+                with.backup_id,
+                with.directory,
+                if with.live { ", the registry" } else { "" }
+            ),
+            Action::Cleanup(with) => {
+                format!("remove the staging directory; keep the displaced tree for {}", with.retain)
+            }
+        }
+    }
+}
+
+fn owners(ownership: &Ownership) -> String {
+    match ownership.from {
+        OwnershipSource::Archive => "owners from the archive".to_owned(),
+        OwnershipSource::Live => {
+            format!("owners from the live tree, else {}:{}", ownership.uid, ownership.gid)
+        }
+        OwnershipSource::Fixed => format!("all owned by {}:{}", ownership.uid, ownership.gid),
+    }
+}
