@@ -238,9 +238,14 @@ fn restores_text(raw: &Value) -> String {
     }
     let cell = |value: &Value| visible(value.as_str().unwrap_or("-"));
     let row = |restore: &Value| {
+        let only = match restore["budgets"].as_array().map_or(0, Vec::len) {
+            0 => String::new(),
+            1 => " (1 budget)".to_owned(),
+            count => format!(" ({count} budgets)"),
+        };
         vec![
             cell(&restore["at"]),
-            cell(&restore["to"]),
+            cell(&restore["to"]) + &only,
             cell(&restore["actor"]["name"]),
             cell(&restore["clients"]),
             cell(&restore["pre_backup"]),

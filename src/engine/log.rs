@@ -29,6 +29,10 @@ pub fn write(
         "clients": report.clients,
     });
     let mut args = args.as_object().cloned().unwrap_or_else(Map::new);
+    if !report.budgets.is_empty() {
+        let ids = report.budgets.iter().map(|budget| budget.id.as_str());
+        args.insert("budgets".to_owned(), ids.collect());
+    }
     if !report.approvers.is_empty() {
         args.insert("approvers".to_owned(), json!(report.approvers));
     }

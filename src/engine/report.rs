@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::ids::{AbsPath, BackupId, InstanceName, PlanDigest, PlanId, RunId, StepId};
 use crate::plan::clients::Clients;
 use crate::plan::model::Plan;
+use crate::plan::spec::SingleBudget;
 use crate::plan::step::StepKind;
 use crate::run::state::RunState;
 use crate::run::summary::{self, StepOutcome};
@@ -77,6 +78,9 @@ pub struct Report {
     pub pre_backup: Option<BackupId>,
     /// Whose approvals were proven when it began.
     pub approvers: Vec<String>,
+    /// The only budgets that the plan restores; empty where it restores the whole backup.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub budgets: Vec<SingleBudget>,
     /// What happens to clients with newer changes.
     pub clients: Clients,
     /// Where the replaced tree is kept.
@@ -122,6 +126,7 @@ pub fn report(
         live: plan.spec.target.live,
         pre_backup: summary::pre_backup(state).cloned(),
         approvers: state.started.as_ref().map(|started| started.approvers.clone()).unwrap_or_default(),
+        budgets: plan.spec.budgets.clone(),
         clients: plan.spec.clients.clone(),
         displaced: summary::displaced(state).cloned(),
         duration_ms: state

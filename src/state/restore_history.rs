@@ -36,13 +36,15 @@ pub struct RestoreRecord {
     pub pre_backup: Option<BackupId>,
     /// `merge` or `reset`, and single budgets that are treated otherwise: `merge, <id>=reset`.
     pub clients: String,
+    /// Ids of the only budgets that were restored; empty where the whole backup was.
+    pub budgets: Vec<String>,
     /// How it ended: `applied`.
     pub outcome: String,
 }
 
 impl RestoreRecord {
     fn to_json(&self) -> Value {
-        json!({
+        let mut record = json!({
             "run": self.run,
             "plan": self.plan,
             "plan_digest": self.plan_digest,
@@ -53,7 +55,11 @@ impl RestoreRecord {
             "pre_backup": self.pre_backup,
             "clients": self.clients,
             "outcome": self.outcome,
-        })
+        });
+        if !self.budgets.is_empty() {
+            record["budgets"] = json!(self.budgets);
+        }
+        record
     }
 }
 
@@ -181,6 +187,7 @@ mod tests {
             approvers: vec!["bob@example.org".into()],
             pre_backup: Some("20261124-024006-budget-406615".parse().unwrap()),
             clients: "merge".into(),
+            budgets: Vec::new(),
             outcome: "applied".into(),
         }
     }

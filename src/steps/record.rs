@@ -98,6 +98,7 @@ fn record(cx: &StepContext<'_>, at: Timestamp) -> RestoreRecord {
         approvers: cx.approvers.clone(),
         pre_backup: cx.pre_backup(),
         clients: spec.clients.to_string(),
+        budgets: spec.budgets.iter().map(|budget| budget.id.clone()).collect(),
         outcome: "applied".to_owned(),
     }
 }

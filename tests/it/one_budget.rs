@@ -517,3 +517,24 @@ fn what_is_written_after_the_copy_stops_the_swap() {
     assert_eq!(root.read("srv/budget/data/user-files/late.blob"), "a write of another budget");
     root.assert_no_private();
 }
+
+#[test]
+fn every_record_names_the_budgets() {
+    let root = TestRoot::new();
+    let plan = root.plan(&[ZSTD, "--budget", "Household"]);
+    let receipt = root.work("receipt.json");
+    let args = ["apply", plan.to_str().unwrap(), "--yes", "--receipt", receipt.to_str().unwrap()];
+    let result = root.json(&args).ok().json();
+    let budgets = json!([{ "id": HOUSEHOLD, "name": "Household" }]);
+    assert_eq!(result["budgets"], budgets);
+    assert_eq!(read(&receipt)["budgets"], budgets);
+    assert_eq!(root.entry(ZSTD)["restores"][0]["budgets"], json!([HOUSEHOLD]));
+    assert_eq!(root.log().last().unwrap()["args"]["budgets"], json!([HOUSEHOLD]));
+    assert!(root.run(&["backup", "show", ZSTD]).ok().stdout.contains("(1 budget)"));
+    let verify = ["plan", "verify", plan.to_str().unwrap(), "--receipt", receipt.to_str().unwrap()];
+    let _ = root.run(&verify).ok();
+    let mut forged = read(&receipt);
+    forged.as_object_mut().unwrap().remove("budgets");
+    std::fs::write(&receipt, forged.to_string()).unwrap();
+    let _ = root.run(&verify).code(2);
+}

@@ -56,6 +56,7 @@ fn from(cx: &Context, run: &RunId, history: History) -> Result<Receipt, ReceiptE
         tree: tree(state),
         pre_backup: summary::pre_backup(state).cloned(),
         displaced: summary::displaced(state).cloned(),
+        budgets: spec.budgets.clone(),
         clients: spec.clients.clone(),
         sessions: spec.sessions,
         steps: steps(&plan, state),

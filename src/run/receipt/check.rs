@@ -66,6 +66,7 @@ pub fn against_plan(name: &str, receipt: &Receipt, plan: &Plan) -> Result<(), Re
         ("backup.sha256", receipt.backup.sha256 == spec.source.sha256),
         ("target", receipt.target == spec.target.directory),
         ("live", receipt.live == spec.target.live),
+        ("budgets", receipt.budgets == spec.budgets),
         ("clients", receipt.clients == spec.clients),
         ("sessions", receipt.sessions == spec.sessions),
         ("steps", steps.eq(plan.steps.iter().map(|step| (&step.id, step.kind())))),

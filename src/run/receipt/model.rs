@@ -13,7 +13,7 @@ use crate::ids::{AbsPath, BackupId, InstanceName, PlanDigest, PlanId, RunId, Sha
 use crate::plan::clients::Clients;
 use crate::plan::model::{ApiVersion, CreatedBy, Time};
 use crate::plan::policy::Verdict;
-use crate::plan::spec::SessionPolicy;
+use crate::plan::spec::{SessionPolicy, SingleBudget};
 use crate::plan::step::StepKind;
 use crate::run::state::Outcome;
 use crate::run::summary::StepOutcome;
@@ -54,6 +54,9 @@ pub struct Receipt {
     pub pre_backup: Option<BackupId>,
     /// Where the replaced tree is kept; null where nothing was replaced.
     pub displaced: Option<AbsPath>,
+    /// The only budgets that were restored; empty where the whole backup was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub budgets: Vec<SingleBudget>,
     /// What happens to clients with newer changes.
     pub clients: Clients,
     /// What happens to the logins in the backup.

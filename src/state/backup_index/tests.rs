@@ -52,6 +52,7 @@ fn record(run: &RunId) -> RestoreRecord {
         approvers: Vec::new(),
         pre_backup: None,
         clients: "reset".into(),
+        budgets: Vec::new(),
         outcome: "applied".into(),
     }
 }
