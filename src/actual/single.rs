@@ -42,6 +42,12 @@ pub enum SingleError {
         /// The table.
         table: &'static str,
     },
+    /// The new budget is there already: people may have worked in it.
+    #[error("the new budget {copy} that the plan makes is there already, and would be overwritten")]
+    CopyIsThere {
+        /// The id of the new budget.
+        copy: String,
+    },
     /// The backup is not what the plan was made for.
     #[error("the backup has no budget {budget} with the sync group {group} that the plan was made for")]
     OtherBudget {
@@ -88,6 +94,7 @@ impl SingleError {
             Self::Open(error) => error.is_out_of_space(),
             Self::Read(_)
             | Self::Computes { .. }
+            | Self::CopyIsThere { .. }
             | Self::OtherBudget { .. }
             | Self::UnknownColumn { .. }
             | Self::GroupTaken { .. }
@@ -233,6 +240,9 @@ fn file_row(
     let mut values = stored(backup, one.budget)?.ok_or_else(other)?;
     let columns = sqlite::stored_columns(live, FILES)?;
     let before = stored(live, one.id())?;
+    if one.copy.is_some() && before.is_some() {
+        return Err(SingleError::CopyIsThere { copy: one.id().into() });
+    }
     if let Some((column, _)) =
         values.iter().find(|(column, value)| !columns.contains(column) && **value != Value::Null)
     {

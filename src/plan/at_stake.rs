@@ -28,6 +28,13 @@ pub fn clients(spec: &Spec, budgets: &[BudgetPreview]) -> Vec<Told> {
         );
         told.push(("clients-reset", message));
     }
+    for budget in budgets.iter().filter(|budget| spec.target.live && is_uncounted(spec, budget)) {
+        let message = format!(
+            "clients: merge — newer changes of budget '{}' could not be counted: clients send back what they hold and may undo this restore. 'clients: reset' stops that",
+            name(budget)
+        );
+        told.push(("clients-uncounted", message));
+    }
     told
 }
 
@@ -36,6 +43,16 @@ pub fn newer(spec: &Spec, budgets: &[BudgetPreview], policy: ClientPolicy) -> u6
     let both = budgets.iter().filter(|budget| budget.presence == BudgetPresence::Both && !budget.kept);
     let so = both.filter(|budget| spec.target.live && spec.clients.of(&budget.id) == policy);
     so.filter_map(|budget| budget.changes_newer).fold(0_u64, u64::saturating_add)
+}
+
+/// Whether devices may hold newer changes of a budget, and nobody knows how many.
+fn is_uncounted(spec: &Spec, budget: &BudgetPreview) -> bool {
+    budget.presence == BudgetPresence::Both
+        && !budget.kept
+        && budget.changes_newer.is_none()
+        && budget.group_id.is_some()
+        && budget.live_group_id.is_none()
+        && spec.clients.of(&budget.id) == ClientPolicy::Merge
 }
 
 /// Budgets that go or come back, and those that devices will ask about.

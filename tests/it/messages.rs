@@ -270,3 +270,16 @@ fn refreshing_a_signed_plan_speaks_of_no_comments() {
     assert!(ran.stderr.contains("1 approval was given"), "{}", ran.stderr);
     assert!(!ran.stderr.contains("by hand"), "{}", ran.stderr);
 }
+
+#[test]
+fn changes_that_cannot_be_counted_are_no_changes_that_are_not_there() {
+    let root = TestRoot::new();
+    let group = root.path(LIVE).join("data/user-files/group-9c8a10f0-de93-44b8-a957-beea9bec4983.sqlite");
+    let mut bytes = std::fs::read(&group).unwrap();
+    bytes[4096..45_056].fill(0xa5);
+    std::fs::write(&group, bytes).unwrap();
+    assert!(warnings(&root, &[ZSTD]).contains(&"clients-uncounted".to_owned()));
+    assert!(!warnings(&root, &[ZSTD, "--clients", "reset"]).contains(&"clients-uncounted".to_owned()));
+    let ran = root.run(&["backup", "restore", ZSTD, "--yes", "--no-pre-backup"]).ok();
+    assert!(ran.stderr.contains("could not be counted"), "{}", ran.stderr);
+}

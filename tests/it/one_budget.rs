@@ -538,3 +538,15 @@ fn every_record_names_the_budgets() {
     std::fs::write(&receipt, forged.to_string()).unwrap();
     let _ = root.run(&verify).code(2);
 }
+
+#[test]
+fn a_copy_that_was_worked_in_is_never_overwritten() {
+    let root = TestRoot::new();
+    let plan = root.plan(&[ZSTD, "--budget", "Household", "--as-copy", "--replay", "allowed"]);
+    let _ = root.apply(&plan).ok();
+    root.sql(ACCOUNT, "UPDATE files SET name = 'mine now' WHERE name LIKE '%restored%'");
+    let before = root.live();
+    let ran = root.json(&["apply", plan.to_str().unwrap(), "--yes", "--replay"]);
+    let _ = ran.error(4, "abssctl::apply::rolled_back", &["is there already"]);
+    before.assert_same(&root.live(), "a copy that is there");
+}
