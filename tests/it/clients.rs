@@ -4,46 +4,20 @@
 use serde_json::{Value, json};
 
 use crate::support::TestRoot;
-use crate::support::actual::{Client, Program, Server};
 use crate::support::root::LIVE;
-
-/// An instance with a server that runs, and devices that know it.
-struct World {
-    root: TestRoot,
-    program: Program,
-    server: Option<Server>,
-    port: u16,
-}
+use crate::support::world::{World, budget, with_both};
 
 impl World {
-    fn new(program: Program) -> Self {
-        let root = TestRoot::new();
-        let server = Server::start(&program, &root.path(LIVE).join("data"));
-        let port = server.port();
-        Self { root, program, server: Some(server), port }
-    }
-
-    fn device(&self) -> Client {
-        Client::new(&self.program, self.server.as_ref().unwrap())
-    }
-
-    /// A new device that opens this budget.
-    fn opened(&self, name: &str, password: Option<&str>) -> Client {
-        let mut device = self.device();
-        device.download(name, password);
-        device
-    }
-
     /// Does something while the server stands still; it complained of nothing before.
     fn stopped<T>(&mut self, act: impl FnOnce(&TestRoot) -> T) -> T {
-        self.server.take().unwrap().stop_content();
+        self.stop();
         let done = act(&self.root);
-        self.server = Some(Server::start_at(&self.program, &self.root.path(LIVE).join("data"), self.port));
+        self.start();
         done
     }
 
     /// A backup of the state now.
-    fn backup(&mut self) -> String {
+    fn quiet_backup(&mut self) -> String {
         self.stopped(|root| {
             let made = root.json(&["backup", "create", "budget"]).ok().json();
             made["id"].as_str().unwrap().to_owned()
@@ -81,27 +55,12 @@ impl World {
     }
 }
 
-/// One budget of a plan's preview.
-#[track_caller]
-fn budget<'a>(plan: &'a Value, name: &str) -> &'a Value {
-    let budgets = plan["preview"]["budgets"].as_array().unwrap();
-    budgets.iter().find(|budget| budget["name"] == name).unwrap_or_else(|| panic!("{name}: {budgets:#?}"))
-}
-
-/// Runs a test with both servers.
-fn with_both(test: &str, act: impl Fn(Program)) {
-    for program in [Program::old(test), Program::new(test)].into_iter().flatten() {
-        act(program);
-    }
-}
-
 #[test]
 fn after_a_reset_old_devices_send_nothing_and_new_ones_open_the_restored_state() {
-    with_both("after_a_reset_old_devices_send_nothing_and_new_ones_open_the_restored_state", |program| {
-        let mut world = World::new(program);
+    with_both("after_a_reset_old_devices_send_nothing_and_new_ones_open_the_restored_state", |mut world| {
         let (mut a, mut b) = (world.opened("Household", None), world.opened("Household", None));
         a.write(3, "before");
-        let id = world.backup();
+        let id = world.quiet_backup();
         let then = a.notes();
         a.write(5, "after");
         b.write(2, "elsewhere");
@@ -119,16 +78,15 @@ fn after_a_reset_old_devices_send_nothing_and_new_ones_open_the_restored_state()
         fresh.write(1, "new life");
         let mut other = world.opened("Household", None);
         assert_eq!(other.notes().len(), then.len() + 1);
-        world.server.take().unwrap().stop_content();
+        world.stop();
     });
 }
 
 #[test]
 fn after_a_merge_exactly_the_changes_that_the_plan_counted_come_back() {
-    with_both("after_a_merge_exactly_the_changes_that_the_plan_counted_come_back", |program| {
-        let mut world = World::new(program);
+    with_both("after_a_merge_exactly_the_changes_that_the_plan_counted_come_back", |mut world| {
         let (mut a, mut b) = (world.opened("Household", None), world.opened("Household", None));
-        let id = world.backup();
+        let id = world.quiet_backup();
         a.write(5, "after");
         b.write(2, "elsewhere");
         assert_eq!(a.sync(), Value::Null);
@@ -142,18 +100,17 @@ fn after_a_merge_exactly_the_changes_that_the_plan_counted_come_back() {
         assert_eq!(count(&world.messages()) - count(&restored), predicted, "{plan:#}");
         assert_eq!(world.messages(), live);
         assert_eq!(world.opened("Household", None).notes(), all, "the restore is undone, as the plan said");
-        world.server.take().unwrap().stop_content();
+        world.stop();
     });
 }
 
 #[test]
 fn an_encrypted_budget_opens_with_its_password_after_a_reset() {
-    with_both("an_encrypted_budget_opens_with_its_password_after_a_reset", |program| {
-        let mut world = World::new(program);
+    with_both("an_encrypted_budget_opens_with_its_password_after_a_reset", |mut world| {
         let mut a = world.opened("Household", None);
         let _ = a.ask(&json!({ "do": "encrypt", "password": "sesame" }));
         a.write(3, "secret before");
-        let id = world.backup();
+        let id = world.quiet_backup();
         let then = a.notes();
         a.write(4, "secret after");
 
@@ -164,16 +121,15 @@ fn an_encrypted_budget_opens_with_its_password_after_a_reset() {
         assert_eq!(a.sync(), "file-has-reset");
         let mut fresh = world.opened("Household", Some("sesame"));
         assert_eq!(fresh.notes(), then);
-        world.server.take().unwrap().stop_content();
+        world.stop();
     });
 }
 
 #[test]
 fn revoked_sessions_log_in_again() {
-    with_both("revoked_sessions_log_in_again", |program| {
-        let mut world = World::new(program);
+    with_both("revoked_sessions_log_in_again", |mut world| {
         let mut a = world.opened("Household", None);
-        let id = world.backup();
+        let id = world.quiet_backup();
         let _ = world.restore(&id, &["--sessions", "revoke"]);
         assert_ne!(a.sync(), Value::Null, "its login is over");
         let _ = world.opened("Household", None);
@@ -193,10 +149,9 @@ fn group(root: &TestRoot, name: &str) -> String {
 
 #[test]
 fn a_reset_of_one_budget_leaves_the_clients_of_the_other_alone() {
-    with_both("a_reset_of_one_budget_leaves_the_clients_of_the_other_alone", |program| {
-        let mut world = World::new(program);
+    with_both("a_reset_of_one_budget_leaves_the_clients_of_the_other_alone", |mut world| {
         let (mut house, mut trip) = (world.opened("Household", None), world.opened("Holiday", None));
-        let id = world.backup();
+        let id = world.quiet_backup();
         let then = house.notes();
         house.write(3, "bad import");
         trip.write(2, "a good day");
@@ -219,16 +174,15 @@ fn a_reset_of_one_budget_leaves_the_clients_of_the_other_alone() {
         assert_eq!(count(&world.messages()) - count(&before), predicted);
         assert_eq!(world.opened("Holiday", None).notes(), of_trip);
         assert_eq!(world.opened("Household", None).notes(), then);
-        world.server.take().unwrap().stop_content();
+        world.stop();
     });
 }
 
 #[test]
 fn what_a_device_never_sent_survives_a_merge_and_stays_on_it_after_a_reset() {
-    with_both("what_a_device_never_sent_survives_a_merge_and_stays_on_it_after_a_reset", |program| {
-        let mut world = World::new(program);
+    with_both("what_a_device_never_sent_survives_a_merge_and_stays_on_it_after_a_reset", |mut world| {
         let mut offline = world.opened("Household", None);
-        let id = world.backup();
+        let id = world.quiet_backup();
         let then = offline.notes();
         // It cannot reach the server, and keeps what it could not send.
         let log = world.server.take().unwrap().stop();
@@ -236,8 +190,7 @@ fn what_a_device_never_sent_survives_a_merge_and_stays_on_it_after_a_reset() {
         let _ = offline.ask(&json!({ "do": "add", "transactions": 4, "notes": "offline" }));
         assert_ne!(offline.sync(), Value::Null);
         let all = offline.notes();
-        let data = world.root.path(LIVE).join("data");
-        world.server = Some(Server::start_at(&world.program, &data, world.port));
+        world.start();
 
         let plan = world.restore(&id, &["--clients", "merge"]);
         assert_eq!(budget(&plan, "Household")["changesNewer"], 0, "nobody can count what was never sent");
@@ -248,16 +201,15 @@ fn what_a_device_never_sent_survives_a_merge_and_stays_on_it_after_a_reset() {
         assert_eq!(offline.sync(), "file-has-reset");
         assert_eq!(offline.notes(), all, "its copy stays");
         assert_eq!(world.opened("Household", None).notes(), then);
-        world.server.take().unwrap().stop_content();
+        world.stop();
     });
 }
 
 #[test]
 fn a_budget_made_after_the_backup_is_no_cloud_file_and_harms_nothing() {
-    with_both("a_budget_made_after_the_backup_is_no_cloud_file_and_harms_nothing", |program| {
-        let mut world = World::new(program);
+    with_both("a_budget_made_after_the_backup_is_no_cloud_file_and_harms_nothing", |mut world| {
         let mut house = world.opened("Household", None);
-        let id = world.backup();
+        let id = world.quiet_backup();
         let then = house.notes();
         let mut late = world.device();
         let _ = late.ask(&json!({ "do": "make", "name": "Late", "transactions": 3 }));

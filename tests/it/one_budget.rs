@@ -6,50 +6,20 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::support::TestRoot;
-use crate::support::actual::{Client, Program, Server};
 use crate::support::archive::{MADE, make, members};
 use crate::support::root::{LIVE, ZSTD};
 use crate::support::strace;
 use crate::support::sums;
 use crate::support::tools::{fixture, skip_unless, tool};
 use crate::support::tree::Tree;
+use crate::support::world::{World, budget, with_both};
 
 const HOUSEHOLD: &str = "2a84e2f7-47ff-4dc7-ab99-5c78ea2ae3ef";
 const HOLIDAY: &str = "db156e41-ea6d-4d87-86da-ad00634d4607";
 const GROUP: &str = "9c8a10f0-de93-44b8-a957-beea9bec4983";
 const ACCOUNT: &str = "srv/budget/data/server-files/account.sqlite";
 
-/// An instance with a server that runs.
-struct World {
-    root: TestRoot,
-    program: Program,
-    server: Option<Server>,
-    port: u16,
-}
-
 impl World {
-    fn new(program: Program) -> Self {
-        let root = TestRoot::new();
-        let server = Server::start(&program, &root.path(LIVE).join("data"));
-        let port = server.port();
-        Self { root, program, server: Some(server), port }
-    }
-
-    /// A new device that opens this budget.
-    fn opened(&self, name: &str, password: Option<&str>) -> Client {
-        let mut device = Client::new(&self.program, self.server.as_ref().unwrap());
-        device.download(name, password);
-        device
-    }
-
-    fn stop(&mut self) {
-        self.server.take().unwrap().stop_content();
-    }
-
-    fn start(&mut self) {
-        self.server = Some(Server::start_at(&self.program, &self.root.path(LIVE).join("data"), self.port));
-    }
-
     /// A backup while the server runs.
     fn backup(&self) -> String {
         let made = self.root.json(&["backup", "create", "budget"]).ok().json();
@@ -83,20 +53,9 @@ fn read(plan: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(plan).unwrap()).unwrap()
 }
 
-fn shown<'p>(plan: &'p Value, name: &str) -> &'p Value {
-    let budgets = plan["preview"]["budgets"].as_array().unwrap();
-    budgets.iter().find(|budget| budget["name"] == name).unwrap_or_else(|| panic!("{name}: {budgets:#?}"))
-}
-
-fn with_both(test: &str, act: impl Fn(World)) {
-    for program in [Program::old(test), Program::new(test)].into_iter().flatten() {
-        act(World::new(program));
-    }
-}
-
 /// The sync groups of a budget of a plan: in the backup, and after it.
 fn groups(plan: &Value, name: &str) -> [String; 2] {
-    let budget = shown(plan, name);
+    let budget = budget(plan, name);
     ["groupId", "newGroupId"].map(|key| budget[key].as_str().unwrap_or("none").to_owned())
 }
 
@@ -114,8 +73,8 @@ fn after_a_reset_of_one_budget_the_other_lost_nothing_and_its_device_hears_nothi
             holiday.write(3, "before the plan");
             let plan = world.root.plan(&[&id, "--budget", "Household", "--clients", "reset"]);
             let document = read(&plan);
-            assert!(shown(&document, "Household")["changesNewer"].as_u64().unwrap() > 0, "{document:#}");
-            assert_eq!(shown(&document, "Holiday")["kept"], true);
+            assert!(budget(&document, "Household")["changesNewer"].as_u64().unwrap() > 0, "{document:#}");
+            assert_eq!(budget(&document, "Holiday")["kept"], true);
             holiday.write(4, "between plan and stop");
             let kept = holiday.notes();
 
@@ -191,10 +150,10 @@ fn a_copy_comes_beside_the_old_budget_on_the_same_device_too() {
         let all = old.notes();
         let plan = world.root.plan(&[&id, "--budget", "Household", "--as-copy", "--copy-name", "As it was"]);
         let document = read(&plan);
-        let copy = shown(&document, "As it was");
+        let copy = budget(&document, "As it was");
         let new = copy["id"].as_str().unwrap().to_owned();
         assert_eq!(
-            (&copy["copyOf"], &shown(&document, "Household")["kept"]),
+            (&copy["copyOf"], &budget(&document, "Household")["kept"]),
             (&json!(HOUSEHOLD), &json!(true))
         );
         world.apply(&plan, &[&new, copy["newGroupId"].as_str().unwrap()]);
@@ -222,7 +181,7 @@ fn a_budget_that_is_gone_comes_back() {
         let then = household.notes();
         let _ = household.ask(&json!({ "do": "delete", "name": "Household" }));
         let plan = world.root.plan(&[&id, "--budget", "Household"]);
-        assert_eq!(shown(&read(&plan), "Household")["presence"], "backup-only");
+        assert_eq!(budget(&read(&plan), "Household")["presence"], "backup-only");
         world.apply(&plan, &[HOUSEHOLD, GROUP]);
         assert_eq!(world.opened("Household", None).notes(), then);
         assert_eq!(holiday.sync(), Value::Null);

@@ -10,6 +10,7 @@ pub(crate) mod strace;
 pub(crate) mod sums;
 pub(crate) mod tools;
 pub(crate) mod tree;
+pub(crate) mod world;
 
 pub(crate) use ran::Ran;
 pub(crate) use root::TestRoot;
