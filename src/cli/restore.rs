@@ -68,14 +68,19 @@ pub fn restore(session: &Session, args: &BackupRestoreArgs) -> Result<u8, CliErr
 /// without one it is `merge`, and said aloud.
 fn choose_clients(session: &Session, cx: &Context, wish: Wish, plan: Plan) -> Result<Plan, CliError> {
     let newer = at_stake::newer(&plan.spec, &plan.preview.budgets, ClientPolicy::Merge);
-    if newer == 0 {
+    let uncounted = plan.preview.budgets.iter().any(|budget| at_stake::is_uncounted(&plan.spec, budget));
+    if newer == 0 && !uncounted {
         return Ok(plan);
     }
     let note = |line: &str| session.output.note(line);
     let changes = if newer == 1 { "change" } else { "changes" };
     if session.yes {
+        let back = match newer {
+            0 => "newer changes that could not be counted".to_owned(),
+            _ => format!("{newer} newer {changes}"),
+        };
         note(&format!(
-            "nobody said what happens to clients, so it is merge: {newer} newer {changes} come back from devices and undo this restore; --clients reset stops that"
+            "nobody said what happens to clients, so it is merge: {back} come back from devices and undo this restore; --clients reset stops that"
         ));
         newer_changes(session, &plan);
         return Ok(plan);
@@ -83,8 +88,13 @@ fn choose_clients(session: &Session, cx: &Context, wish: Wish, plan: Plan) -> Re
     if !std::io::stdin().is_terminal() {
         return Ok(plan);
     }
-    note(&format!("{newer} {changes} on the live server are newer than this backup:"));
-    newer_changes(session, &plan);
+    if newer > 0 {
+        note(&format!("{newer} {changes} on the live server are newer than this backup:"));
+        newer_changes(session, &plan);
+    }
+    if uncounted {
+        note("newer changes on the live server could not be counted, see the warnings of the plan");
+    }
     note("  merge: devices send them back at their next sync and undo this restore, budget by budget");
     note("  reset: they are lost; every device is told to download the restored budgets");
     note("  (for single budgets: --clients NAME=reset; what devices show: docs/clients.md)");

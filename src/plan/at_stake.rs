@@ -28,7 +28,7 @@ pub fn clients(spec: &Spec, budgets: &[BudgetPreview]) -> Vec<Told> {
         );
         told.push(("clients-reset", message));
     }
-    for budget in budgets.iter().filter(|budget| spec.target.live && is_uncounted(spec, budget)) {
+    for budget in budgets.iter().filter(|budget| is_uncounted(spec, budget)) {
         let message = format!(
             "clients: merge — newer changes of budget '{}' could not be counted: clients send back what they hold and may undo this restore. 'clients: reset' stops that",
             name(budget)
@@ -46,8 +46,9 @@ pub fn newer(spec: &Spec, budgets: &[BudgetPreview], policy: ClientPolicy) -> u6
 }
 
 /// Whether devices may hold newer changes of a budget, and nobody knows how many.
-fn is_uncounted(spec: &Spec, budget: &BudgetPreview) -> bool {
-    budget.presence == BudgetPresence::Both
+pub fn is_uncounted(spec: &Spec, budget: &BudgetPreview) -> bool {
+    spec.target.live
+        && budget.presence == BudgetPresence::Both
         && !budget.kept
         && budget.changes_newer.is_none()
         && budget.group_id.is_some()

@@ -13,6 +13,7 @@ use crate::plan::follows;
 use crate::plan::model::Metadata;
 use crate::plan::observed::{Observed, Presence};
 use crate::plan::preview::{BudgetPresence, BudgetPreview, FileChanges, FileGroup, RowChange};
+use crate::plan::render::is_hidden;
 use crate::plan::spec::{CopyAs, SessionPolicy, SingleBudget, Spec};
 use crate::state::nearest::nearest;
 
@@ -46,9 +47,9 @@ pub fn chosen(wish: &Wish, known: &Known<'_>) -> Result<Vec<SingleBudget>, PlanE
         let day = date.split('T').next().unwrap_or_default().to_owned();
         let old: String = only.name.as_deref().unwrap_or(&only.id).chars().take(150).collect();
         let name = wish.copy_name.clone().unwrap_or_else(|| format!("{old} (restored {day})"));
-        if name.trim().is_empty() || name.chars().any(char::is_control) || name.chars().count() > 200 {
+        if name.trim().is_empty() || name.chars().any(is_hidden) || name.chars().count() > 200 {
             return Err(refused(
-                "the new budget's name is empty, too long or holds control characters".into(),
+                "the new budget's name is empty, too long or holds characters that are not seen".into(),
                 "give one of 1 to 200 plain characters: --copy-name TEXT",
             ));
         }

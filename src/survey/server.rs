@@ -23,6 +23,8 @@ const MAX_ENTRIES: usize = 20_000;
 const MAX_DEPTH: usize = 16;
 const MAX_FILE: u64 = 16 << 20;
 const MAX_BYTES: u64 = 128 << 20;
+/// Where systemd looks for drop-ins, beside the folder of the unit.
+const UNIT_FOLDERS: [&str; 3] = ["/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system"];
 /// Of versions.yml, units and the like.
 const MAX_TEXT: u64 = 1 << 20;
 
@@ -59,12 +61,16 @@ fn look(
     dir: &Dir,
     unit: Option<AbsPath>,
 ) -> InstalledServer {
-    let version = version_of(dir);
+    let (version, drop_ins) = (version_of(dir), drop_ins(cx, entry));
     // What the unit starts is what will run, and `current` is the version of new instances.
     let started = unit.filter(|unit| *unit != path && cx.root.dir(unit).is_ok() && !is_same(cx, unit, dir));
     let other =
         entry.version.as_ref().filter(|_| source == ServerSource::Current && version != entry.version);
     let judged = match (started, other) {
+        _ if drop_ins.is_some() => {
+            let folder = drop_ins.map(|folder| folder.to_string()).unwrap_or_default();
+            Err(format!("it is not known which runs: the unit has drop-ins in {folder}"))
+        }
         (Some(started), _) => Err(format!("it is not known which runs: {path}, or {started} of the unit")),
         (None, Some(registered)) => {
             Err(format!("version {} of the registry was not found", registered.escape_debug()))
@@ -125,8 +131,12 @@ fn says(value: &Value, text: &str) -> bool {
 /// The program that the unit starts: a file in the package, or a `server.js` beside `node_modules`.
 fn by_unit(cx: &Context, entry: &InstanceEntry) -> Option<AbsPath> {
     let bytes = cx.root.read(&entry.paths.systemd_unit, MAX_TEXT).ok()??;
-    let text = String::from_utf8_lossy(&bytes);
-    let mut starts = text.lines().filter_map(|line| line.trim().strip_prefix("ExecStart="));
+    // A backslash continues a line, and blanks around the sign do not count.
+    let text = String::from_utf8_lossy(&bytes).replace("\\\n", " ");
+    let mut starts = text.lines().filter_map(|line| {
+        let (key, value) = line.split_once('=')?;
+        (key.trim() == "ExecStart").then_some(value)
+    });
     // An empty one takes back those before it.
     let words = starts.next_back()?.split_whitespace();
     let within = format!("/node_modules/{}/", cx.config.npm_package_name);
@@ -140,6 +150,17 @@ fn by_unit(cx: &Context, entry: &InstanceEntry) -> Option<AbsPath> {
             below(cx, path.parent().filter(|_| is_script)?.as_str(), "")
         },
     )
+}
+
+/// A folder of drop-ins of the unit: they may start something else than the unit says.
+fn drop_ins(cx: &Context, entry: &InstanceEntry) -> Option<AbsPath> {
+    let unit = &entry.paths.systemd_unit;
+    let folder = format!("{}.d", unit.file_name()?);
+    let own = unit.parent().map(|parent| parent.to_string());
+    let bases = own.iter().map(String::as_str).chain(UNIT_FOLDERS);
+    let all = bases.filter_map(|base| AbsPath::normalise(&Path::new(base).join(&folder)).ok());
+    // One that cannot be looked at may say anything.
+    all.into_iter().find(|path| !matches!(cx.root.dir_optional(path), Ok(None)))
 }
 
 /// Whether a path leads to this directory, by way of links or not.

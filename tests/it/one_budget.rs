@@ -509,3 +509,13 @@ fn a_copy_that_was_worked_in_is_never_overwritten() {
     let _ = ran.error(4, "abssctl::apply::rolled_back", &["is there already"]);
     before.assert_same(&root.live(), "a copy that is there");
 }
+
+#[test]
+fn the_name_of_a_copy_is_what_is_seen() {
+    let root = TestRoot::new();
+    for name in ["\u{202e}evil", "a\u{2028}b", "a\u{200b}b", "a\nb"] {
+        let args = ["plan", "restore", ZSTD, "--budget", "Household", "--as-copy", "--copy-name", name];
+        let ran = root.run(&args).code(2);
+        assert!(ran.stderr.contains("not seen"), "{name:?}: {}", ran.stderr);
+    }
+}

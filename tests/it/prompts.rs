@@ -121,6 +121,15 @@ fn where_nobody_chose_a_person_is_asked_what_happens_to_clients() {
     let result = ask(&root, &restore, "reset\\n|y\\n");
     assert_eq!(result["code"], 0, "{result:#}");
     assert_eq!(root.entry(ZSTD)["restores"][0]["clients"], "reset");
+    // Changes that cannot be counted may be there all the same.
+    let root = TestRoot::new();
+    let group = root.path("srv/budget/data/user-files/group-9c8a10f0-de93-44b8-a957-beea9bec4983.sqlite");
+    let mut bytes = std::fs::read(&group).unwrap();
+    bytes[4096..45_056].fill(0xa5);
+    std::fs::write(&group, bytes).unwrap();
+    let result = ask(&root, &restore, "a\\n");
+    let shown = result["shown"].as_str().unwrap();
+    assert!(shown.contains(QUESTION) && shown.contains("could not be counted"), "{shown}");
     // A choice in restore.yml is one.
     let root = TestRoot::new();
     root.write("etc/abssctl/restore.yml", "clients: merge\n");

@@ -387,3 +387,39 @@ fn facts_carry_the_gate() {
     assert_eq!(there["observed"]["server"], here["observed"]["server"]);
     assert!(warned(&there, "server-cannot-open"));
 }
+
+/// What is done to a unit, in words and in deed.
+type Change<'a> = (&'a str, Box<dyn Fn(&TestRoot) + 'a>);
+
+#[test]
+fn whatever_the_unit_may_start_instead_is_not_judged_by_the_registry() {
+    const OTHER: &str = "srv/other/node_modules/@actual-app/sync-server";
+    let other = format!("/{OTHER}/app.js");
+    let line = |root: &TestRoot, new: &str| {
+        let unit = root.read(UNIT);
+        let old = unit.lines().find(|line| line.starts_with("ExecStart=")).unwrap().to_owned();
+        root.write(UNIT, unit.replace(&old, new));
+    };
+    let changes: [Change<'_>; 3] = [
+        ("blanks", Box::new(|root| line(root, &format!("ExecStart = /usr/bin/node {other}")))),
+        ("a continued line", Box::new(|root| line(root, &format!("ExecStart=/usr/bin/node \\\n  {other}")))),
+        (
+            "a drop-in",
+            Box::new(|root| {
+                let folder = root.path(format!("{UNIT}.d"));
+                std::fs::create_dir_all(&folder).unwrap();
+                let text = format!("[Service]\nExecStart=\nExecStart=/usr/bin/node {other}\n");
+                std::fs::write(folder.join("o.conf"), text).unwrap();
+            }),
+        ),
+    ];
+    for (what, change) in changes {
+        let root = TestRoot::new();
+        put(&root, PACKAGE, "25.6.0", &TITLES);
+        put(&root, OTHER, "25.6.0", &TITLES);
+        let _ = judged(&root, "will", &[]);
+        change(&root);
+        let plan = judged(&root, "not-checked", &["not known which runs"]);
+        assert!(plan["observed"]["server"]["unknown"].is_string(), "{what}");
+    }
+}
