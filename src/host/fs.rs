@@ -221,6 +221,12 @@ fn temporary(name: &str) -> String {
     format!(".{name}.abssctl-{}.tmp", std::process::id())
 }
 
+/// Whether a file of this name is what a killed [`replace`] left, or one that is at work.
+pub fn is_temporary(name: &str) -> bool {
+    let middle = name.strip_prefix('.').and_then(|rest| rest.strip_suffix(".tmp"));
+    middle.and_then(|rest| rest.rsplit_once(".abssctl-")).is_some_and(|(_, pid)| pid.parse::<u32>().is_ok())
+}
+
 /// Removes temporary files that processes left which are no more, or this one.
 fn remove_leftovers(dir: &Dir, name: &str) -> io::Result<()> {
     let (prefix, suffix) = (format!(".{name}.abssctl-"), ".tmp");

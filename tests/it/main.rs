@@ -10,6 +10,7 @@ mod backup;
 mod cli;
 mod clients;
 mod destinations;
+mod doctor;
 mod drift;
 mod facts;
 mod hostile;
