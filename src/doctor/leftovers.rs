@@ -58,8 +58,7 @@ fn directories(run: &Run) -> Vec<AbsPath> {
 /// Where private directories may be: beside and in each instance, and each target of a run.
 fn bases(cx: &Context, runs: &[Run]) -> BTreeSet<AbsPath> {
     let registry = Registry::load(&cx.root, &cx.config).ok();
-    let instances =
-        registry.iter().flat_map(|registry| registry.entries()).map(|entry| entry.paths.root.clone());
+    let instances = registry.iter().flat_map(Registry::entries).map(|entry| entry.paths.root.clone());
     let targets = runs.iter().filter_map(|run| Some(run.state.started.as_ref()?.target.clone()));
     instances
         .chain(targets)
