@@ -58,8 +58,8 @@ fn instance(cx: &Context, entry: &InstanceEntry, notes: &mut Notes) {
         let help = "move the instance to ext4, xfs, btrfs or another local file system";
         notes.problem("no-exchange", message, help);
     }
-    let beside = root.parent().and_then(|parent| cx.root.dir_optional(&parent).ok().flatten());
-    if let Some(message) = beside.and_then(|parent| private::flaw(cx, &parent, root)) {
+    let holder = private::holder(root, place.target.observed.mount_point);
+    if let Some(message) = private::flaw(cx, &holder) {
         notes.problem("private-directory", message, private::HELP);
     }
     if let Some(why) = server::find(cx, entry).unknown {

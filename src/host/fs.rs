@@ -21,6 +21,15 @@ use crate::ids::AbsPath;
 /// target it is no part of its content.
 pub const PRIVATE: &str = ".abssctl";
 
+/// What `mkfs` puts into the root of a file system, where an instance may live: no part of its content.
+pub const LOST_FOUND: &str = "lost+found";
+
+/// Whether a name at the top of an instance is none of the instance's: this program's own directory, or
+/// the file system's.
+pub fn is_foreign(name: &std::ffi::OsStr) -> bool {
+    name == PRIVATE || name == LOST_FOUND
+}
+
 /// An operation on a file or directory failed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {}: {source}", .path.display())]

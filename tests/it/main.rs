@@ -17,6 +17,7 @@ mod hostile;
 mod incomplete;
 mod locks;
 mod messages;
+mod mount_point;
 mod one_budget;
 mod plan_files;
 mod policy;
