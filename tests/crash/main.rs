@@ -18,6 +18,7 @@
 )]
 
 mod calls;
+mod chance;
 mod kill;
 mod promise;
 mod tracer;

@@ -48,6 +48,13 @@ pub(crate) struct Subject {
     arguments: fn(&TestRoot) -> Vec<String>,
 }
 
+impl Subject {
+    /// Restores the newest backup of the world.
+    pub(crate) fn newest(name: &'static str) -> Self {
+        Self { name, targets: &[LIVE], arguments: |root| apply(root, &["--instance", "budget", "--latest"]) }
+    }
+}
+
 fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
@@ -113,7 +120,7 @@ impl Scene {
     }
 }
 
-/// A file system in memory where there is one.
+/// A file system in memory where there is one; `TMPDIR` names another.
 pub(crate) fn quick() -> PathBuf {
     let memory = Path::new("/dev/shm");
     if std::env::var_os("TMPDIR").is_none() && memory.is_dir() {
