@@ -87,7 +87,9 @@ fn all(scene: &Scene, cases: &[Vec<usize>]) -> Violations {
             let _ = scope.spawn(move || {
                 for case in cases {
                     let broken = killed(scene, &scene.world(), case);
-                    broken.iter().for_each(|what| say(what));
+                    if !broken.is_empty() {
+                        say(&broken.join("\n"));
+                    }
                     found.lock().unwrap().extend(broken);
                 }
             });

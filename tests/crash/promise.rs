@@ -109,22 +109,6 @@ impl Promise {
         judged(|found| self.trees(root, found))
     }
 
-    /// Whether all directories are as before (`false`), all as promised (`true`), or neither.
-    pub(crate) fn is_new(&self, root: &TestRoot) -> Option<bool> {
-        let all = |pick: fn(&Target) -> &Tree| {
-            self.targets.iter().all(|target| {
-                let is = Tree::of(&root.path(target.path));
-                let is = if std::ptr::eq(pick(target), &raw const target.new) {
-                    is.without_times(&target.restless)
-                } else {
-                    is
-                };
-                pick(target).differences(&is).is_empty()
-            })
-        };
-        if all(|target| &target.old) { Some(false) } else { all(|target| &target.new).then_some(true) }
-    }
-
     /// After the same command has run again to a good end; `attempts` came to no end before.
     pub(crate) fn after_rerun(&self, root: &TestRoot, attempts: usize) -> Violations {
         judged(|found| {
