@@ -110,13 +110,12 @@ pub fn prune_empty(cx: &Context, directory: &AbsPath) -> Result<(), StepError> {
         } else {
             open(cx, &parent_path, false)?
         };
-        if let Some(parent) = parent {
-            let path = cx.root.host_path(&inside);
-            let gone = fs::remove_dir_if_empty(&parent, &name).context("remove", &path)?;
-            // One that was never made keeps nobody: those above it may be there for its sake alone.
-            if !gone && parent.try_exists(&name).context("look at", &path)? {
-                return Ok(());
-            }
+        if let Some(parent) = parent
+            && !fs::remove_dir_if_empty(&parent, &name).context("remove", cx.root.host_path(&inside))?
+            && fs::entry(&parent, &name).context("look at", cx.root.host_path(&inside))? != fs::Entry::Absent
+        {
+            // Where it is gone already, a crash may have left the one above it.
+            return Ok(());
         }
         inside = parent_path;
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Mutex;
 
+use crate::calls::Kind;
 use crate::chance::Chance;
 use crate::promise::Violations;
 use crate::support::TestRoot;
@@ -12,8 +13,8 @@ use crate::support::tools::skip_unless;
 use crate::tracer::{self, Act, Tracer};
 use crate::worlds::{self, COMMANDS, Scene, Subject, everything, subject};
 
-/// How many places of each command the sample has.
-const SAMPLE: usize = 12;
+/// How many places of each command the sample has beside those where a name changes.
+const SAMPLE: usize = 6;
 
 pub(crate) fn skip(test: &str) -> bool {
     skip_unless(test, tracer::works(), "ptrace is not permitted")
@@ -103,9 +104,16 @@ fn at_every_call(name: &str) {
         return;
     }
     let scene = Scene::new(subject(name));
-    let calls = scene.watch().mutating();
-    let numbers: Vec<usize> =
-        if everything() { (1..=calls).collect() } else { Chance::of(name).some_of(1..=calls, SAMPLE) };
+    let traced = scene.watch();
+    let calls = traced.mutating();
+    let numbers: BTreeSet<usize> = if everything() {
+        (1..=calls).collect()
+    } else {
+        // Names that change hands are where things can go wrong: before each, and after.
+        let renames = traced.calls.iter().filter(|call| call.kind == Kind::Rename);
+        let around = renames.flat_map(|call| [call.number, call.number + 1]);
+        around.chain(Chance::of(name).some_of(1..=calls, SAMPLE)).collect()
+    };
     let (cases, found) = kill_at_each(&scene, numbers);
     say(&format!(
         "{name}: {calls} calls change something, killed at {cases} of them, {} violations",
