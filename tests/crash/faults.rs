@@ -15,7 +15,7 @@ use crate::tracer::{Act, Call, Tracer};
 use crate::worlds::{Scene, everything, subject};
 
 /// How many calls of each kind of fault the sample has.
-const SAMPLE: usize = 3;
+const SAMPLE: usize = 2;
 
 /// A fault, and the calls that can have it.
 struct Fault {

@@ -14,7 +14,7 @@ use crate::tracer::{self, Act, Tracer};
 use crate::worlds::{self, COMMANDS, Scene, Subject, everything, subject};
 
 /// How many places of each command the sample has beside those where a name changes.
-const SAMPLE: usize = 6;
+const SAMPLE: usize = 4;
 
 pub(crate) fn skip(test: &str) -> bool {
     skip_unless(test, tracer::works(), "ptrace is not permitted")
@@ -109,9 +109,10 @@ fn at_every_call(name: &str) {
     let numbers: BTreeSet<usize> = if everything() {
         (1..=calls).collect()
     } else {
-        // Names that change hands are where things can go wrong: before each, and after.
+        // Names that change hands are where things can go wrong: before each, and after the exchange.
         let renames = traced.calls.iter().filter(|call| call.kind == Kind::Rename);
-        let around = renames.flat_map(|call| [call.number, call.number + 1]);
+        let after = |call: &crate::tracer::Call| usize::from(call.name == "renameat2");
+        let around = renames.flat_map(|call| [call.number, call.number + after(call)]);
         around.chain(Chance::of(name).some_of(1..=calls, SAMPLE)).collect()
     };
     let (cases, found) = kill_at_each(&scene, numbers);
@@ -200,7 +201,7 @@ fn a_recovery_killed_at_every_call() {
     let places = distinct_places(&scene);
     assert!(places.len() > 20, "{places:?}");
     let mut chance = Chance::of("recovery");
-    let firsts = if everything() { places.clone() } else { chance.some_of(places.iter().copied(), 8) };
+    let firsts = if everything() { places.clone() } else { chance.some_of(places.iter().copied(), 5) };
     let mut cases = Vec::new();
     for first in firsts {
         let calls = recovery_of(&scene, first);
@@ -224,8 +225,8 @@ fn a_recovery_killed_again_and_again() {
     }
     let scene = Scene::new(&COMMANDS[0]);
     let places = distinct_places(&scene);
-    let wanted = if everything() { places.len() } else { 2 };
-    let length = if everything() { 60 } else { 8 };
+    let wanted = if everything() { places.len() } else { 1 };
+    let length = if everything() { 60 } else { 6 };
     // Its recovery is killed at its first call, the next one at its second, and so on.
     let chain = |first: usize| std::iter::once(first).chain(1..=length).collect();
     let cases: Vec<Vec<usize>> =
