@@ -60,7 +60,7 @@ impl StepRunner for Extract {
             Ok(extracted) => extracted,
             Err(error) => {
                 cx.check_cancelled()?;
-                return Err(error.into());
+                return Err(placed(error, &cx.host.root.host_path(&directory)).into());
             }
         };
         let settled = settle_databases(&dir, &extracted)?;
@@ -94,6 +94,16 @@ fn unpack(
     progress: &dyn Fn(u64),
 ) -> Result<Extracted, ArchiveError> {
     archive::extract(archive::decoder(algorithm, source)?, id, dir, options, stop, progress)
+}
+
+/// A member is named as in the archive; where its file cannot be written, the file is meant.
+fn placed(mut error: ArchiveError, staging: &Path) -> ArchiveError {
+    if let ArchiveError::Fs(place) = &mut error
+        && place.path.is_relative()
+    {
+        place.path = staging.join(&place.path);
+    }
+    error
 }
 
 /// Owners of the live tree by path, where the plan takes them from there.
