@@ -116,8 +116,9 @@ fn note(cx: &StepContext<'_>, step: &Step) -> Result<Noted, StepError> {
     };
     let staged_at = staging::join(&staging::staging(target, cx.run)?, tree)?;
     let displaced_at = staging::displaced(target, cx.run)?;
-    let staged =
-        file_id(&cx.host.root.dir(&staged_at)?).context("look at", cx.host.root.host_path(&staged_at))?;
+    let staged = staging::tree(cx.host, &staged_at)?
+        .ok_or_else(|| StepError::Changed { what: format!("{staged_at} is gone") })?;
+    let staged = file_id(&staged).context("look at", cx.host.root.host_path(&staged_at))?;
     let (_, live) = observe::open_target(cx.host, target)?;
     let live = live.as_ref().map(file_id).transpose().context("look at", cx.host.root.host_path(target))?;
     if (with.method == SwapMethod::Exchange) != live.is_some() {
@@ -138,7 +139,8 @@ fn file_id(dir: &Dir) -> std::io::Result<FileId> {
 fn place(cx: &StepContext<'_>, noted: &Noted) -> Result<Place, StepError> {
     let target = &cx.plan.spec.target.directory;
     let at = |inside: &AbsPath| -> Result<Option<FileId>, StepError> {
-        let dir = cx.host.root.dir_optional(inside)?;
+        let live = inside == target;
+        let dir = if live { cx.host.root.dir_optional(inside)? } else { staging::tree(cx.host, inside)? };
         Ok(dir.as_ref().map(file_id).transpose().context("look at", cx.host.root.host_path(inside))?)
     };
     let (in_place, staged, displaced) = (at(target)?, at(&noted.staged_at)?, at(&noted.displaced_at)?);
@@ -175,7 +177,9 @@ pub(super) fn refuse_users(cx: &StepContext<'_>) -> Result<(), StepError> {
 fn refuse_changes(cx: &StepContext<'_>) -> Result<(), StepError> {
     let Some(copied) = *lock(&cx.shared.copied) else { return Ok(()) };
     let target = &cx.plan.spec.target.directory;
-    let dir = cx.host.root.dir(target)?;
+    let (_, Some(dir)) = observe::open_target(cx.host, target)? else {
+        return Err(StepError::Changed { what: format!("{target} is gone") });
+    };
     if overlay::stamp(&dir).context("look at", cx.host.root.host_path(target))? == copied {
         return Ok(());
     }
@@ -187,7 +191,7 @@ fn exchange(cx: &StepContext<'_>, noted: &Noted) -> Result<(), StepError> {
     let target = &cx.plan.spec.target.directory;
     let path = cx.host.root.host_path(target);
     let (parent, name) = cx.host.root.parent_of(target)?;
-    let (staging, staged) = cx.host.root.parent_of(&noted.staged_at)?;
+    let (staging, staged) = staging::parent_of(cx.host, &noted.staged_at)?;
     if noted.live.is_some() {
         fs::exchange(&staging, staged, &parent, name).context("put the unpacked tree in place of", path)?;
     } else {
@@ -204,8 +208,8 @@ fn move_aside(cx: &StepContext<'_>, noted: &Noted) -> Result<(), StepError> {
     if let Some(parent) = noted.displaced_at.parent() {
         staging::ensure(cx.host, &parent)?;
     }
-    let (staging, staged) = cx.host.root.parent_of(&noted.staged_at)?;
-    let (aside, name) = cx.host.root.parent_of(&noted.displaced_at)?;
+    let (staging, staged) = staging::parent_of(cx.host, &noted.staged_at)?;
+    let (aside, name) = staging::parent_of(cx.host, &noted.displaced_at)?;
     Ok(fs::rename_noreplace(&staging, staged, &aside, name).context("keep the displaced tree at", path)?)
 }
 
@@ -215,10 +219,10 @@ fn put_back(cx: &StepContext<'_>, noted: &Noted) -> Result<(), StepError> {
     if let Some(parent) = noted.staged_at.parent() {
         staging::ensure(cx.host, &parent)?;
     }
-    let (staging, staged) = cx.host.root.parent_of(&noted.staged_at)?;
+    let (staging, staged) = staging::parent_of(cx.host, &noted.staged_at)?;
     if noted.live.is_some() {
         // Through staging, so that a crash in between is a place that the probe knows.
-        let (aside, name) = cx.host.root.parent_of(&noted.displaced_at)?;
+        let (aside, name) = staging::parent_of(cx.host, &noted.displaced_at)?;
         let path = cx.host.root.host_path(&noted.displaced_at);
         fs::rename_noreplace(&aside, name, &staging, staged).context("take back", path)?;
         exchange(cx, noted)
