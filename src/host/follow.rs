@@ -36,7 +36,7 @@ fn plain(
     flags: OFlags,
 ) -> rustix::io::Result<OwnedFd> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    rustix::fs::openat2(dir, name, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty(), resolve)
+    rustix::fs::openat2(dir, name, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
 }
 
 /// A way through links.
@@ -69,17 +69,8 @@ impl Walk {
                 self.way.truncate(self.way.len().saturating_sub(1).max(1));
                 continue;
             }
-            let found = plain(self.here()?, &name, OFlags::PATH);
-            // `O_PATH` with `O_NOFOLLOW` opens a link itself, but not where links are forbidden.
-            let found = match found {
-                Err(Errno::LOOP) => rustix::fs::openat(
-                    self.here()?,
-                    &name,
-                    OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-                    Mode::empty(),
-                )?,
-                other => other?,
-            };
+            // A link itself, where it is one.
+            let found = plain(self.here()?, &name, OFlags::PATH | OFlags::NOFOLLOW)?;
             match FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode) {
                 FileType::Symlink => self.link(&found, &name, &mut names)?,
                 FileType::Directory => self.way.push(found),
@@ -145,8 +136,10 @@ mod tests {
 
     fn inode(root: &Path, inside: &str) -> io::Result<u64> {
         let dir = Dir::open_ambient_dir(root, cap_std::ambient_authority()).unwrap();
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
-        let opened = open(&dir, &inside.parse().unwrap(), flags)?;
+        let inside = inside.parse().unwrap();
+        let opened = open(&dir, &inside, OFlags::RDONLY | OFlags::NONBLOCK)?;
+        let directory = open(&dir, &inside, OFlags::RDONLY | OFlags::DIRECTORY);
+        assert_eq!(directory.is_ok(), std::fs::File::from(opened.try_clone()?).metadata()?.is_dir());
         Ok(std::fs::File::from(opened).metadata()?.ino())
     }
 

@@ -253,6 +253,7 @@ enum Access {
 /// In WAL mode SQLite creates a missing `-wal` or `-shm` even for a reader, so that mode is only
 /// opened with locks where both exist, which they do while any process has the database open.
 fn access(dir: &Dir, name: &Path, header: &[u8; HEADER]) -> Result<Option<Access>, SqliteError> {
+    refuse_odd_companions(dir, name)?;
     let wal_mode = header[18] == 2 || header[19] == 2;
     let [_, wal, shm] = companions(name);
     let wal = size_of(dir, &wal)?;

@@ -7,3 +7,4 @@ mod databases;
 mod disks;
 mod interrupted;
 mod machine;
+mod neighbour;
