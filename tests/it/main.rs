@@ -28,5 +28,6 @@ mod restore;
 mod review;
 mod sarif;
 mod stake;
+mod supply;
 mod support;
 mod versions;

@@ -8,3 +8,4 @@ mod disks;
 mod interrupted;
 mod machine;
 mod neighbour;
+mod oddities;
