@@ -127,7 +127,7 @@ pub fn create(cx: &Context, request: &Request, progress: &dyn Fn(u64)) -> Result
         data: &data,
         extra,
         scratch: &scratch.dir,
-        exclude: &[fs::PRIVATE.to_owned()],
+        exclude: &[fs::PRIVATE.to_owned(), fs::LOST_FOUND.to_owned()],
     };
     let written = archive::write(&payload, algorithm, request.level, publish.file(), &cx.cancel, progress);
     let written = written.map_err(BackupError::from)?;
@@ -157,16 +157,32 @@ pub fn create(cx: &Context, request: &Request, progress: &dyn Fn(u64)) -> Result
     Ok(created)
 }
 
+/// Whether a file among the backups is what [`create()`] writes under another name until it is done.
+pub fn is_unfinished(name: &str) -> bool {
+    unfinished(name).is_some()
+}
+
+/// Whether a file among the backups is an archive by its name.
+pub fn is_archive(name: &str) -> bool {
+    [Algorithm::Zstd, Algorithm::Gzip, Algorithm::None].iter().any(|algorithm| {
+        let id = name.strip_suffix(algorithm.extension()).and_then(|rest| rest.strip_suffix('.'));
+        id.is_some_and(|id| id.parse::<BackupId>().is_ok())
+    })
+}
+
+/// The backup that a file of this name is a part of while it is being made.
+fn unfinished(name: &str) -> Option<BackupId> {
+    let rest = name.strip_prefix('.')?;
+    let id = rest.strip_suffix(".partial").or_else(|| rest.strip_suffix(".scratch"))?;
+    id.parse().ok()
+}
+
 /// Removes what backups of this instance left that were killed in the middle: the caller holds the
 /// instance's lock, so none of them is at work. What cannot be removed is in nobody's way.
 fn remove_leftovers(dir: &Dir, own: &BackupId) {
     let Ok(entries) = dir.entries() else { return };
     for name in entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()) {
-        let id = name
-            .strip_prefix('.')
-            .and_then(|rest| rest.strip_suffix(".partial").or_else(|| rest.strip_suffix(".scratch")));
-        let abandoned = id.and_then(|id| id.parse::<BackupId>().ok()).is_some_and(|id| id != *own);
-        if abandoned {
+        if unfinished(&name).is_some_and(|id| id != *own) {
             drop(fs::remove_tree(dir, &name));
         }
     }

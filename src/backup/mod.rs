@@ -10,5 +10,7 @@ pub mod create;
 pub mod error;
 pub mod verify;
 
-pub use create::{Compression, Created, Request, create, discard, new_id, validate};
+pub use create::{
+    Compression, Created, Request, create, discard, is_archive, is_unfinished, new_id, validate,
+};
 pub use error::BackupError;

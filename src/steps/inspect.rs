@@ -35,7 +35,7 @@ impl StepRunner for Inspect {
         if !matches!(step.action, Action::Inspect(_)) {
             return Err(StepError::Unavailable { kind: step.kind() });
         }
-        let directory = staging::staging(&cx.plan.spec.target.directory, cx.run)?;
+        let directory = staging::staging(cx)?;
         let dir = staging::existing(cx.host, &directory)?
             .ok_or_else(|| StepError::Changed { what: format!("{directory} is gone") })?;
         let held = lock(&cx.shared.extracted);
