@@ -180,7 +180,12 @@ impl Mutator {
                     _ => self.json(&mut items[at]),
                 }
             }
-            _ => *value = self.value(),
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_)
+            | Value::Array(_)
+            | Value::Object(_) => *value = self.value(),
         }
     }
 

@@ -40,8 +40,8 @@ fn a_restore_opens_no_socket() {
 fn crates() -> Vec<String> {
     let args = ["tree", "-e", "normal", "--prefix", "none", "--locked", "--offline"];
     let ran = tool_in(env!("CARGO_MANIFEST_DIR").as_ref(), env!("CARGO"), &args);
-    let mut names: Vec<String> = ran.stdout.lines().map(|line| line.replace(" (*)", "")).collect();
-    names.iter_mut().for_each(|name| *name = name.replace(" (proc-macro)", ""));
+    let plain = |line: &str| line.replace(" (*)", "").replace(" (proc-macro)", "");
+    let mut names: Vec<String> = ran.stdout.lines().map(plain).collect();
     names.retain(|name| !name.is_empty() && !name.starts_with("abssctl v"));
     names.sort();
     names.dedup();

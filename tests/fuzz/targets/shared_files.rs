@@ -7,6 +7,7 @@ use abssctl::state::backup_index::BackupIndex;
 use abssctl::state::config::{Config, ConfigFlags};
 use abssctl::state::instances::Registry;
 use abssctl::state::operations_log;
+use abssctl::state::rules::Rule;
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -73,7 +74,7 @@ pub fn rules(bytes: &[u8]) {
             Ok(config) => {
                 note(("rules", config.restore.rules.all().len().min(4)));
                 let now = Timestamp::from_second(1_795_500_000).unwrap();
-                for freeze in config.restore.rules.all().iter().flat_map(|rule| rule.freezes()) {
+                for freeze in config.restore.rules.all().iter().flat_map(Rule::freezes) {
                     note(("frozen", freeze.ends(now).is_some()));
                 }
                 drop(config.table());
