@@ -182,6 +182,7 @@ impl SqliteError {
             Self::Sql { source, .. } => io(source),
             Self::NotADatabase { .. }
             | Self::Linked { .. }
+            | Self::Odd { .. }
             | Self::TooLong { .. }
             | Self::Stopped { .. }
             | Self::Computes { .. }
