@@ -13,4 +13,4 @@ pub mod verify;
 
 pub use create::{Compression, Created, Request, create, new_id, validate};
 pub use error::BackupError;
-pub use leftovers::discard;
+pub use leftovers::{discard, is_archive, is_unfinished};
