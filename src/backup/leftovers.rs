@@ -5,8 +5,6 @@
 //! being made by this program and nobody can count on it, without it somebody put it there. A crash in
 //! the middle of the removal leaves the mark, which goes last.
 
-use std::collections::BTreeSet;
-
 use cap_std::fs::Dir;
 
 use super::error::BackupError;
@@ -19,40 +17,36 @@ use crate::store::{self, StoreError};
 
 const PARTIAL: &str = ".partial";
 const SCRATCH: &str = ".scratch";
-const ALGORITHMS: [Algorithm; 3] = [Algorithm::Zstd, Algorithm::Gzip, Algorithm::None];
 
 /// The private directory of a backup that is being made.
 pub(super) fn scratch_name(id: &BackupId) -> String {
     format!(".{id}{SCRATCH}")
 }
 
-/// Whether a file among the backups is what [`create()`](super::create()) writes under another name until
-/// it is done.
-pub fn is_unfinished(name: &str) -> bool {
-    unfinished(name).is_some()
+/// The backup that a file or directory of this name marks as being made.
+pub fn being_made(name: &str) -> Option<BackupId> {
+    let name = name.strip_prefix('.')?;
+    name.strip_suffix(PARTIAL).or_else(|| name.strip_suffix(SCRATCH))?.parse().ok()
 }
 
-/// Whether a file among the backups is an archive by its name.
-pub fn is_archive(name: &str) -> bool {
-    ALGORITHMS.iter().any(|algorithm| {
+/// The backup that a file of this name is the archive of.
+pub fn of_archive(name: &str) -> Option<BackupId> {
+    [Algorithm::Zstd, Algorithm::Gzip, Algorithm::None].iter().find_map(|algorithm| {
         let id = name.strip_suffix(algorithm.extension()).and_then(|rest| rest.strip_suffix('.'));
-        id.is_some_and(|id| id.parse::<BackupId>().is_ok())
+        id?.parse().ok()
     })
-}
-
-/// The backup that a file of this name is a part of while it is being made.
-fn unfinished(name: &str) -> Option<BackupId> {
-    let rest = name.strip_prefix('.')?;
-    let id = rest.strip_suffix(PARTIAL).or_else(|| rest.strip_suffix(SCRATCH))?;
-    id.parse().ok()
 }
 
 /// Removes what backups of this instance left that were killed in the middle: the caller holds the
 /// instance's lock, so none of them is at work. What cannot be removed is in nobody's way.
 pub(super) fn remove_abandoned(cx: &Context, dir: &Dir, own: &BackupId) {
     let (Ok(entries), Ok(index)) = (dir.entries(), BackupIndex::load(&cx.root, &cx.config)) else { return };
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let ids: BTreeSet<BackupId> = names.filter_map(|name| unfinished(&name)).filter(|id| id != own).collect();
+    let mut ids: Vec<BackupId> = entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter_map(|name| being_made(&name))
+        .filter(|id| id != own)
+        .collect();
+    ids.dedup();
     for id in ids {
         let known = index.find(&id).is_ok();
         drop(if known { remove_marks(dir, &id) } else { remove_all(dir, &id) });
@@ -75,7 +69,7 @@ fn remove_all(dir: &Dir, id: &BackupId) -> std::io::Result<()> {
             let _ = fs::remove_tree(dir, name)?;
         }
     }
-    for algorithm in ALGORITHMS {
+    for algorithm in [Algorithm::Zstd, Algorithm::Gzip, Algorithm::None] {
         let archive = format!("{id}.{}", algorithm.extension());
         let _ = fs::remove_tree(dir, &format!("{archive}{}", store::local::SIDECAR))?;
         let _ = fs::remove_tree(dir, &archive)?;

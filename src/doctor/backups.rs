@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::{Area, Finding, Notes, count};
 use crate::backup;
 use crate::context::Context;
-use crate::ids::AbsPath;
+use crate::ids::{AbsPath, BackupId};
 use crate::state::backup_index::BackupIndex;
 use crate::store;
 
@@ -52,12 +52,17 @@ fn files(cx: &Context, known: &BTreeSet<&str>, notes: &mut Notes) {
         let mut names: Vec<String> =
             entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
         names.sort();
+        // An archive that was being made when its process was killed goes with its mark.
+        let made: BTreeSet<BackupId> = names.iter().filter_map(|name| backup::being_made(name)).collect();
         for name in names {
             let Ok(path) = directory.join(&name) else { continue };
-            if backup::is_unfinished(&name) {
+            let of = backup::of_archive(&name);
+            let unfinished =
+                backup::being_made(&name).is_some() || of.as_ref().is_some_and(|id| made.contains(id));
+            if unfinished && !known.contains(path.as_str()) {
                 let message = format!("{path} is what a backup left that was stopped in the middle");
                 notes.warning("backup-unfinished", message, "nothing to do: the next backup removes it");
-            } else if backup::is_archive(&name) && !known.contains(path.as_str()) {
+            } else if of.is_some() && !known.contains(path.as_str()) {
                 let message = format!("{path} is an archive that the index does not know");
                 let help = "a process was killed before it was recorded, or somebody put it there: remove it, or keep it elsewhere";
                 notes.warning("backup-unknown", message, help);
