@@ -233,11 +233,7 @@ impl Promise {
         match value {
             Value::String(text) if text.parse::<jiff::Timestamp>().is_ok() => "(time)".into(),
             Value::String(text) if text.parse::<RunId>().is_ok() => "(run)".into(),
-            Value::String(text)
-                if text.parse::<BackupId>().is_ok() && !self.before.entries().contains_key(text) =>
-            {
-                "(backup)".into()
-            }
+            Value::String(text) if self.is_new_backup(text) => "(backup)".into(),
             Value::Array(values) => values.iter().map(|value| self.scrubbed(value)).collect(),
             Value::Object(map) => map
                 .iter()
@@ -246,6 +242,12 @@ impl Promise {
                 .into(),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
         }
+    }
+
+    /// The id of a backup that was not there before; it begins with its time.
+    fn is_new_backup(&self, text: &str) -> bool {
+        let dated = text.len() > 15 && text.bytes().take(8).all(|byte| byte.is_ascii_digit());
+        dated && text.parse::<BackupId>().is_ok() && !self.before.entries().contains_key(text)
     }
 
     /// Every path is one that was there before, or that a list of the program names.
