@@ -127,7 +127,7 @@ pub fn to_wish(selector: Selector, instance: Option<crate::ids::InstanceName>, a
     }
 }
 
-fn write_new(
+pub(super) fn write_new(
     session: &Session,
     plan: &Plan,
     path: &Path,
@@ -168,7 +168,7 @@ pub(super) fn document(plan: &Plan, format: PlanFormat) -> Result<String, CliErr
 
 /// A plan is written where the person says, and over nothing but an older plan.
 fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
-    refuse_other_file(path, "RestorePlan", "plan")?;
+    refuse_other_file(path, &["RestorePlan", "RollbackPlan"], "plan")?;
     put(path, bytes)
 }
 
@@ -209,13 +209,13 @@ pub(super) fn refuse_link(path: &Path) -> Result<(), CliError> {
 }
 
 /// A document is written over an older one of its kind, never over anything else.
-pub(super) fn refuse_other_file(path: &Path, kind: &str, name: &str) -> Result<(), CliError> {
+pub(super) fn refuse_other_file(path: &Path, kinds: &[&str], name: &str) -> Result<(), CliError> {
     refuse_link(path)?;
     let Ok(meta) = std::fs::symlink_metadata(path) else { return Ok(()) };
     let is_one = || {
         std::fs::read(path).is_ok_and(|bytes| {
             let text = String::from_utf8_lossy(&bytes);
-            text.contains("abssctl/v1") && text.contains(kind)
+            text.contains("abssctl/v1") && kinds.iter().any(|kind| text.contains(kind))
         })
     };
     let small = meta.len() <= crate::facts::load::MAX_BYTES as u64;

@@ -66,6 +66,9 @@ pub enum Fact {
         staged_at: AbsPath,
         /// Where the displaced tree is kept after it.
         displaced_at: AbsPath,
+        /// Where an earlier run keeps the tree that comes back; absent where it was unpacked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<AbsPath>,
     },
     /// What a whole tree was, for the receipt; no step acts on it.
     #[serde(rename_all = "camelCase")]

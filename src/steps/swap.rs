@@ -10,13 +10,13 @@ use cap_std::fs::{Dir, MetadataExt as _};
 
 use super::context::{Done, Probe, StepContext, StepRunner, lock};
 use super::error::StepError;
-use super::{overlay, staging};
+use super::{overlay, staging, trees};
 use crate::archive::DATA;
 use crate::host::fs::{self, IoContext as _};
 use crate::host::processes;
 use crate::ids::AbsPath;
 use crate::plan::step::{Action, StagedTree, Step, SwapMethod};
-use crate::run::fact::{Fact, FileId};
+use crate::run::fact::{Fact, FileId, Side};
 use crate::survey::observe;
 
 /// The code of `swap`.
@@ -29,6 +29,8 @@ struct Noted {
     live: Option<FileId>,
     staged_at: AbsPath,
     displaced_at: AbsPath,
+    /// Where an earlier run keeps the tree that comes back.
+    from: Option<AbsPath>,
 }
 
 /// Where the two trees of a swap are.
@@ -45,14 +47,16 @@ enum Place {
 
 impl StepRunner for Swap {
     fn run(&self, cx: &StepContext<'_>, step: &Step) -> Result<Done, StepError> {
+        let mut done = Done::default();
         let noted = match noted(cx) {
             Some(noted) => noted,
-            None => note(cx, step)?,
+            None => note(cx, step, &mut done)?,
         };
         match place(cx, &noted)? {
             Place::Before => {
                 refuse_users(cx)?;
                 refuse_changes(cx)?;
+                take(cx, &noted)?;
                 exchange(cx, &noted)?;
                 move_aside(cx, &noted)?;
             }
@@ -60,11 +64,11 @@ impl StepRunner for Swap {
             Place::After => {}
             Place::Unknown(what) => return Err(StepError::UnknownState { what }),
         }
-        let detail = match noted.live {
+        done.detail = match noted.live {
             Some(_) => format!("the old tree is kept in {}", noted.displaced_at),
             None => "there was nothing to displace".to_owned(),
         };
-        Ok(Done::new(detail))
+        Ok(done)
     }
 
     fn undo(&self, cx: &StepContext<'_>, _step: &Step) -> Result<(), StepError> {
@@ -75,6 +79,7 @@ impl StepRunner for Swap {
             Place::After => put_back(cx, &noted)?,
             Place::Unknown(what) => return Err(StepError::UnknownState { what }),
         }
+        give_back(cx, &noted)?;
         if let Some(parent) = noted.displaced_at.parent() {
             staging::prune_empty(cx.host, &parent)?;
         }
@@ -94,7 +99,8 @@ impl StepRunner for Swap {
 
 fn noted(cx: &StepContext<'_>) -> Option<Noted> {
     cx.fact(|fact| match fact {
-        Fact::Swap { staged, live, staged_at, displaced_at } => Some(Noted {
+        Fact::Swap { staged, live, staged_at, displaced_at, from } => Some(Noted {
+            from: from.clone(),
             staged: *staged,
             live: *live,
             staged_at: staged_at.clone(),
@@ -105,19 +111,24 @@ fn noted(cx: &StepContext<'_>) -> Option<Noted> {
 }
 
 /// Notes which two trees are about to change places.
-fn note(cx: &StepContext<'_>, step: &Step) -> Result<Noted, StepError> {
+fn note(cx: &StepContext<'_>, step: &Step, done: &mut Done) -> Result<Noted, StepError> {
     let target = &cx.plan.spec.target.directory;
     let Action::Swap(with) = &step.action else {
         return Err(StepError::Unavailable { kind: step.kind() });
     };
     let tree = match with.tree {
-        StagedTree::Unpacked => DATA,
+        StagedTree::Unpacked | StagedTree::Displaced => DATA,
         StagedTree::Overlay => overlay::OVERLAY,
     };
+    let from = with.from.clone();
     let staged_at = staging::join(&staging::staging(target, cx.run)?, tree)?;
     let displaced_at = staging::displaced(target, cx.run)?;
-    let staged =
-        file_id(&cx.host.root.dir(&staged_at)?).context("look at", cx.host.root.host_path(&staged_at))?;
+    let lies_at = from.as_ref().unwrap_or(&staged_at);
+    let staged = file_id(&cx.host.root.dir(lies_at)?).context("look at", cx.host.root.host_path(lies_at))?;
+    if let Some(from) = &from {
+        // What is unpacked was digested when it was prepared.
+        trees::note(cx, step, Side::After, from, done)?;
+    }
     let (_, live) = observe::open_target(cx.host, target)?;
     let live = live.as_ref().map(file_id).transpose().context("look at", cx.host.root.host_path(target))?;
     if (with.method == SwapMethod::Exchange) != live.is_some() {
@@ -125,8 +136,9 @@ fn note(cx: &StepContext<'_>, step: &Step) -> Result<Noted, StepError> {
         return Err(StepError::Changed { what });
     }
     let (at, aside) = (staged_at.clone(), displaced_at.clone());
-    cx.note(step, Fact::Swap { staged, live, staged_at: at, displaced_at: aside })?;
-    Ok(Noted { staged, live, staged_at, displaced_at })
+    let source = from.clone();
+    cx.note(step, Fact::Swap { staged, live, staged_at: at, displaced_at: aside, from: source })?;
+    Ok(Noted { staged, live, staged_at, displaced_at, from })
 }
 
 fn file_id(dir: &Dir) -> std::io::Result<FileId> {
@@ -163,7 +175,7 @@ fn place(cx: &StepContext<'_>, noted: &Noted) -> Result<Place, StepError> {
 }
 
 /// The last look before the exchange: whoever has files open would go on writing into the old tree.
-pub(super) fn refuse_users(cx: &StepContext<'_>) -> Result<(), StepError> {
+pub fn refuse_users(cx: &StepContext<'_>) -> Result<(), StepError> {
     let path = cx.host.root.host_path(&cx.plan.spec.target.directory);
     match processes::users_of(&path, &[]).files.into_iter().next() {
         None => Ok(()),
@@ -180,6 +192,49 @@ fn refuse_changes(cx: &StepContext<'_>) -> Result<(), StepError> {
         return Ok(());
     }
     Err(StepError::Changed { what: format!("{target} was written to after it was copied") })
+}
+
+/// Brings the tree that an earlier run keeps into staging, from where it changes places in one step and
+/// where the other one is kept for an instant.
+fn take(cx: &StepContext<'_>, noted: &Noted) -> Result<(), StepError> {
+    let Some(from) = &noted.from else { return Ok(()) };
+    if holds(cx, &noted.staged_at, noted.staged)? {
+        return Ok(());
+    }
+    if !holds(cx, from, noted.staged)? {
+        return Err(StepError::Changed { what: format!("the old tree is not in {from} any more") });
+    }
+    move_tree(cx, from, &noted.staged_at)
+}
+
+/// The way back of `take`: the earlier run keeps its tree as before.
+fn give_back(cx: &StepContext<'_>, noted: &Noted) -> Result<(), StepError> {
+    let Some(from) = &noted.from else { return Ok(()) };
+    if holds(cx, &noted.staged_at, noted.staged)? {
+        move_tree(cx, &noted.staged_at, from)?;
+    }
+    match noted.staged_at.parent() {
+        Some(parent) => staging::remove_if_empty(cx.host, &parent),
+        None => Ok(()),
+    }
+}
+
+/// Whether this very directory lies there.
+fn holds(cx: &StepContext<'_>, path: &AbsPath, tree: FileId) -> Result<bool, StepError> {
+    let dir = cx.host.root.dir_optional(path)?;
+    let found = dir.as_ref().map(file_id).transpose().context("look at", cx.host.root.host_path(path))?;
+    Ok(found.is_some_and(|found| found.inode == tree.inode))
+}
+
+/// Moves a tree from one private directory to another, durably, over nothing.
+fn move_tree(cx: &StepContext<'_>, from: &AbsPath, to: &AbsPath) -> Result<(), StepError> {
+    if let Some(parent) = to.parent() {
+        staging::ensure(cx.host, &parent)?;
+    }
+    let (source, name) = cx.host.root.parent_of(from)?;
+    let (target, new) = cx.host.root.parent_of(to)?;
+    let path = cx.host.root.host_path(from);
+    Ok(fs::rename_noreplace(&source, name, &target, new).context("move the old tree from", path)?)
 }
 
 /// One rename; run again, it goes the other way.

@@ -73,13 +73,14 @@ pub fn markdown(plan: &Plan, now: Option<Timestamp>) -> String {
 
 fn title(plan: &Plan, now: Option<Timestamp>) -> String {
     let (spec, made) = (&plan.spec, &plan.metadata);
+    let (act, what) = words::acts_on(plan);
     let mut page = format!(
-        "## Restore backup {} of instance {}\n\n**{}**\n\n",
-        code(spec.source.backup_id.as_str()),
+        "## {act} {} of instance {}\n\n**{}**\n\n",
+        code(&what),
         code(spec.instance.as_str()),
         words::summary(plan)
     );
-    let from = format!("from a backup of {}, {}", spec.source.created_at, words::archive(plan));
+    let from = format!("from {}", words::origin(plan));
     page += &format!("- {}\n- to {}\n", prose(&from), prose(&short(&words::destination(plan), 1000)));
     page += &format!(
         "- planned by {}, {}\n",
@@ -173,7 +174,7 @@ fn budgets(plan: &Plan) -> String {
         lines.push(&format!(
             "| {} | {encrypted} | {} | {} |",
             code(&short(words::name(budget), CELL)),
-            loud(&words::fate(budget)),
+            loud(&words::fate(budget, plan.spec.words().held)),
             loud(&newer)
         ));
     }
