@@ -136,6 +136,11 @@ pub fn find(cx: &Context, id: &RunId) -> Result<Result<Candidate, Refusal>, Disp
     let dir = cx.root.dir_optional(swap.displaced_at)?;
     let found = dir.as_ref().map(|dir| inode(cx, dir, swap.displaced_at)).transpose()?;
     let Some(dir) = dir.filter(|_| found == Some(swap.live.inode)) else {
+        if let Some(keeper) = keeper(cx, &all, swap.live)? {
+            let what = format!("the old tree of run {id}, which it displaced, is kept by run {} now", keeper.id);
+            let help = format!("bring it back by undoing that one: abssctl run rollback {}", keeper.id);
+            return Ok(Err(Refusal::new("displaced-moved", what, help)));
+        }
         let gone = if found.is_some() { "is another directory by now" } else { "was removed" };
         let what = format!("the old tree of run {id} {gone}: {}", swap.displaced_at);
         return Ok(Err(Refusal::new("displaced-gone", what, by_backup(run))));
@@ -156,6 +161,19 @@ pub fn find(cx: &Context, id: &RunId) -> Result<Result<Candidate, Refusal>, Disp
     };
     let (instance, target) = (started.instance.clone(), target.clone());
     Ok(Ok(Candidate { source, instance, target, dir }))
+}
+
+/// The run that keeps a tree now: its rollback was rolled back, so that it was displaced once more.
+fn keeper<'r>(cx: &Context, all: &'r [Run], tree: FileId) -> Result<Option<&'r Run>, FsError> {
+    for run in all.iter().rev().filter(|run| run.state.phase == Phase::Ended(Outcome::Applied)) {
+        let Some(swap) = swapped(&run.state).filter(|swap| swap.live.inode == tree.inode) else { continue };
+        if let Some(dir) = cx.root.dir_optional(swap.displaced_at)?
+            && inode(cx, &dir, swap.displaced_at)? == tree.inode
+        {
+            return Ok(Some(run));
+        }
+    }
+    Ok(None)
 }
 
 fn is_swap(fact: &Fact) -> bool {

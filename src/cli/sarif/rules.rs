@@ -68,6 +68,7 @@ const CHECKS: &[(&str, &str, &str, &str)] = &[
     ("already-rolled-back", "/spec/source", "the run was rolled back already", "see: abssctl run list"),
     ("replaced-since", "/spec/source", "a later run replaced the target", "roll that one back first"),
     ("displaced-gone", "/spec/source", "the old tree is gone", "restore the backup of the state before"),
+    ("displaced-moved", "/spec/source", "another run keeps the old tree now", "roll that one back"),
     ("displaced-tree", "/spec/source", "the old tree is not as it was", ROLLBACK),
     ("target-replaced", "/spec/target/directory", "something else replaced the target", ROLLBACK),
     ("already-applied", "/metadata/id", "the plan was applied before", REFRESH),

@@ -176,10 +176,10 @@ fn budgets(plan: &Plan) -> Markup {
         @if !budgets.is_empty() {
             section aria-labelledby="budgets" {
                 h2 #budgets { "Budgets" }
-                (table("Budgets", &["budget", "encrypted", "after the restore", "newer changes on the server"], &rows))
+                (table("Budgets", &["budget", "encrypted", words::after(plan), "newer changes on the server"], &rows))
                 @if !groups.0.is_empty() {
                     h3 { "New sync groups" }
-                    (table("New sync groups", &["budget", "sync group", "after the restore"], &groups))
+                    (table("New sync groups", &["budget", "sync group", words::after(plan)], &groups))
                 }
             }
         }
@@ -216,7 +216,7 @@ fn logins(plan: &Plan) -> Markup {
         @if !rows.0.is_empty() {
             section aria-labelledby="logins" {
                 h2 #logins { (accounts::TITLE) }
-                (table(accounts::TITLE, &["what", "after the restore"], &rows))
+                (table(accounts::TITLE, &["what", words::after(plan)], &rows))
             }
         }
     }

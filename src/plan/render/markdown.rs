@@ -157,7 +157,11 @@ fn budgets(plan: &Plan) -> String {
         return String::new();
     }
     let mut lines = Lines::new(BUDGETS, "budgets");
-    lines.head("| budget | encrypted | after the restore | newer changes on the server |\n| --- | --- | --- | --- |\n");
+    lines.head(if plan.spec.is_rollback() {
+        "| budget | encrypted | after the rollback | newer changes on the server |\n| --- | --- | --- | --- |\n"
+    } else {
+        "| budget | encrypted | after the restore | newer changes on the server |\n| --- | --- | --- | --- |\n"
+    });
     let mut budgets: Vec<&BudgetPreview> = plan.preview.budgets.iter().collect();
     // Worst first, so that a cut leaves out what matters least.
     budgets.sort_by_key(|budget| match (budget.presence, budget.changes_newer) {
@@ -200,7 +204,7 @@ fn logins(plan: &Plan) -> String {
     }
     let row = |(name, said): &(&str, Said)| format!("| {name} | {} |\n", loud(said));
     let rows: String = rows.iter().map(row).collect();
-    format!("\n### {}\n\n| what | after the restore |\n| --- | --- |\n{rows}", accounts::TITLE)
+    format!("\n### {}\n\n| what | {} |\n| --- | --- |\n{rows}", accounts::TITLE, words::after(plan))
 }
 
 /// What matters most, in bold.

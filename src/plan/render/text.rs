@@ -141,8 +141,7 @@ fn budgets(page: &mut Page, plan: &Plan) {
     }
     page.section("Budgets");
     let held = plan.spec.words().held;
-    let after = if plan.spec.is_rollback() { "after the rollback" } else { "after the restore" };
-    let head = ["name", "encrypted", after, "newer changes on the server"];
+    let head = ["name", "encrypted", words::after(plan), "newer changes on the server"];
     let mut table = vec![head.map(|name| Cell::new(Style::Dim, name)).to_vec()];
     table.extend(budgets.iter().map(|budget| {
         vec![

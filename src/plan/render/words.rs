@@ -60,6 +60,11 @@ pub(super) fn acts_on(plan: &Plan) -> (&'static str, String) {
     }
 }
 
+/// When what the plan does is done.
+pub(super) fn after(plan: &Plan) -> &'static str {
+    if plan.spec.is_rollback() { "after the rollback" } else { "after the restore" }
+}
+
 /// What comes, and of when.
 pub(super) fn origin(plan: &Plan) -> String {
     match &plan.spec.source {
