@@ -70,7 +70,9 @@ fn attempt(
         let Plan { spec, .. } = plan;
         let with = match &spec.source {
             Source::Backup(backup) => format!("backup {} of {}", backup.backup_id, backup.created_at),
-            Source::Run(run) => format!("the old tree that run {} displaced at {}", run.run, run.displaced_at),
+            Source::Run(run) => {
+                format!("the old tree that run {} displaced at {}", run.run, run.displaced_at)
+            }
         };
         prompt::confirm(session, &format!("Replace {} with {with}?", spec.target.directory))?;
     } else if found.applied_by.is_none() || job.replay {

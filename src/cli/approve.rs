@@ -17,9 +17,9 @@ use crate::host::keys::{self, KeyFile, Loaded};
 use crate::host::{clock, terminal};
 use crate::plan::approval::sshsig::{self, MAX_ARMOR, SshSig};
 use crate::plan::approval::{Flaw, NAMESPACE, detached};
-use crate::plan::spec::Source;
 use crate::plan::model::{Approval, Plan, Time};
 use crate::plan::render::{is_hidden, visible};
+use crate::plan::spec::Source;
 use crate::plan::{canonical, load};
 
 /// A plan was not approved, or is not approved by enough people.

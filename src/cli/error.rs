@@ -162,7 +162,9 @@ pub enum CliError {
     )]
     #[diagnostic(
         code(abssctl::cli::run_other_plan),
-        help("put the right plan there: find it by its digest with abssctl plan validate FILE; what the run did: abssctl run show {run}")
+        help(
+            "put the right plan there: find it by its digest with abssctl plan validate FILE; what the run did: abssctl run show {run}"
+        )
     )]
     OtherPlan {
         /// The run.

@@ -33,7 +33,7 @@ use crate::survey::policy::{self, Look};
 use crate::survey::preflight::{self, Ask, Class, Preflight, Problem};
 
 /// The machine that a plan is for.
-enum Machine {
+pub(super) enum Machine {
     /// This one.
     Here(Box<Context>),
     /// The one that facts tell of.
@@ -41,7 +41,7 @@ enum Machine {
 }
 
 impl Machine {
-    fn of(session: &Session, facts: Option<&Path>) -> Result<Self, CliError> {
+    pub(super) fn of(session: &Session, facts: Option<&Path>) -> Result<Self, CliError> {
         match facts {
             None => Ok(Self::Here(Box::new(session.context()?))),
             Some(path) => Ok(Self::Elsewhere(Box::new(facts::read(session, path)?))),
@@ -49,7 +49,7 @@ impl Machine {
     }
 
     /// Only the machine itself knows its policy.
-    fn say_policy(&self, session: &Session, plan: &Plan, file: &Path) {
+    pub(super) fn say_policy(&self, session: &Session, plan: &Plan, file: &Path) {
         if let Self::Here(cx) = self {
             say_policy(session, &policy::look(cx, plan, &Evidence::default()), plan, file);
         }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::apply::{self, Job};
 use super::args::{PlanRollbackArgs, RollbackWishArgs, RunRollbackArgs};
 use super::error::CliError;
+use super::plan::Machine;
 use super::progress::{Mode, Progress};
 use super::receipt::Place;
 use super::resume::{self, Kept};
@@ -26,10 +27,14 @@ use crate::survey::{policy, preflight};
 
 /// `abssctl plan rollback`
 pub fn plan(session: &Session, args: &PlanRollbackArgs) -> Result<u8, CliError> {
-    let cx = session.context()?;
-    let plan = planner::plan(&cx, &to_wish(&args.run, &args.wish))?;
+    let wish = to_wish(&args.run, &args.wish);
+    let machine = Machine::of(session, args.facts.as_deref())?;
+    let plan = match &machine {
+        Machine::Here(cx) => planner::plan(cx, &wish)?,
+        Machine::Elsewhere(facts) => planner::plan_elsewhere(facts, &Session::actor(), &wish)?,
+    };
     plan_cli::write_new(session, &plan, &args.output, args.format)?;
-    plan_cli::say_policy(session, &policy::look(&cx, &plan, &Evidence::default()), &plan, &args.output);
+    machine.say_policy(session, &plan, &args.output);
     Ok(exit::DONE)
 }
 
@@ -73,12 +78,7 @@ fn already(session: &Session, run: &RunId, by: Option<&RunId>) -> Result<u8, Cli
 }
 
 /// Undoes a run that did not come to its end.
-fn unfinished(
-    session: &Session,
-    cx: &Context,
-    args: &RunRollbackArgs,
-    kept: &Kept,
-) -> Result<u8, CliError> {
+fn unfinished(session: &Session, cx: &Context, args: &RunRollbackArgs, kept: &Kept) -> Result<u8, CliError> {
     let (run, target) = (&args.run, &kept.plan.spec.target.directory);
     resume::refuse_in_progress(cx, run)?;
     if args.dry_run {

@@ -16,8 +16,8 @@ use super::error::CliError;
 use super::output::{Output, name_file};
 use super::signals::{self, Caught};
 use super::{
-    apply, approve, backup, config, exit, facts, instance, plan, plan_diff, plan_validate, prune, restore, resume,
-    rollback, run, schema, verify,
+    apply, approve, backup, config, exit, facts, instance, plan, plan_diff, plan_validate, prune, restore,
+    resume, rollback, run, schema, verify,
 };
 use crate::context::Context;
 use crate::host::cancel::Cancel;

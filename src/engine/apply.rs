@@ -175,7 +175,8 @@ pub fn roll_back(
         // Whoever has files open would go on writing into a tree that is out of the way.
         swap::refuse_users(steps).map_err(cannot)?;
         lock(&journal).append(state::Event::RunResumed(Direction::Back))?;
-        job.go_back(steps, &journal, Failure { step: None, error: StepError::Asked }).map(|(report, _)| report)
+        job.go_back(steps, &journal, Failure { step: None, error: StepError::Asked })
+            .map(|(report, _)| report)
     })
 }
 

@@ -68,8 +68,7 @@ pub fn budgets(spec: &Spec, budgets: &[BudgetPreview]) -> Vec<Told> {
     for budget in budgets.iter().filter(|_| spec.target.live) {
         let name = name(budget);
         if budget.deleted == Some(DeletedIn::Live) {
-            let message =
-                format!("budget '{name}' was deleted {since} and is back after the {act}");
+            let message = format!("budget '{name}' was deleted {since} and is back after the {act}");
             told.push(("budget-returns", message));
         }
         if budget.live_group_id.is_some() {
@@ -159,9 +158,9 @@ fn locked_out(accounts: &Accounts, words: Words) -> Vec<Told> {
         LockOut::NoPassword => format!(
             "in {held} the password is the login method, and there is none: nobody can log in after the {act}"
         ),
-        LockOut::NoOwner => format!(
-            "in {held} no user who may log in owns the server: nobody can manage it after the {act}"
-        ),
+        LockOut::NoOwner => {
+            format!("in {held} no user who may log in owns the server: nobody can manage it after the {act}")
+        }
     };
     let mut told: Vec<Told> = accounts.locked_out.iter().map(|one| ("locked-out", reason(one))).collect();
     if let Some(Methods { live, backup }) = &accounts.configured_method {

@@ -49,7 +49,9 @@ impl Action {
                 SwapMethod::Exchange => {
                     format!("exchange {directory} with the old tree {from} in one step, keep the new tree")
                 }
-                SwapMethod::Rename => format!("move the old tree {from} to {directory}, where nothing is now"),
+                SwapMethod::Rename => {
+                    format!("move the old tree {from} to {directory}, where nothing is now")
+                }
             },
             Action::Swap(with) => match with.method {
                 SwapMethod::Exchange => format!(

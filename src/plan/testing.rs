@@ -35,10 +35,11 @@ pub fn plan_of(metadata: Value, spec: Value, observed: Value, preview: Value) ->
 /// # Panics
 /// Where the plan is a rollback: a defect of the test.
 pub fn archive(plan: &mut Plan) -> &mut BackupSource {
-    match &mut plan.spec.source {
-        Source::Backup(backup) => backup,
-        Source::Run(_) => panic!("a test's plan is a restore"),
-    }
+    let backup = match &mut plan.spec.source {
+        Source::Backup(backup) => Some(backup),
+        Source::Run(_) => None,
+    };
+    backup.expect("a test's plan is a restore")
 }
 
 /// What a restore's archive was seen to hold.

@@ -26,7 +26,7 @@ use crate::plan::follows::InUse;
 use crate::plan::model::{ApiVersion, Time};
 use crate::plan::observed::ObservedBackupBudget;
 use crate::plan::preview::TextDiff;
-use crate::plan::spec::{PreBackupMode, BackupSource, Target};
+use crate::plan::spec::{BackupSource, PreBackupMode, Target};
 use crate::state::backup_index::{BackupEntry, entry_digest};
 use crate::state::instances::{InstanceEntry, InstancePaths};
 use crate::store;
@@ -65,23 +65,35 @@ pub fn displaced(cx: &Context, candidate: &Candidate, target: &Target) -> Result
     let (registered, mut instance) = self::instance(cx, &candidate.instance)?;
     let data = PathBuf::from(&instance.registry.data_directory);
     let (found, compared) = self::target(cx, &data, target)?;
-    let held = displaced::look(cx, candidate, &data)?;
-    let path = cx.root.host_path(&candidate.source.directory);
-    let archive = displaced::as_archive(candidate, &held, &data).context("read", path)?;
-    let mut contents = contents(&archive, &data);
-    contents.changes.push(compared.changes(&target.directory, &archive));
+    let (tree, archive) = self::tree(cx, candidate, &data, &compared)?;
     let local = local(cx, &registered.paths, target, &compared, &archive)?;
     instance.targets.push(found);
     let mut facts = nothing(cx)?;
     facts.instances.push(instance);
-    facts.displaced.push(DisplacedFacts {
+    facts.displaced.push(tree);
+    Ok(Seen { facts, local })
+}
+
+/// The tree that a run displaced, against the target whose place it had.
+pub fn tree(
+    cx: &Context,
+    candidate: &Candidate,
+    data: &Path,
+    compared: &Compared,
+) -> Result<(DisplacedFacts, ArchiveSurvey), PlanError> {
+    let held = displaced::look(cx, candidate, data)?;
+    let path = cx.root.host_path(&candidate.source.directory);
+    let archive = displaced::as_archive(candidate, &held, data).context("read", path)?;
+    let mut contents = contents(&archive, data);
+    contents.changes.push(compared.changes(&candidate.target, &archive));
+    let facts = DisplacedFacts {
         source: candidate.source.clone(),
         instance: candidate.instance.clone(),
-        directory: target.directory.clone(),
+        directory: candidate.target.clone(),
         observed: held.observed,
         contents,
-    });
-    Ok(Seen { facts, local })
+    };
+    Ok((facts, archive))
 }
 
 /// A document that tells of no instance and no backup.

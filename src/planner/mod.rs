@@ -25,6 +25,6 @@ pub use again::untruths;
 pub use clients::ClientsWish;
 pub use collect::facts;
 pub use error::PlanError;
-pub use rollback::RollbackWish;
 pub use restore::{plan, plan_elsewhere, refresh, refresh_elsewhere};
+pub use rollback::RollbackWish;
 pub use wish::{Selector, Wish};

@@ -8,6 +8,8 @@ use super::restore;
 use super::wish;
 use crate::context::Context;
 use crate::duration::DurationText;
+use crate::facts::model::Facts;
+use crate::host::machine::Actor;
 use crate::ids::RunId;
 use crate::plan::clients::Clients;
 use crate::plan::model::Plan;
@@ -46,9 +48,33 @@ pub fn plan(cx: &Context, wish: &RollbackWish) -> Result<Plan, PlanError> {
     let (candidate, seen, target) = see(cx, &wish.run)?;
     let known = Known::of_run(&seen.facts, &wish.run, &target.directory)?;
     let known = Known { local: Some(&seen.local), ..known };
-    let spec = spec(wish, &candidate.source, target, &known);
+    new(&cx.actor, wish, &candidate.source, target, &known)
+}
+
+/// Plans the rollback of a run on the machine where these facts were collected.
+pub fn plan_elsewhere(facts: &Facts, actor: &Actor, wish: &RollbackWish) -> Result<Plan, PlanError> {
+    let run = &wish.run;
+    let lacks = || PlanError::Facts {
+        what: format!("the facts do not tell of a tree of run {run} that could come back"),
+        help: "collect them again on the machine: abssctl facts -o facts.json".to_owned(),
+    };
+    let tree = facts.displaced(run).ok_or_else(lacks)?;
+    let own = &facts.instance(&tree.instance).ok_or_else(lacks)?.directory;
+    let target = Target { live: *own == tree.directory, directory: tree.directory.clone() };
+    let known = Known::of_run(facts, run, &target.directory)?;
+    new(actor, wish, &tree.source, target, &known)
+}
+
+fn new(
+    actor: &Actor,
+    wish: &RollbackWish,
+    source: &RunSource,
+    target: Target,
+    known: &Known<'_>,
+) -> Result<Plan, PlanError> {
+    let spec = spec(wish, source, target, known);
     let expires = wish.expires.as_ref().unwrap_or(&known.facts.defaults.plan_expires);
-    restore::assemble(restore::metadata(&cx.actor, wish.reason.clone(), expires), spec, &known)
+    restore::assemble(restore::metadata(actor, wish.reason.clone(), expires), spec, known)
 }
 
 /// Looks at the tree that a run displaced and at the target.

@@ -14,8 +14,8 @@ use crate::facts::model::{BackupFacts, Facts, Owner};
 use crate::ids::{AbsPath, BackupId, InstanceName};
 use crate::plan::model::Time;
 use crate::plan::spec::{
-    AssetScope, CompressionName, DriftPolicy, Health, OnFailure, Ownership, OwnershipSource, PreBackup,
-    PreBackupMode, ReplayPolicy, RestartPolicy, Service, SessionPolicy, BackupSource, SourceScope, Spec, Target,
+    AssetScope, BackupSource, CompressionName, DriftPolicy, Health, OnFailure, Ownership, OwnershipSource,
+    PreBackup, PreBackupMode, ReplayPolicy, RestartPolicy, Service, SessionPolicy, SourceScope, Spec, Target,
 };
 use crate::state::backup_index::{BackupEntry, BackupIndex};
 use crate::state::instances::{Registry, RegistryError};

@@ -46,8 +46,7 @@ impl StepRunner for Extract {
         };
         let limits = Limits { bytes: with.max_bytes, entries: with.max_entries };
         let options = ExtractOptions { limits, owners };
-        let (id, algorithm) =
-            (&archive.backup_id, survey_archive::algorithm(archive.algorithm));
+        let (id, algorithm) = (&archive.backup_id, survey_archive::algorithm(archive.algorithm));
         let progress = |bytes: u64| (cx.progress)(&step.id, bytes);
         let extracted = if let Some(source) = source {
             unpack(source, algorithm, id, &dir, &options, &cx.stop, &progress)

@@ -52,7 +52,9 @@ impl StepRunner for Record {
             Some(run) if known => Done::new(format!("run {} is marked as rolled back", run.run)),
             Some(run) => Done {
                 detail: format!("run {} is rolled back", run.run),
-                warnings: vec![format!("backup {backup}, which it had restored, is not in the index any more")],
+                warnings: vec![format!(
+                    "backup {backup}, which it had restored, is not in the index any more"
+                )],
             },
         })
     }
@@ -70,7 +72,9 @@ impl StepRunner for Record {
             let mut registry = Registry::load(&cx.host.root, &cx.host.config)?;
             let before = registry.to_text();
             match put_back(cx)? {
-                Some(written) => registry.exchange_restore(&spec.instance, &former, Some(&written)).map(drop)?,
+                Some(written) => {
+                    registry.exchange_restore(&spec.instance, &former, Some(&written)).map(drop)?;
+                }
                 None => registry.forget_restore(&spec.instance, &registry_note(cx, at), &former)?,
             }
             // Where it was never written, undoing must not depend on what kept it from being written.

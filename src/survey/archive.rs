@@ -17,7 +17,7 @@ use crate::host::cancel::Cancel;
 use crate::host::sqlite;
 use crate::ids::{BackupId, Sha256};
 use crate::plan::observed::BackupMigrations;
-use crate::plan::spec::{CompressionName, BackupSource};
+use crate::plan::spec::{BackupSource, CompressionName};
 use crate::store::{self, StoreError};
 
 const MAX_DATABASE: u64 = 16 << 20;
@@ -98,7 +98,11 @@ pub fn look(cx: &Context, source: &BackupSource, data: &Path) -> Result<ArchiveS
 
 /// As [`look`], where that is cheap: `None` for an archive that does not begin with a manifest and
 /// would have to be read to its end.
-pub fn look_quickly(cx: &Context, source: &BackupSource, data: &Path) -> Result<Option<ArchiveSurvey>, LookError> {
+pub fn look_quickly(
+    cx: &Context,
+    source: &BackupSource,
+    data: &Path,
+) -> Result<Option<ArchiveSurvey>, LookError> {
     scan(cx, source, data, true).map(|found| Some(found).filter(|found| found.manifest))
 }
 

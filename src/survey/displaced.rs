@@ -126,7 +126,8 @@ pub fn find(cx: &Context, id: &RunId) -> Result<Result<Candidate, Refusal>, Disp
     };
     let target = &started.target;
     let Some(swap) = swapped(&run.state) else {
-        let what = format!("run {id} put its tree where nothing was ({target}): there is nothing to put back");
+        let what =
+            format!("run {id} put its tree where nothing was ({target}): there is nothing to put back");
         let help = format!("where {target} is not wanted, move it away yourself");
         return Ok(Err(Refusal::new("nothing-displaced", what, help)));
     };
@@ -137,7 +138,8 @@ pub fn find(cx: &Context, id: &RunId) -> Result<Result<Candidate, Refusal>, Disp
     let found = dir.as_ref().map(|dir| inode(cx, dir, swap.displaced_at)).transpose()?;
     let Some(dir) = dir.filter(|_| found == Some(swap.live.inode)) else {
         if let Some(keeper) = keeper(cx, &all, swap.live)? {
-            let what = format!("the old tree of run {id}, which it displaced, is kept by run {} now", keeper.id);
+            let what =
+                format!("the old tree of run {id}, which it displaced, is kept by run {} now", keeper.id);
             let help = format!("bring it back by undoing that one: abssctl run rollback {}", keeper.id);
             return Ok(Err(Refusal::new("displaced-moved", what, help)));
         }
@@ -148,7 +150,8 @@ pub fn find(cx: &Context, id: &RunId) -> Result<Result<Candidate, Refusal>, Disp
     let live = cx.root.dir_optional(target)?;
     let live = live.as_ref().map(|dir| inode(cx, dir, target)).transpose()?;
     if live.is_some_and(|live| live != swap.staged.inode) {
-        let what = format!("{target} is not the directory that run {id} put there: something else replaced it");
+        let what =
+            format!("{target} is not the directory that run {id} put there: something else replaced it");
         return Ok(Err(Refusal::new("target-replaced", what, by_backup(run))));
     }
     let displaced_at = run.state.steps.iter().find(|step| step.facts.iter().any(is_swap));
@@ -268,8 +271,7 @@ fn migrations_of(dir: &Dir, data: &Path) -> crate::plan::observed::BackupMigrati
     if dir.symlink_metadata(&path).is_err() {
         return BackupMigrations::of(None, account);
     }
-    let read = fs::open_regular(dir, &path)
-        .and_then(|file| fs::read_limited(file, migrations::MAX_RECORD));
+    let read = fs::open_regular(dir, &path).and_then(|file| fs::read_limited(file, migrations::MAX_RECORD));
     match read {
         Ok(bytes) => BackupMigrations::of(Some(&bytes), account),
         Err(error) if error.kind() == std::io::ErrorKind::FileTooLarge => {

@@ -127,7 +127,8 @@ pub fn preflight(cx: &Context, plan: &Plan, ask: Ask<'_>) -> Result<Preflight, P
     found.expiry(plan);
     found.policy(cx, plan, ask);
     found.runs(cx, plan, ask)?;
-    let mut comes = Comes { backup: plan.observed.backup.clone(), displaced: plan.observed.displaced.clone() };
+    let mut comes =
+        Comes { backup: plan.observed.backup.clone(), displaced: plan.observed.displaced.clone() };
     let entry = match &plan.spec.source {
         Source::Backup(source) => found.backup(cx, plan, source)?,
         Source::Run(source) => {
@@ -414,10 +415,8 @@ impl Preflight {
     fn drift(&mut self, plan: &Plan, survey: &Survey, entry: Option<&BackupEntry>) {
         let mut now = survey.observed.clone();
         // Without an entry that is a problem of its own already.
-        if let Some(entry) = entry {
-            if let Some(backup) = &mut now.backup {
-                backup.index_entry = entry_digest(entry);
-            }
+        if let (Some(entry), Some(backup)) = (entry, &mut now.backup) {
+            backup.index_entry = entry_digest(entry);
         }
         let again = self.applied_by.is_some() && plan.spec.replay == ReplayPolicy::Allowed;
         self.drift = if again { drift::compare_identity(plan, &now) } else { drift::compare(plan, &now) };

@@ -2,6 +2,7 @@
 //! a rollback can be rolled back, interrupted at any rename and refused where the tree is not the one.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -15,8 +16,7 @@ use crate::support::{Ran, TestRoot};
 
 /// The fields of the last restore in the registry.
 fn last(root: &TestRoot) -> Vec<Value> {
-    let names =
-        ["last_restored_at", "last_restore_source", "last_restore_destination", "last_restore_actor"];
+    let names = ["last_restored_at", "last_restore_source", "last_restore_destination", "last_restore_actor"];
     names.iter().map(|name| root.registry()["metadata"][name].clone()).collect()
 }
 
@@ -91,7 +91,10 @@ fn a_finished_run_is_rolled_back_and_that_is_too() {
     assert!(refused["help"].as_str().unwrap().contains(&third), "{refused:#}");
     let receipt = root.run(&["run", "show", &second, "--receipt"]).ok().json();
     assert_eq!(receipt["rollsBack"], first.as_str());
-    assert_eq!(receipt["tree"]["before"], root.run(&["run", "show", &third, "--receipt"]).ok().json()["tree"]["after"]);
+    assert_eq!(
+        receipt["tree"]["before"],
+        root.run(&["run", "show", &third, "--receipt"]).ok().json()["tree"]["after"]
+    );
 }
 
 #[test]
@@ -159,7 +162,8 @@ fn an_interrupted_rollback_is_undone_or_goes_on_by_the_same_command() {
         let _ = root.plan_to(&[GZIP], &other).ok();
         let _ = root.apply(&other).refused(3, &["run-unfinished"]);
         if undo {
-            let _ = root.json(&["run", "rollback", &second]).error(2, "abssctl::cli::no_terminal", &["asked"]);
+            let _ =
+                root.json(&["run", "rollback", &second]).error(2, "abssctl::cli::no_terminal", &["asked"]);
             let back = rollback(&root, &second).ok().json();
             assert_eq!((&back["outcome"], &back["run"]), (&json!("rolled_back"), &json!(second)));
             new.assert_same(&root.live(), "a rollback that is undone");
@@ -246,6 +250,17 @@ fn a_plan_is_shown_compared_approved_and_applied() {
     let _ = root.run(&["plan", "validate", path]).ok();
     let _ = root.json(&["plan", "check", path]).ok();
     before.assert_same(&root.tree(), "planning and looking");
+    // Elsewhere, from facts alone, it is the same plan.
+    let (facts, elsewhere) = (root.work("facts.json"), root.work("elsewhere.yaml"));
+    let _ = root.run(&["facts", "-o", facts.to_str().unwrap()]).ok();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_abssctl"));
+    let _ = command.env_clear().args(["--root", "/nowhere", "plan", "rollback", &run, "--reason"]);
+    let _ = command.args(["it was the wrong backup", "--retain", "3d", "--facts"]).arg(&facts);
+    let _ = Ran::of(command.arg("-o").arg(&elsewhere)).ok();
+    let checked = root.json(&["plan", "check", elsewhere.to_str().unwrap()]).ok().json();
+    assert_eq!(checked["applyable"], true, "{checked:#}");
+    let diff = root.json(&["plan", "diff", path, elsewhere.to_str().unwrap()]).ok().json();
+    assert_eq!((&diff["wish"], &diff["world"]), (&json!([]), &json!([])), "{diff:#}");
     let other = root.work("again.yaml");
     let _ = root.run(&["plan", "refresh", path, "-o", other.to_str().unwrap()]).ok();
     let diff = root.json(&["plan", "diff", path, other.to_str().unwrap()]).ok().json();
@@ -324,7 +339,8 @@ fn newer_changes_are_told() {
     let newer: Vec<&Value> = budgets.iter().filter(|budget| budget["changesNewer"] == 1).collect();
     assert_eq!(newer.len(), 1, "{budgets:#?}");
     let warnings = document["plan"]["preview"]["warnings"].as_array().unwrap();
-    let said = |code: &str| warnings.iter().find(|warning| warning["code"] == code).unwrap()["message"].clone();
+    let said =
+        |code: &str| warnings.iter().find(|warning| warning["code"] == code).unwrap()["message"].clone();
     assert!(said("clients-merge").as_str().unwrap().contains("undo this rollback"), "{warnings:#?}");
     assert!(!warnings.iter().any(|warning| warning.to_string().contains("clients: reset")), "{warnings:#?}");
     assert!(said("as-it-was").as_str().unwrap().contains(&run));
@@ -338,13 +354,17 @@ fn what_is_not_there_any_more_is_named() {
     let _ = root.run(&["run", "prune", "--older-than", "0s", "--yes"]).ok();
     let before = root.tree();
     let error = rollback(&root, &run).error(2, "abssctl::planner::rollback", &["removed", &run]);
-    assert!(error["help"].as_str().unwrap().contains(&format!("abssctl backup restore {backup}")), "{error:#}");
+    assert!(
+        error["help"].as_str().unwrap().contains(&format!("abssctl backup restore {backup}")),
+        "{error:#}"
+    );
     let _ = root.apply(&file).refused(5, &["displaced-gone"]);
     before.assert_same(&root.tree(), "refusals");
 
     // Into a directory that was not there: nothing was displaced.
     let beside = id(&root.restore(&[ZSTD, "--dest", "/srv/copy"]));
-    let error = rollback(&root, &beside).error(2, "abssctl::planner::rollback", &["nothing was", "/srv/copy"]);
+    let error =
+        rollback(&root, &beside).error(2, "abssctl::planner::rollback", &["nothing was", "/srv/copy"]);
     assert!(error["help"].as_str().unwrap().contains("/srv/copy"), "{error:#}");
 }
 

@@ -71,6 +71,10 @@ pub struct PlanRollbackArgs {
     /// The run to undo
     #[arg(value_name = "RUN")]
     pub run: RunId,
+    /// Plan for the machine where these facts were collected, and read nothing of this one; '-' is
+    /// standard input
+    #[arg(long, value_name = "FILE")]
+    pub facts: Option<PathBuf>,
     /// How.
     #[command(flatten)]
     pub wish: RollbackWishArgs,

@@ -62,7 +62,12 @@ const CHECKS: &[(&str, &str, &str, &str)] = &[
         "see: abssctl run list",
     ),
     ("run-unknown", "/spec/source", "the run that is undone is not on the machine", "see: abssctl run list"),
-    ("run-not-applied", "/spec/source", "the run that is undone never came to its end", "see: abssctl run list"),
+    (
+        "run-not-applied",
+        "/spec/source",
+        "the run that is undone never came to its end",
+        "see: abssctl run list",
+    ),
     ("run-differs", "/spec/source", "the run displaced something else", ROLLBACK),
     ("nothing-displaced", "/spec/source", "the run displaced nothing", "see: abssctl run list"),
     ("already-rolled-back", "/spec/source", "the run was rolled back already", "see: abssctl run list"),

@@ -288,9 +288,8 @@ fn target(plan: &Plan) -> Option<Violation> {
 /// Whether a tree lies where its run displaced it to.
 fn beside(target: &AbsPath, run: &RunSource) -> bool {
     let parts = [PRIVATE, "displaced", run.run.as_str()];
-    let place = target.parent().and_then(|parent| {
-        parts.iter().try_fold(parent, |path, part| path.join(part)).ok()
-    });
+    let place =
+        target.parent().and_then(|parent| parts.iter().try_fold(parent, |path, part| path.join(part)).ok());
     place.is_some_and(|place| place == run.directory)
 }
 
@@ -378,7 +377,9 @@ fn integers(value: &Value, place: &mut String, found: &mut Vec<Violation>) {
 #[cfg(test)]
 mod tests {
     use super::super::super::spec::DriftPolicy;
-    use super::super::super::testing::{self, consistent, sample, sample_dest, sample_with_service, with_steps};
+    use super::super::super::testing::{
+        self, consistent, sample, sample_dest, sample_with_service, with_steps,
+    };
     use super::super::check;
     use super::*;
 

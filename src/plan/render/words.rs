@@ -176,8 +176,7 @@ pub(super) fn losses(plan: &Plan) -> Vec<Said> {
             let newer: Vec<&BudgetPreview> = newer.iter().copied().filter(of).collect();
             if !newer.is_empty() {
                 let many = counted(total_newer(newer.iter().copied()), "change", "changes");
-                losses
-                    .push(Said::new(tone, format!("{many} newer than {held} {fate}: {}", names(&newer))));
+                losses.push(Said::new(tone, format!("{many} newer than {held} {fate}: {}", names(&newer))));
             }
         }
     }
