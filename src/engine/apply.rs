@@ -172,8 +172,10 @@ pub fn roll_back(
     job.with_steps(run, &journal, None, |steps| {
         let cannot = |source| ApplyError::CannotResume { run: run.clone(), cause: Box::new(source) };
         recover::relock(steps).map_err(cannot)?;
-        // Whoever has files open would go on writing into a tree that is out of the way.
-        swap::refuse_users(steps).map_err(cannot)?;
+        if recover::swapped(steps, &journal).map_err(cannot)? {
+            // Whoever has files open would go on writing into a tree that is out of the way.
+            swap::refuse_users(steps).map_err(cannot)?;
+        }
         lock(&journal).append(state::Event::RunResumed(Direction::Back))?;
         job.go_back(steps, &journal, Failure { step: None, error: StepError::Asked })
             .map(|(report, _)| report)

@@ -1,6 +1,7 @@
 //! `swap`: puts the unpacked tree in the target's place with one `renameat2(RENAME_EXCHANGE)`, then
 //! moves the displaced tree to `<parent>/.abssctl/displaced/<run>`, where it is kept. Where there was
-//! nothing, one `RENAME_NOREPLACE`. Undo exchanges back.
+//! nothing, one `RENAME_NOREPLACE`. Undo exchanges back. In a rollback the tree that an earlier run
+//! displaced is brought into staging first, by one rename; undo gives it back to that run.
 //!
 //! The journal knows the inodes of both trees before the first rename. A crash leaves one of three
 //! states, told apart by which inode has the target's name and where the other one lies: not begun,
@@ -35,7 +36,7 @@ struct Noted {
 
 /// Where the two trees of a swap are.
 enum Place {
-    /// The target has its old tree, the unpacked one is in staging (or gone).
+    /// The target has its old tree, the other one is in staging, where an earlier run keeps it, or gone.
     Before,
     /// The target has the unpacked tree, the old one is still in staging.
     Exchanged,
@@ -128,6 +129,7 @@ fn note(cx: &StepContext<'_>, step: &Step, done: &mut Done) -> Result<Noted, Ste
     if let Some(from) = &from {
         // What is unpacked was digested when it was prepared.
         trees::note(cx, step, Side::After, from, done)?;
+        cx.check_cancelled()?;
     }
     let (_, live) = observe::open_target(cx.host, target)?;
     let live = live.as_ref().map(file_id).transpose().context("look at", cx.host.root.host_path(target))?;

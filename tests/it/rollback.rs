@@ -413,3 +413,21 @@ fn an_index_that_forgot_the_backup_is_a_warning() {
     root.assert_generation("gen-b.sha256");
     assert!(Path::new(&root.path(INDEX)).exists());
 }
+
+#[test]
+fn a_run_that_replaced_nothing_is_undone_also_while_the_server_works() {
+    if skip("a_run_that_replaced_nothing_is_undone_also_while_the_server_works") {
+        return;
+    }
+    let root = TestRoot::new();
+    let before = root.tree_but_records();
+    let plan = root.plan(&[ZSTD, "--no-pre-backup"]);
+    killed_at(&root, &["apply", plan.to_str().unwrap(), "--yes"], &root.path("srv"), "renameat2");
+    let run = id(&newest(&root));
+    let file = std::fs::File::open(root.path(LIVE).join("data/.migrate")).unwrap();
+    let back = rollback(&root, &run).ok().json();
+    drop(file);
+    assert_eq!((&back["outcome"], &back["run"]), (&json!("rolled_back"), &json!(run)));
+    before.assert_same(&root.tree_but_records(), "a run that is undone before it replaced anything");
+    root.assert_no_private();
+}
