@@ -190,6 +190,9 @@ fn result_text(report: &Report) -> String {
     if report.outcome == Outcome::AlreadyApplied {
         let run = report.run.as_ref().map_or_else(String::new, |run| format!(" by run {run}"));
         lines.push(format!("already applied{run}: nothing was changed"));
+    } else if report.outcome == Outcome::RolledBack {
+        let run = report.run.as_ref().map_or_else(String::new, ToString::to_string);
+        lines.push(format!("undid run {run}: {} is as it was before it", report.target));
     } else {
         let seconds = millis(report.duration_ms);
         lines.push(match &report.rolls_back {

@@ -89,7 +89,7 @@ fn unfinished(session: &Session, cx: &Context, args: &RunRollbackArgs, kept: &Ke
     let evidence = Evidence::default();
     let job = self::job(cx, args, &kept.plan.spec.target.directory, &evidence)?;
     session.output.note(&format!(
-        "run {run} is not finished: everything that it did is undone, and what was written to {target} since is gone"
+        "run {run} is not finished: everything that it did is undone; where it had replaced {target} already, what was written there since is gone"
     ));
     prompt::confirm(session, &format!("Undo run {run}?"))?;
     let progress = Progress::new(&session.output, job.mode);
