@@ -17,10 +17,11 @@ use abssctl::engine::report::{Outcome, Report};
 use abssctl::host::cancel::Cancel;
 use abssctl::host::fs::Root;
 use abssctl::host::machine::{Actor, ActorKind};
+use abssctl::ids::RunId;
 use abssctl::plan::model::Plan;
 use abssctl::plan::spec::{PreBackupMode, RestartPolicy};
 use abssctl::plan::step::{Step, StepKind};
-use abssctl::planner::{self, ClientsWish, Selector, Wish};
+use abssctl::planner::{self, ClientsWish, RollbackWish, Selector, Wish};
 use abssctl::run::fact::{Fact, Side};
 use abssctl::run::{list, state};
 use abssctl::state::config::{Config, ConfigFlags};
@@ -42,6 +43,10 @@ fn started(command: &mut Command) -> std::process::Output {
 struct World {
     dir: tempfile::TempDir,
     cx: Context,
+    /// The run that can be rolled back.
+    first: Option<RunId>,
+    /// Restores that the index knew then.
+    restores: usize,
 }
 
 impl World {
@@ -53,7 +58,8 @@ impl World {
         let root = Root::open(dir.path()).unwrap();
         let config = Config::load(&root, &ConfigFlags::default(), &BTreeMap::new()).unwrap();
         let actor = Actor { kind: ActorKind::User, name: "tester".into(), session: None };
-        Self { dir, cx: Context { root, config, actor, cancel: Cancel::default() } }
+        let cx = Context { root, config, actor, cancel: Cancel::default() };
+        Self { dir, cx, first: None, restores: 0 }
     }
 
     /// A plan for the whole backup.
@@ -175,8 +181,67 @@ fn walk(path: &Path, found: &mut BTreeMap<PathBuf, String>) {
     }
 }
 
-/// What the generic tests restore: all of the backup, and one budget of it.
-const WISHES: [&[&str]; 2] = [&[], &["Household"]];
+/// What the generic tests do: restore all of the backup, restore one budget of it, roll a restore back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Case {
+    Whole,
+    Single,
+    Rollback,
+}
+
+const CASES: [Case; 3] = [Case::Whole, Case::Single, Case::Rollback];
+
+impl World {
+    /// A world in which that can be done.
+    fn of(case: Case) -> Self {
+        let mut world = Self::new();
+        if case == Case::Rollback {
+            world.first = world.apply(&world.plan(PreBackupMode::None), None).unwrap().run;
+            world.restores = world.restores();
+        }
+        world
+    }
+
+    /// The plan to do it.
+    fn plan_of(&self, mode: PreBackupMode, case: Case) -> Plan {
+        match case {
+            Case::Whole => self.plan(mode),
+            Case::Single => self.plan_for(mode, &["Household"]),
+            Case::Rollback => {
+                let wish = RollbackWish {
+                    run: self.first.clone().unwrap(),
+                    pre_backup: Some(mode),
+                    backup_message: None,
+                    reason: None,
+                    expires: None,
+                    on_failure: None,
+                    drift: None,
+                    retain: None,
+                };
+                planner::rollback::plan(&self.cx, &wish).unwrap()
+            }
+        }
+    }
+
+    /// Whether the live directory is as it was.
+    fn is_before(&self, case: Case) -> bool {
+        self.matches(if case == Case::Rollback { "gen-a.sha256" } else { "gen-b.sha256" })
+    }
+
+    /// Whether it was done.
+    fn is_done(&self, case: Case) -> bool {
+        match case {
+            Case::Whole => self.is_restored(&[]),
+            Case::Single => self.is_restored(&["Household"]),
+            Case::Rollback => self.matches("gen-b.sha256"),
+        }
+    }
+
+    /// Records in the index that were not there before.
+    fn recorded(&self) -> usize {
+        self.restores() - self.restores
+    }
+}
 
 /// The steps of a plan that this program runs here.
 fn kinds(plan: &Plan) -> Vec<StepKind> {
@@ -190,7 +255,7 @@ fn every_kind_has_its_code_or_needs_a_service_manager() {
     assert_eq!(without, [StepKind::Stop, StepKind::Assets, StepKind::Start, StepKind::Health]);
     // The other tests here loop over the steps of this plan: all kinds that have code are in it.
     let world = World::new();
-    let plan = world.plan_for(PreBackupMode::Quiesced, WISHES[1]);
+    let plan = world.plan_of(PreBackupMode::Quiesced, Case::Single);
     for kind in StepKind::ALL.iter().filter(|kind| runner(**kind).is_some()) {
         assert!(kinds(&plan).contains(kind), "{kind} is in no test");
     }
@@ -198,9 +263,9 @@ fn every_kind_has_its_code_or_needs_a_service_manager() {
 
 #[test]
 fn every_step_run_twice_gives_the_same() {
-    for budgets in WISHES {
-        let world = World::new();
-        let plan = world.plan_for(PreBackupMode::Quiesced, budgets);
+    for case in CASES {
+        let world = World::of(case);
+        let plan = world.plan_of(PreBackupMode::Quiesced, case);
         let backups = world.tree("srv/backups/budget").len();
         let twice = |cx: &StepContext<'_>, step: &Step, moment: Moment| {
             if moment == Moment::AfterRun {
@@ -211,8 +276,8 @@ fn every_step_run_twice_gives_the_same() {
         };
         let report = world.apply(&plan, Some(&twice)).unwrap();
         assert_eq!(report.outcome, Outcome::Applied);
-        assert!(world.is_restored(budgets));
-        assert_eq!(world.restores(), 1);
+        assert!(world.is_done(case));
+        assert_eq!(world.recorded(), 1);
         assert_eq!(world.tree("srv/backups/budget").len(), backups + 2, "one pre-backup and its sidecar");
         assert!(!world.dir.path().join("srv/.abssctl/staging").exists());
     }
@@ -220,13 +285,13 @@ fn every_step_run_twice_gives_the_same() {
 
 #[test]
 fn a_failure_before_or_after_any_step_leaves_the_world_as_it_was() {
-    for budgets in WISHES {
+    for case in CASES {
         for mode in [PreBackupMode::Quiesced, PreBackupMode::Online] {
             for at in [Moment::BeforeRun, Moment::AfterRun] {
-                let world = World::new();
+                let world = World::of(case);
                 let before = world.lasting();
-                for kind in kinds(&world.plan_for(mode, budgets)) {
-                    let plan = world.plan_for(mode, budgets);
+                for kind in kinds(&world.plan_of(mode, case)) {
+                    let plan = world.plan_of(mode, case);
                     let fail = |_: &StepContext<'_>, step: &Step, moment: Moment| {
                         if step.kind() == kind && moment == at { Err(StepError::Injected) } else { Ok(()) }
                     };
@@ -237,8 +302,8 @@ fn a_failure_before_or_after_any_step_leaves_the_world_as_it_was() {
                     assert_eq!(step.as_ref().map(ToString::to_string).as_deref(), Some(kind.name()));
                     assert_eq!(report.outcome, Outcome::RolledBack);
                     assert_eq!(world.lasting(), before, "{mode:?} {kind} {at:?}");
-                    assert!(world.matches("gen-b.sha256"));
-                    assert_eq!(world.restores(), 0, "{kind} {at:?}");
+                    assert!(world.is_before(case));
+                    assert_eq!(world.recorded(), 0, "{kind} {at:?}");
                     let unfinished = list::unfinished(&world.cx, &plan.spec.instance).unwrap();
                     assert!(unfinished.is_none(), "{kind} {at:?}");
                 }
@@ -249,10 +314,10 @@ fn a_failure_before_or_after_any_step_leaves_the_world_as_it_was() {
 
 #[test]
 fn every_undo_run_twice_is_harmless() {
-    for budgets in WISHES {
-        let world = World::new();
+    for case in CASES {
+        let world = World::of(case);
         let before = world.lasting();
-        let plan = world.plan_for(PreBackupMode::Quiesced, budgets);
+        let plan = world.plan_of(PreBackupMode::Quiesced, case);
         let hook = |cx: &StepContext<'_>, step: &Step, moment: Moment| match moment {
             Moment::AfterUndo => runner(step.kind()).unwrap().undo(cx, step),
             Moment::AfterRun if step.kind() == StepKind::Record => Err(StepError::Injected),
@@ -266,10 +331,10 @@ fn every_undo_run_twice_is_harmless() {
 
 #[test]
 fn an_undo_of_a_step_that_did_nothing_is_harmless() {
-    for budgets in WISHES {
-        let world = World::new();
+    for case in CASES {
+        let world = World::of(case);
         let before = world.lasting();
-        let plan = world.plan_for(PreBackupMode::Quiesced, budgets);
+        let plan = world.plan_of(PreBackupMode::Quiesced, case);
         // Undone before they ran: announced in the journal alone, as after a crash.
         let hook = |cx: &StepContext<'_>, step: &Step, moment: Moment| {
             if moment == Moment::BeforeRun && step.kind() != StepKind::Lock {
@@ -279,20 +344,20 @@ fn an_undo_of_a_step_that_did_nothing_is_harmless() {
         };
         // Undoing `extract` before the swap is harmless; the run goes on as if nothing had happened.
         assert_eq!(world.apply(&plan, Some(&hook)).unwrap().outcome, Outcome::Applied);
-        assert!(world.is_restored(budgets));
+        assert!(world.is_done(case));
         assert_ne!(world.lasting(), before);
     }
 }
 
 #[test]
 fn a_panic_in_any_step_is_an_error_and_everything_is_undone() {
-    for budgets in WISHES {
-        let world = World::new();
+    for case in CASES {
+        let world = World::of(case);
         let before = world.lasting();
         let hook = std::panic::take_hook();
         std::panic::set_hook(Box::new(|_| {}));
-        for kind in kinds(&world.plan_for(PreBackupMode::Quiesced, budgets)) {
-            let plan = world.plan_for(PreBackupMode::Quiesced, budgets);
+        for kind in kinds(&world.plan_of(PreBackupMode::Quiesced, case)) {
+            let plan = world.plan_of(PreBackupMode::Quiesced, case);
             let fail = |_: &StepContext<'_>, step: &Step, moment: Moment| {
                 assert!(step.kind() != kind || moment != Moment::AfterRun, "a defect");
                 Ok(())
@@ -307,9 +372,9 @@ fn a_panic_in_any_step_is_an_error_and_everything_is_undone() {
 
 #[test]
 fn probes_say_how_far_a_step_came() {
-    for budgets in WISHES {
-        let world = World::new();
-        let plan = world.plan_for(PreBackupMode::Quiesced, budgets);
+    for case in CASES {
+        let world = World::of(case);
+        let plan = world.plan_of(PreBackupMode::Quiesced, case);
         let hook = |cx: &StepContext<'_>, step: &Step, moment: Moment| {
             let probe = runner(step.kind()).unwrap().probe(cx, step)?;
             match (moment, step.kind()) {
@@ -331,9 +396,9 @@ fn probes_say_how_far_a_step_came() {
 
 #[test]
 fn a_record_needs_the_swap_to_have_happened() {
-    for budgets in WISHES {
-        let world = World::new();
-        let plan = world.plan_for(PreBackupMode::Quiesced, budgets);
+    for case in CASES {
+        let world = World::of(case);
+        let plan = world.plan_of(PreBackupMode::Quiesced, case);
         // Somebody undoes the swap behind the run's back: then nothing may be recorded as restored.
         let hook = |cx: &StepContext<'_>, step: &Step, moment: Moment| {
             if step.kind() == StepKind::Swap && moment == Moment::AfterRun {
@@ -344,8 +409,8 @@ fn a_record_needs_the_swap_to_have_happened() {
         };
         let error = world.apply(&plan, Some(&hook)).unwrap_err();
         assert!(error.to_string().contains("is not the tree"), "{error}");
-        assert_eq!(world.restores(), 0);
-        assert!(world.matches("gen-b.sha256"));
+        assert_eq!(world.recorded(), 0);
+        assert!(world.is_before(case));
     }
 }
 

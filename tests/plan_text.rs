@@ -144,7 +144,7 @@ prop_compose! {
         plan.preview.files.added.examples = examples;
         paths.sort();
         paths.dedup();
-        let digest = plan.spec.source.sha256;
+        let digest = plan.spec.source.backup().expect("a restore").sha256;
         plan.observed.target.files = paths.into_iter().map(|path| ObservedFile { path, digest }).collect();
         with_steps(plan)
     }

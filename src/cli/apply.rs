@@ -14,6 +14,7 @@ use crate::engine::report::{Outcome, Report};
 use crate::plan::canonical;
 use crate::plan::model::Plan;
 use crate::plan::render::human_bytes;
+use crate::plan::spec::Source;
 use crate::steps::StepError;
 use crate::survey::approvals::Evidence;
 use crate::survey::preflight::Ask;
@@ -29,8 +30,19 @@ pub fn apply(session: &Session, args: &ApplyArgs) -> Result<u8, CliError> {
     let mode = if args.events { Mode::Events } else { Mode::Lines };
     let receipt = Place::prepare(args.receipt.as_deref(), &cx, &plan.spec.target.directory)?;
     let job = Job { replay: args.replay, evidence: &evidence, command: "plan apply", mode, receipt };
-    let result = attempt(session, &cx, &plan, &bytes, &job);
-    finish(session, &cx, &job, result)
+    go(session, &cx, &plan, &bytes, &job)
+}
+
+/// Goes on with an interrupted run of the plan, or asks and begins one; prints the result.
+pub(super) fn go(
+    session: &Session,
+    cx: &Context,
+    plan: &Plan,
+    bytes: &[u8],
+    job: &Job<'_>,
+) -> Result<u8, CliError> {
+    let result = attempt(session, cx, plan, bytes, job);
+    finish(session, cx, job, result)
 }
 
 /// Goes on with an interrupted run of the plan, or asks and begins one.
@@ -56,11 +68,13 @@ fn attempt(
     if found.is_clear() {
         say_what_is_lost(session, plan, &found.warnings);
         let Plan { spec, .. } = plan;
-        let question = format!(
-            "Replace {} with backup {} of {}?",
-            spec.target.directory, spec.source.backup_id, spec.source.created_at
-        );
-        prompt::confirm(session, &question)?;
+        let with = match &spec.source {
+            Source::Backup(backup) => format!("backup {} of {}", backup.backup_id, backup.created_at),
+            Source::Run(run) => {
+                format!("the old tree that run {} displaced at {}", run.run, run.displaced_at)
+            }
+        };
+        prompt::confirm(session, &format!("Replace {} with {with}?", spec.target.directory))?;
     } else if found.applied_by.is_none() || job.replay {
         // What stood in the way may be gone in a moment, a freeze over: nothing begins that nobody was asked for.
         return Err(ApplyError::Refused { problems: found.problems }.into());
@@ -127,7 +141,7 @@ fn begin(
     Ok(engine::apply(cx, plan, bytes, &options, &|event| progress.event(event))?)
 }
 
-fn options<'a>(
+pub(super) fn options<'a>(
     session: &Session,
     cx: &Context,
     job: &Job<'a>,
@@ -145,7 +159,7 @@ fn options<'a>(
 }
 
 /// Writes the receipt and prints the result, whatever the end was.
-fn finish(
+pub(super) fn finish(
     session: &Session,
     cx: &Context,
     job: &Job<'_>,
@@ -176,13 +190,17 @@ fn result_text(report: &Report) -> String {
     if report.outcome == Outcome::AlreadyApplied {
         let run = report.run.as_ref().map_or_else(String::new, |run| format!(" by run {run}"));
         lines.push(format!("already applied{run}: nothing was changed"));
+    } else if report.outcome == Outcome::RolledBack {
+        let run = report.run.as_ref().map_or_else(String::new, ToString::to_string);
+        lines.push(format!("undid run {run}: {} is as it was before it", report.target));
     } else {
-        lines.push(format!(
-            "restored {} to {} in {:.1} s",
-            report.backup,
-            report.target,
-            millis(report.duration_ms)
-        ));
+        let seconds = millis(report.duration_ms);
+        lines.push(match &report.rolls_back {
+            None => format!("restored {} to {} in {seconds:.1} s", report.backup, report.target),
+            Some(run) => {
+                format!("rolled back run {run}: {} is as it was before it, in {seconds:.1} s", report.target)
+            }
+        });
         if !report.approvers.is_empty() {
             lines.push(format!("  approved by {}", report.approvers.join(", ")));
         }
@@ -226,8 +244,11 @@ fn dry_run(
     }
     let mut text = String::new();
     if found.is_clear() {
-        let size = human_bytes(plan.observed.backup.unpacked_bytes);
-        text.push_str(&format!("would apply now ({size} to unpack):\n"));
+        let what = match &plan.observed.backup {
+            Some(held) => format!("{} to unpack", human_bytes(held.unpacked_bytes)),
+            None => "nothing to unpack".to_owned(),
+        };
+        text.push_str(&format!("would apply now ({what}):\n"));
         for step in &plan.steps {
             text.push_str(&format!("  {:<11} {}\n", step.id, step.summary));
         }

@@ -19,6 +19,7 @@ use crate::plan::approval::sshsig::{self, MAX_ARMOR, SshSig};
 use crate::plan::approval::{Flaw, NAMESPACE, detached};
 use crate::plan::model::{Approval, Plan, Time};
 use crate::plan::render::{is_hidden, visible};
+use crate::plan::spec::Source;
 use crate::plan::{canonical, load};
 
 /// A plan was not approved, or is not approved by enough people.
@@ -197,7 +198,11 @@ pub fn approve(session: &Session, args: &PlanApproveArgs) -> Result<u8, CliError
     let spec = &plan.spec;
     let target = &spec.target.directory;
     let note = |line: &str| session.output.note(line);
-    note(&format!("plan {}: replaces {target} with backup {}", plan.metadata.id, spec.source.backup_id));
+    let with = match &spec.source {
+        Source::Backup(backup) => format!("backup {}", backup.backup_id),
+        Source::Run(run) => format!("the old tree that run {} displaced", run.run),
+    };
+    note(&format!("plan {}: replaces {target} with {with}", plan.metadata.id));
     note(&format!("  instance {}, expires {}, {digest}", spec.instance, plan.metadata.expires_at));
     for warning in &plan.preview.warnings {
         note(&format!("  ! {}", warning.message));

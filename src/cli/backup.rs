@@ -243,6 +243,8 @@ fn restores_text(raw: &Value) -> String {
             1 => " (1 budget)".to_owned(),
             count => format!(" ({count} budgets)"),
         };
+        let only =
+            restore["rolls_back"].as_str().map_or(only, |run| format!(" (rolls back {})", visible(run)));
         vec![
             cell(&restore["at"]),
             cell(&restore["to"]) + &only,

@@ -137,6 +137,45 @@ pub enum CliError {
     #[error("there is no run {0}")]
     #[diagnostic(code(abssctl::cli::no_run), help("list what there is: abssctl run list"))]
     NoRun(crate::ids::RunId),
+    /// A run that changed nothing.
+    #[error("run {run} was cut off before its first record, and changed nothing")]
+    #[diagnostic(code(abssctl::cli::run_not_begun), help("apply its plan: abssctl apply {file}"))]
+    NotBegun {
+        /// The run.
+        run: crate::ids::RunId,
+        /// Its plan, as it can be typed.
+        file: String,
+    },
+    /// A run that is undone.
+    #[error("run {run} is undone: everything is as it was before it")]
+    #[diagnostic(code(abssctl::cli::run_rolled_back), help("apply its plan once more: abssctl apply {file}"))]
+    RolledBack {
+        /// The run.
+        run: crate::ids::RunId,
+        /// Its plan, as it can be typed.
+        file: String,
+    },
+    /// The plan in a run's directory was exchanged.
+    #[error(
+        "{} is not the plan that run {run} began with: its digest is {found}, the journal says {began}",
+        .file.display()
+    )]
+    #[diagnostic(
+        code(abssctl::cli::run_other_plan),
+        help(
+            "put the right plan there: find it by its digest with abssctl plan validate FILE; what the run did: abssctl run show {run}"
+        )
+    )]
+    OtherPlan {
+        /// The run.
+        run: crate::ids::RunId,
+        /// Where its plan lies.
+        file: PathBuf,
+        /// The digest of what lies there.
+        found: crate::ids::PlanDigest,
+        /// The digest of the plan that it began with.
+        began: crate::ids::PlanDigest,
+    },
     /// The person said no.
     #[error("nothing was changed")]
     #[diagnostic(code(abssctl::cli::declined), help("answer y to the question, or add --yes"))]

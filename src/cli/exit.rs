@@ -17,6 +17,7 @@ use crate::state::instances::RegistryError;
 use crate::steps::StepError;
 use crate::store::StoreError;
 use crate::survey::archive::LookError;
+use crate::survey::displaced::DisplacedError;
 use crate::survey::observe::SurveyError;
 use crate::survey::preflight::{Class, PreflightError, Problem};
 
@@ -53,6 +54,8 @@ pub fn code(error: &CliError, interrupted: u8) -> u8 {
         | CliError::NoPlanFile(_)
         | CliError::NoFactsFile(_)
         | CliError::NoRun(_)
+        | CliError::NotBegun { .. }
+        | CliError::RolledBack { .. }
         | CliError::Declined
         | CliError::NoTerminal
         | CliError::Usage { .. }
@@ -72,6 +75,7 @@ pub fn code(error: &CliError, interrupted: u8) -> u8 {
         CliError::Receipt(error) => receipt(error),
         CliError::Lock(error) => lock(error, interrupted),
         CliError::Interrupted => interrupted,
+        CliError::OtherPlan { .. } => HALTED,
         CliError::NoIndex(_) => ENVIRONMENT,
         CliError::Log(_) | CliError::Fs(_) | CliError::Output(_) => ENVIRONMENT,
     }
@@ -134,6 +138,8 @@ fn plan(error: &PlanError, interrupted: u8) -> u8 {
         PlanError::Look(LookError::Store(error)) => store(error),
         PlanError::Look(LookError::Archive(error)) => archive(error, interrupted),
         PlanError::Fs(_) => ENVIRONMENT,
+        PlanError::Displaced(error) => displaced(error),
+        PlanError::Rollback { .. } => INVALID,
         PlanError::Checksum { .. }
         | PlanError::OtherInstance { .. }
         | PlanError::NoBackup { .. }
@@ -177,6 +183,7 @@ pub fn step(error: &StepError, interrupted: u8) -> u8 {
         StepError::Store(error) => store(error),
         error if is_out_of_space(error) => ENVIRONMENT,
         StepError::Cancelled => interrupted,
+        StepError::Asked => DONE,
         StepError::Fs(_)
         | StepError::Archive(_)
         | StepError::Checksum { .. }
@@ -230,10 +237,18 @@ fn backup(error: &BackupError, interrupted: u8) -> u8 {
     }
 }
 
+fn displaced(error: &DisplacedError) -> u8 {
+    match error {
+        DisplacedError::Journal(error) => journal(error),
+        DisplacedError::Fs(_) => ENVIRONMENT,
+    }
+}
+
 fn preflight(error: &PreflightError) -> u8 {
     match error {
         PreflightError::Journal(error) => journal(error),
         PreflightError::Survey(error) => survey(error),
+        PreflightError::Displaced(error) => displaced(error),
         PreflightError::Index(error) => index(error),
         PreflightError::Store(error) => store(error),
     }

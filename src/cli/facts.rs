@@ -38,7 +38,7 @@ pub fn facts(session: &Session, args: &FactsArgs) -> Result<u8, CliError> {
         session.output.result(text.as_bytes())?;
         return Ok(exit::DONE);
     }
-    refuse_other_file(&args.output, "\"Facts\"", "document of facts")?;
+    refuse_other_file(&args.output, &["\"Facts\""], "document of facts")?;
     put(&args.output, text.as_bytes())?;
     let shown = args.output.display();
     let backups = facts.backups.iter().filter(|backup| backup.contents.is_some()).count();

@@ -21,6 +21,8 @@ pub mod prompt;
 pub mod prune;
 pub mod receipt;
 pub mod restore;
+pub mod resume;
+pub mod rollback;
 pub mod run;
 pub mod sarif;
 pub mod schema;

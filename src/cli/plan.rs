@@ -33,7 +33,7 @@ use crate::survey::policy::{self, Look};
 use crate::survey::preflight::{self, Ask, Class, Preflight, Problem};
 
 /// The machine that a plan is for.
-enum Machine {
+pub(super) enum Machine {
     /// This one.
     Here(Box<Context>),
     /// The one that facts tell of.
@@ -41,7 +41,7 @@ enum Machine {
 }
 
 impl Machine {
-    fn of(session: &Session, facts: Option<&Path>) -> Result<Self, CliError> {
+    pub(super) fn of(session: &Session, facts: Option<&Path>) -> Result<Self, CliError> {
         match facts {
             None => Ok(Self::Here(Box::new(session.context()?))),
             Some(path) => Ok(Self::Elsewhere(Box::new(facts::read(session, path)?))),
@@ -49,7 +49,7 @@ impl Machine {
     }
 
     /// Only the machine itself knows its policy.
-    fn say_policy(&self, session: &Session, plan: &Plan, file: &Path) {
+    pub(super) fn say_policy(&self, session: &Session, plan: &Plan, file: &Path) {
         if let Self::Here(cx) = self {
             say_policy(session, &policy::look(cx, plan, &Evidence::default()), plan, file);
         }
@@ -127,7 +127,7 @@ pub fn to_wish(selector: Selector, instance: Option<crate::ids::InstanceName>, a
     }
 }
 
-fn write_new(
+pub(super) fn write_new(
     session: &Session,
     plan: &Plan,
     path: &Path,
@@ -168,7 +168,7 @@ pub(super) fn document(plan: &Plan, format: PlanFormat) -> Result<String, CliErr
 
 /// A plan is written where the person says, and over nothing but an older plan.
 fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
-    refuse_other_file(path, "RestorePlan", "plan")?;
+    refuse_other_file(path, &["RestorePlan", "RollbackPlan"], "plan")?;
     put(path, bytes)
 }
 
@@ -209,13 +209,13 @@ pub(super) fn refuse_link(path: &Path) -> Result<(), CliError> {
 }
 
 /// A document is written over an older one of its kind, never over anything else.
-pub(super) fn refuse_other_file(path: &Path, kind: &str, name: &str) -> Result<(), CliError> {
+pub(super) fn refuse_other_file(path: &Path, kinds: &[&str], name: &str) -> Result<(), CliError> {
     refuse_link(path)?;
     let Ok(meta) = std::fs::symlink_metadata(path) else { return Ok(()) };
     let is_one = || {
         std::fs::read(path).is_ok_and(|bytes| {
             let text = String::from_utf8_lossy(&bytes);
-            text.contains("abssctl/v1") && text.contains(kind)
+            text.contains("abssctl/v1") && kinds.iter().any(|kind| text.contains(kind))
         })
     };
     let small = meta.len() <= crate::facts::load::MAX_BYTES as u64;

@@ -193,12 +193,15 @@ fn json(name: &str, receipt: &Receipt, verdict: &Verdict) -> Value {
 fn text(receipt: &Receipt, verdict: &Verdict) -> String {
     let mut lines: Vec<String> = verdict.checked.iter().map(|line| format!("✓ {}", visible(line))).collect();
     lines.extend(verdict.not_checked.iter().map(|line| format!("? not checked: {}", visible(line))));
+    let what = match &receipt.rolls_back {
+        None => format!("backup {}", receipt.backup.id),
+        Some(run) => format!("the old tree of run {run}"),
+    };
     lines.push(format!(
-        "{} by {} at {}: backup {} to {}",
+        "{} by {} at {}: {what} to {}",
         outcome(receipt.outcome),
         visible(&receipt.actor.name),
         receipt.ended_at,
-        receipt.backup.id,
         receipt.target
     ));
     lines.join("\n") + "\n"

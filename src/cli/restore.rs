@@ -19,7 +19,7 @@ use crate::plan::canonical;
 use crate::plan::model::Plan;
 use crate::plan::policy::Decision;
 use crate::plan::preview::BudgetPresence;
-use crate::plan::spec::ClientPolicy;
+use crate::plan::spec::{ClientPolicy, Source};
 use crate::planner::{self, ClientsWish, Selector, Wish};
 use crate::survey::approvals::Evidence;
 use crate::survey::policy;
@@ -48,7 +48,8 @@ pub fn restore(session: &Session, args: &BackupRestoreArgs) -> Result<u8, CliErr
         return Ok(exit::DONE);
     }
     let receipt = Place::prepare(args.receipt.as_deref(), &cx, &plan.spec.target.directory)?;
-    if let Err(error) = may_begin(session, &plan, &look, &shown) {
+    let question = format!("Restore {} now?", plan.spec.source.backup_id());
+    if let Err(error) = may_begin(session, &plan, &look, &shown, &question) {
         if let Some(place) = &receipt {
             place.not_written(session);
         }
@@ -118,13 +119,21 @@ fn newer_changes(session: &Session, plan: &Plan) {
 }
 
 /// Whether policy and person allow it.
-fn may_begin(session: &Session, plan: &Plan, look: &policy::Look<'_>, shown: &str) -> Result<(), CliError> {
+pub(super) fn may_begin(
+    session: &Session,
+    plan: &Plan,
+    look: &policy::Look<'_>,
+    shown: &str,
+    question: &str,
+) -> Result<(), CliError> {
     if look.verdict.decision == Decision::Refused {
         let mut problems: Vec<Problem> = look.verdict.findings.iter().map(policy::problem).collect();
         for problem in problems.iter_mut().filter(|problem| problem.class == Class::Approval) {
-            let id = &plan.spec.source.backup_id;
-            problem.help =
-                format!("make a plan that others can sign: abssctl plan restore {id} -o plan.yaml");
+            let what = match &plan.spec.source {
+                Source::Backup(backup) => format!("restore {}", backup.backup_id),
+                Source::Run(run) => format!("rollback {}", run.run),
+            };
+            problem.help = format!("make a plan that others can sign: abssctl plan {what} -o plan.yaml");
         }
         return Err(ApplyError::Refused { problems }.into());
     }
@@ -134,5 +143,5 @@ fn may_begin(session: &Session, plan: &Plan, look: &policy::Look<'_>, shown: &st
         return Ok(());
     }
     session.output.note_prepared(shown);
-    prompt::confirm(session, &format!("Restore {} now?", plan.spec.source.backup_id))
+    prompt::confirm(session, question)
 }

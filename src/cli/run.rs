@@ -9,13 +9,14 @@ use super::session::Session;
 use super::{exit, receipt};
 use crate::context::Context;
 use crate::ids::AbsPath;
-use crate::plan::model::Time;
+use crate::plan::model::{PlanKind, Time};
 use crate::plan::render::visible;
 use crate::run::fact::{Fact, Side};
 use crate::run::journal;
 use crate::run::list::{self, Run};
 use crate::run::state::{Outcome, Phase, StepState};
 use crate::run::summary;
+use crate::survey::displaced;
 
 /// `abssctl run list`
 pub fn list(session: &Session) -> Result<u8, CliError> {
@@ -25,8 +26,16 @@ pub fn list(session: &Session) -> Result<u8, CliError> {
     let mut rows = Vec::new();
     let mut objects = Vec::new();
     for run in &runs {
-        let object = object(&cx, run)?;
-        let text = |key: &str| object[key].as_str().unwrap_or("-").to_owned();
+        let object = object(&cx, run, &runs)?;
+        let text = |key: &str| {
+            let text = object[key].as_str().unwrap_or("-");
+            let more = match (key, object["rollsBack"].as_str(), object["rolledBackBy"].as_str()) {
+                ("outcome", _, Some(by)) => format!(", rolled back by {by}"),
+                ("outcome", Some(run), None) => format!(", rolls back {run}"),
+                _ => String::new(),
+            };
+            format!("{text}{more}")
+        };
         rows.push(
             ["run", "instance", "backup", "target", "startedAt", "outcome", "displaced"].map(text).to_vec(),
         );
@@ -52,13 +61,16 @@ pub fn show(session: &Session, args: &RunShowArgs) -> Result<u8, CliError> {
         return receipt::show(session, &cx, &args.run);
     }
     let run = list::one(&cx, args.run.clone())?;
-    let mut object = object(&cx, &run)?;
+    let mut object = object(&cx, &run, &list::all(&cx)?)?;
     let steps: Vec<Value> = run.state.steps.iter().map(|step| {
         json!({ "id": step.id, "kind": step.kind, "state": state_name(step.state), "detail": step.detail })
     }).collect();
     let mut text = String::new();
     for (label, key) in [
         ("run", "run"),
+        ("kind", "kind"),
+        ("rolls back", "rollsBack"),
+        ("undone by", "rolledBackBy"),
         ("plan", "plan"),
         ("digest", "planDigest"),
         ("instance", "instance"),
@@ -109,7 +121,7 @@ fn state_name(state: StepState) -> &'static str {
 }
 
 /// A run as JSON. Directories are listed only while they are there.
-fn object(cx: &Context, run: &Run) -> Result<Value, CliError> {
+fn object(cx: &Context, run: &Run, all: &[Run]) -> Result<Value, CliError> {
     let state = &run.state;
     let outcome = match state.phase {
         Phase::Ended(Outcome::Applied) => "applied",
@@ -135,6 +147,12 @@ fn object(cx: &Context, run: &Run) -> Result<Value, CliError> {
         .collect();
     Ok(json!({
         "run": run.id,
+        "kind": started.map(|started| match started.rolls_back {
+            None => PlanKind::RestorePlan,
+            Some(_) => PlanKind::RollbackPlan,
+        }),
+        "rollsBack": started.and_then(|started| started.rolls_back.as_ref()),
+        "rolledBackBy": displaced::undone_by(all, &run.id).map(|by| &by.id),
         "plan": started.map(|started| &started.plan),
         "planDigest": started.map(|started| started.plan_digest),
         "planFile": place.join(journal::PLAN).display().to_string(),

@@ -17,7 +17,7 @@ use super::output::{Output, name_file};
 use super::signals::{self, Caught};
 use super::{
     apply, approve, backup, config, doctor, exit, facts, instance, plan, plan_diff, plan_validate, prune,
-    restore, run, schema, verify,
+    restore, resume, rollback, run, schema, verify,
 };
 use crate::context::Context;
 use crate::host::cancel::Cancel;
@@ -96,6 +96,7 @@ fn wants_json(command: &Command) -> bool {
         PlanCommand::Validate(args) => args.format,
         PlanCommand::Check(args) => args.format,
         PlanCommand::Restore(_)
+        | PlanCommand::Rollback(_)
         | PlanCommand::Show(_)
         | PlanCommand::Refresh(_)
         | PlanCommand::Approve(_)
@@ -122,6 +123,7 @@ fn usage_object(error: &clap::Error) {
 fn dispatch(session: &Session, command: Command) -> Result<u8, CliError> {
     match command {
         Command::Plan(PlanCommand::Restore(args)) => plan::restore(session, &args),
+        Command::Plan(PlanCommand::Rollback(args)) => rollback::plan(session, &args),
         Command::Plan(PlanCommand::Show(args)) => plan::show(session, &args),
         Command::Plan(PlanCommand::Validate(args)) => plan_validate::validate(session, &args),
         Command::Plan(PlanCommand::Check(args)) => plan::check(session, &args),
@@ -133,6 +135,8 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, CliError> {
         Command::Apply(args) => apply::apply(session, &args),
         Command::Run(RunCommand::List) => run::list(session),
         Command::Run(RunCommand::Show(args)) => run::show(session, &args),
+        Command::Run(RunCommand::Resume(args)) => resume::resume(session, &args),
+        Command::Run(RunCommand::Rollback(args)) => rollback::rollback(session, &args),
         Command::Run(RunCommand::Prune(args)) => prune::prune(session, &args),
         Command::Backup(BackupCommand::Create(args)) => backup::create(session, &args),
         Command::Backup(BackupCommand::List(args)) => backup::list(session, &args),

@@ -21,7 +21,7 @@ use crate::run::list;
 use crate::run::state::{self, Direction, RunEnded, RunStarted};
 use crate::run::summary;
 use crate::steps::context::{Hook, Shared, lock};
-use crate::steps::{StepContext, StepError};
+use crate::steps::{StepContext, StepError, swap};
 use crate::survey::approvals::{Approvals, Evidence};
 use crate::survey::preflight::{self, Ask, PreflightError, Problem};
 
@@ -153,6 +153,35 @@ pub fn resume(
     Ok(finished.map_or(Resumed::Undone(run), |report| Resumed::Finished(Box::new(report))))
 }
 
+/// Undoes an unfinished run, whichever way it was going. The caller has asked.
+///
+/// # Errors
+/// A process has files open in the target, or an undo failed and the run is halted.
+pub fn roll_back(
+    cx: &Context,
+    plan: &Plan,
+    run: &RunId,
+    options: &Options<'_>,
+    sink: &Sink<'_>,
+) -> Result<Report, ApplyError> {
+    let digest = canonical::digest(plan)?;
+    let journal = Journal::resume(&cx.root, &cx.config, run)?;
+    let job = Job { cx, plan, digest, options, sink };
+    job.tell_start(run, true);
+    let journal = Mutex::new(journal);
+    job.with_steps(run, &journal, None, |steps| {
+        let cannot = |source| ApplyError::CannotResume { run: run.clone(), cause: Box::new(source) };
+        recover::relock(steps).map_err(cannot)?;
+        if recover::swapped(steps, &journal).map_err(cannot)? {
+            // Whoever has files open would go on writing into a tree that is out of the way.
+            swap::refuse_users(steps).map_err(cannot)?;
+        }
+        lock(&journal).append(state::Event::RunResumed(Direction::Back))?;
+        job.go_back(steps, &journal, Failure { step: None, error: StepError::Asked })
+            .map(|(report, _)| report)
+    })
+}
+
 /// Applies a plan that has no interrupted run. `bytes` is the plan's file, kept with the run.
 pub fn apply(
     cx: &Context,
@@ -213,8 +242,9 @@ impl Job<'_> {
             plan: self.plan.metadata.id.clone(),
             plan_digest: self.digest,
             instance: self.plan.spec.instance.clone(),
-            backup: self.plan.spec.source.backup_id.clone(),
+            backup: self.plan.spec.source.backup_id().clone(),
             target: self.plan.spec.target.directory.clone(),
+            rolls_back: self.plan.spec.source.run().map(|run| run.run.clone()),
             actor: self.cx.actor.clone(),
             retain: self.plan.spec.retain.clone(),
             approvals_required: policy.as_ref().map_or(0, |verdict| verdict.required_approvals),
@@ -272,10 +302,10 @@ impl Job<'_> {
             let event = state::StepFact { step: step.clone(), fact };
             lock(journal).append(state::Event::StepFact(event)).map_err(StepError::Journal)
         };
-        let total = self.plan.spec.source.size_bytes;
+        let total = self.plan.spec.source.backup().map(|backup| backup.size_bytes);
         let progress = |step: &StepId, bytes: u64| {
             let reads_archive = self.plan.steps.iter().any(|s| s.id == *step && s.kind() == StepKind::Verify);
-            let total = reads_archive.then_some(total);
+            let total = total.filter(|_| reads_archive);
             (self.sink)(&Event::StepProgress { step: step.clone(), bytes, total });
         };
         let waiting = |message: &str| (self.sink)(&Event::Waiting { message: message.to_owned() });
@@ -319,7 +349,7 @@ impl Job<'_> {
                 step_name(failure.step.as_ref()),
                 failure.error
             );
-            return Err(self.halt(journal, &what, "look at the target, then apply the plan again to go on"));
+            return Err(self.halt(journal, &what, "look at the target; then go on: abssctl run resume RUN; or put everything back: abssctl run rollback RUN"));
         }
         let report = self.go_back(steps, journal, failure)?;
         let (report, failure) = report;
@@ -341,7 +371,9 @@ impl Job<'_> {
             Ok(()) => {
                 let mut report = self.report(journal, Outcome::RolledBack);
                 report.exit_code = (self.options.exit_code)(&failure.error);
-                report.warnings.extend(self.log(journal, &report, Some(&failure.error.to_string())));
+                let asked = matches!(failure.error, StepError::Asked);
+                let why = (!asked).then(|| failure.error.to_string());
+                report.warnings.extend(self.log(journal, &report, why.as_deref()));
                 self.end(journal, state::Outcome::RolledBack, &report)?;
                 Ok((report, failure))
             }
@@ -350,7 +382,7 @@ impl Job<'_> {
                 Err(self.halt(
                     journal,
                     &what,
-                    "mend what the message names, then apply the plan again: it goes on undoing",
+                    "mend what the message names, then let it go on undoing: abssctl run rollback RUN",
                 ))
             }
         }
@@ -363,6 +395,7 @@ impl Job<'_> {
         // The error is told in any case; a log that cannot be written must not hide it.
         drop(self.log(journal, &report, Some(what)));
         drop(self.end(journal, state::Outcome::Halted, &report));
+        let next = next.replace("RUN", run.as_str());
         let help = format!("{next}\nwhat stands where: abssctl run show {run}");
         ApplyError::Halted { report: Box::new(report), what: what.to_owned(), help }
     }

@@ -18,7 +18,9 @@ pub fn write(
     error: Option<&str>,
 ) -> Result<(), LogError> {
     let id = report.run.as_ref().map(ToString::to_string).unwrap_or_default();
-    if report.outcome != Outcome::Halted && contains(&cx.root, &cx.config, &id)? {
+    // A halted run has a line already when a person lets it be undone.
+    let asked = report.outcome == Outcome::RolledBack && error.is_none();
+    if report.outcome != Outcome::Halted && !asked && contains(&cx.root, &cx.config, &id)? {
         return Ok(());
     }
     let args = json!({
@@ -32,6 +34,9 @@ pub fn write(
     if !report.budgets.is_empty() {
         let ids = report.budgets.iter().map(|budget| budget.id.as_str());
         args.insert("budgets".to_owned(), ids.collect());
+    }
+    if let Some(run) = &report.rolls_back {
+        args.insert("rolls_back".to_owned(), json!(run));
     }
     if !report.approvers.is_empty() {
         args.insert("approvers".to_owned(), json!(report.approvers));
@@ -69,12 +74,16 @@ pub fn write(
         );
     }
     let applied = report.outcome == Outcome::Applied;
-    let status = match (applied, report.warnings.is_empty()) {
+    let status = match (applied || asked, report.warnings.is_empty()) {
         (true, true) => Status::Success,
         (true, false) => Status::Warning,
         (false, _) => Status::Error,
     };
-    let message = if applied {
+    let message = if let (Some(run), true) = (&report.rolls_back, applied) {
+        format!("Rolled back run '{run}': the old tree is at {} again.", report.target)
+    } else if let Some(run) = &report.rolls_back {
+        format!("Rollback of run '{run}' {}.", report.outcome.name().replace('_', " "))
+    } else if applied {
         format!("Restored backup '{}' to {}.", report.backup, report.target)
     } else {
         format!("Restore of backup '{}' {}.", report.backup, report.outcome.name().replace('_', " "))

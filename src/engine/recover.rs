@@ -31,16 +31,21 @@ pub fn direction(cx: &StepContext<'_>, journal: &Mutex<Journal>) -> Result<Direc
     if matches!(lock(journal).state().phase, Phase::Back | Phase::Halted(Direction::Back)) {
         return Ok(Direction::Back);
     }
+    Ok(if swapped(cx, journal)? { Direction::Forward } else { Direction::Back })
+}
+
+/// Whether the target has its new tree, as the disk says.
+pub fn swapped(cx: &StepContext<'_>, journal: &Mutex<Journal>) -> Result<bool, StepError> {
     let Some(swap) = cx.plan.steps.iter().find(|step| step.kind() == StepKind::Swap) else {
-        return Ok(Direction::Back);
+        return Ok(false);
     };
     if lock(journal).state().step(&swap.id).is_none() {
-        return Ok(Direction::Back);
+        return Ok(false);
     }
-    let Some(runner) = runner(swap.kind()) else { return Ok(Direction::Back) };
+    let Some(runner) = runner(swap.kind()) else { return Ok(false) };
     Ok(match runner.probe(cx, swap)? {
-        Probe::NotBegun => Direction::Back,
-        Probe::Half | Probe::Done => Direction::Forward,
+        Probe::NotBegun => false,
+        Probe::Half | Probe::Done => true,
     })
 }
 

@@ -70,6 +70,9 @@ pub struct Report {
     pub instance: InstanceName,
     /// The backup.
     pub backup: BackupId,
+    /// The run that a rollback undoes; absent in a restore.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rolls_back: Option<RunId>,
     /// The directory that was replaced.
     pub target: AbsPath,
     /// Whether it is the one that the instance's server runs from.
@@ -121,7 +124,8 @@ pub fn report(
         plan: plan.metadata.id.clone(),
         plan_digest: digest,
         instance: plan.spec.instance.clone(),
-        backup: plan.spec.source.backup_id.clone(),
+        backup: plan.spec.source.backup_id().clone(),
+        rolls_back: plan.spec.source.run().map(|run| run.run.clone()),
         target: plan.spec.target.directory.clone(),
         live: plan.spec.target.live,
         pre_backup: summary::pre_backup(state).cloned(),

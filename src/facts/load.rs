@@ -17,7 +17,7 @@ pub const MAX_BYTES: usize = 16 << 20;
 static FORM: Form = Form {
     name: "facts",
     one: "a document of facts",
-    kind: "Facts",
+    kinds: &["Facts"],
     reserved: &[],
     max_bytes: MAX_BYTES,
     fields: "apiVersion, kind, defaults, instances, backups and so on",

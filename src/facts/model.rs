@@ -6,15 +6,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::actual::whole::Gap;
 use crate::duration::DurationText;
-use crate::ids::{AbsPath, BackupId, InstanceName, Sha256};
+use crate::ids::{AbsPath, BackupId, InstanceName, RunId, Sha256};
 use crate::plan::accounts::Accounts;
 use crate::plan::model::{ApiVersion, Time};
 use crate::plan::observed::{
-    BackupMigrations, InstalledServer, ObservedBackupBudget, ObservedFileSystem, ObservedInstance,
-    ObservedService, ObservedTarget,
+    BackupMigrations, InstalledServer, ObservedBackupBudget, ObservedDisplaced, ObservedFileSystem,
+    ObservedInstance, ObservedService, ObservedTarget,
 };
 use crate::plan::preview::{BudgetPreview, FileChanges};
-use crate::plan::spec::{ClientPolicy, DriftPolicy, OnFailure, PreBackupMode, SessionPolicy, Source};
+use crate::plan::spec::{
+    BackupSource, ClientPolicy, DriftPolicy, OnFailure, PreBackupMode, RunSource, SessionPolicy,
+};
 
 /// What a planner must know of a machine: written by `abssctl facts`, read by `plan restore --facts`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -43,6 +45,10 @@ pub struct Facts {
     pub instances: Vec<InstanceFacts>,
     /// Backups of these instances, of each in the order of the index.
     pub backups: Vec<BackupFacts>,
+    /// Trees that runs displaced and that can come back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub displaced: Vec<DisplacedFacts>,
 }
 
 /// What the document is.
@@ -144,7 +150,7 @@ pub struct TableRows {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct BackupFacts {
     /// What plans say of it.
-    pub source: Source,
+    pub source: BackupSource,
     /// The instance that it is of.
     pub instance: InstanceName,
     /// Its state in the index: `available` and `unknown` can be restored.
@@ -159,6 +165,22 @@ pub struct BackupFacts {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1000))]
     pub not_read: Option<String>,
+}
+
+/// The tree that a run displaced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DisplacedFacts {
+    /// What plans say of it.
+    pub source: RunSource,
+    /// The instance that it is of.
+    pub instance: InstanceName,
+    /// The directory whose place it had.
+    pub directory: AbsPath,
+    /// What it was seen to be.
+    pub observed: ObservedDisplaced,
+    /// What it holds, and what its return would change.
+    pub contents: Contents,
 }
 
 /// What an archive holds.
@@ -275,6 +297,11 @@ impl Facts {
     /// A backup.
     pub fn backup(&self, id: &BackupId) -> Option<&BackupFacts> {
         self.backups.iter().find(|backup| backup.source.backup_id == *id)
+    }
+
+    /// The tree that a run displaced.
+    pub fn displaced(&self, run: &RunId) -> Option<&DisplacedFacts> {
+        self.displaced.iter().find(|displaced| displaced.source.run == *run)
     }
 
     /// An instance.

@@ -4,7 +4,7 @@
 use super::accounts::{Accounts, LockOut, Methods, Names, PasswordChange};
 use super::observed::Observed;
 use super::preview::{BudgetPresence, BudgetPreview, DeletedIn, KeyChange, Preview};
-use super::spec::{ClientPolicy, SessionPolicy, Spec};
+use super::spec::{ClientPolicy, SessionPolicy, Spec, Words};
 
 /// Code and text of a warning.
 type Told = (&'static str, String);
@@ -14,10 +14,13 @@ type Told = (&'static str, String);
 pub fn clients(spec: &Spec, budgets: &[BudgetPreview]) -> Vec<Told> {
     let newer = |policy| newer(spec, budgets, policy);
     let (back, lost) = (newer(ClientPolicy::Merge), newer(ClientPolicy::Reset));
+    let act = spec.words().act;
+    // A tree comes back as it was: nothing stops its clients but a restore of the pre-backup.
+    let stop = if spec.is_rollback() { "" } else { ". 'clients: reset' stops that" };
     let mut told = Vec::new();
     if back > 0 {
         let message = format!(
-            "clients: merge — clients send newer changes back at their next sync ({back} on the server now): they undo this restore, budget by budget. 'clients: reset' stops that"
+            "clients: merge — clients send newer changes back at their next sync ({back} on the server now): they undo this {act}, budget by budget{stop}"
         );
         told.push(("clients-merge", message));
     }
@@ -30,7 +33,7 @@ pub fn clients(spec: &Spec, budgets: &[BudgetPreview]) -> Vec<Told> {
     }
     for budget in budgets.iter().filter(|budget| is_uncounted(spec, budget)) {
         let message = format!(
-            "clients: merge — newer changes of budget '{}' could not be counted: clients send back what they hold and may undo this restore. 'clients: reset' stops that",
+            "clients: merge — newer changes of budget '{}' could not be counted: clients send back what they hold and may undo this {act}{stop}",
             name(budget)
         );
         told.push(("clients-uncounted", message));
@@ -59,31 +62,33 @@ pub fn is_uncounted(spec: &Spec, budget: &BudgetPreview) -> bool {
 /// Budgets that go or come back, and those that devices will ask about.
 pub fn budgets(spec: &Spec, budgets: &[BudgetPreview]) -> Vec<Told> {
     let gone = budgets.iter().filter(|budget| budget.presence == BudgetPresence::LiveOnly && !budget.kept);
-    let mut told: Vec<Told> = gone.map(|budget| ("budget-gone", self::gone(budget))).collect();
+    let words = spec.words();
+    let Words { act, since, .. } = words;
+    let mut told: Vec<Told> = gone.map(|budget| ("budget-gone", self::gone(budget, words))).collect();
     for budget in budgets.iter().filter(|_| spec.target.live) {
         let name = name(budget);
         if budget.deleted == Some(DeletedIn::Live) {
-            let message =
-                format!("budget '{name}' was deleted since the backup and is back after the restore");
+            let message = format!("budget '{name}' was deleted {since} and is back after the {act}");
             told.push(("budget-returns", message));
         }
         if budget.live_group_id.is_some() {
             let message = format!(
-                "the sync of budget '{name}' was reset since the backup: its clients that synced since are told that it was reset once more, and send nothing"
+                "the sync of budget '{name}' was reset {since}: its clients that synced since are told that it was reset once more, and send nothing"
             );
             told.push(("sync-was-reset", message));
         }
         if let Some(change) = budget.key_change {
             let what = match change {
                 KeyChange::EncryptedSince => {
-                    "was encrypted since the backup and is not encrypted after the restore"
+                    format!("was encrypted {since} and is not encrypted after the {act}")
                 }
                 KeyChange::DecryptedSince => {
-                    "is encrypted again, with the encryption password of the time of the backup"
+                    format!("is encrypted again, with the encryption password {}", words.then)
                 }
-                KeyChange::OtherKey => {
-                    "has another key since the backup: the encryption password of the time of the backup opens it after the restore"
-                }
+                KeyChange::OtherKey => format!(
+                    "has another key {since}: the encryption password {} opens it after the {act}",
+                    words.then
+                ),
             };
             told.push(("budget-key", format!("budget '{name}' {what}")));
         }
@@ -95,15 +100,16 @@ fn name(budget: &BudgetPreview) -> &str {
     budget.name.as_deref().unwrap_or(&budget.id)
 }
 
-fn gone(budget: &BudgetPreview) -> String {
+fn gone(budget: &BudgetPreview, words: Words) -> String {
+    let Words { held, act, .. } = words;
     let count = budget.changes_newer.map_or_else(String::new, |count| {
         format!(" ({count} {})", if count == 1 { "change" } else { "changes" })
     });
     let why = match budget.deleted {
-        Some(DeletedIn::Backup) => "is marked as deleted in the backup",
-        Some(DeletedIn::Live) | None => "is not in the backup",
+        Some(DeletedIn::Backup) => "is marked as deleted in",
+        Some(DeletedIn::Live) | None => "is not in",
     };
-    format!("budget '{}'{count} {why} and is gone after the restore", name(budget))
+    format!("budget '{}'{count} {why} {held} and is gone after the {act}", name(budget))
 }
 
 /// Who can log in after the restore, and who cannot.
@@ -117,48 +123,50 @@ pub fn accounts(spec: &Spec, observed: &Observed, preview: &Preview) -> Vec<Told
         }
         return told;
     };
-    told.extend(locked_out(accounts));
+    told.extend(locked_out(accounts, spec.words()));
     if accounts.sessions.back > 0 {
         told.extend(sessions(spec, Some(accounts.sessions.back)));
     }
     if spec.target.live && observed.target.sessions.is_some() {
-        told.extend(secrets(accounts));
+        told.extend(secrets(accounts, spec.words()));
         told.extend(users(accounts));
     }
     told
 }
 
 fn sessions(spec: &Spec, count: Option<u64>) -> Option<Told> {
+    let then = spec.words().then;
     let who = match count {
-        None => "logins of the time of the backup are".to_owned(),
-        Some(1) => "1 login of the time of the backup is".to_owned(),
-        Some(count) => format!("{count} logins of the time of the backup are"),
+        None => format!("logins {then} are"),
+        Some(1) => format!("1 login {then} is"),
+        Some(count) => format!("{count} logins {then} are"),
     };
-    let message = format!("{who} valid again; 'sessions: revoke' ends them");
+    let end = if spec.is_rollback() { "" } else { "; 'sessions: revoke' ends them" };
+    let message = format!("{who} valid again{end}");
     (spec.sessions == SessionPolicy::Keep).then_some(("sessions-return", message))
 }
 
-fn locked_out(accounts: &Accounts) -> Vec<Told> {
+fn locked_out(accounts: &Accounts, words: Words) -> Vec<Told> {
+    let Words { held, act, .. } = words;
     let reason = |reason: &LockOut| match reason {
-        LockOut::OpenidIncomplete => {
-            "in the backup OpenID is the login method, and its issuer, client id or client secret is missing: nobody can log in after the restore"
-        }
-        LockOut::OpenidMissing => {
-            "config.json of the backup enforces OpenID, which was not set up then: people may not be able to log in after the restore"
-        }
-        LockOut::NoPassword => {
-            "in the backup the password is the login method, and there is none: nobody can log in after the restore"
-        }
+        LockOut::OpenidIncomplete => format!(
+            "in {held} OpenID is the login method, and its issuer, client id or client secret is missing: nobody can log in after the {act}"
+        ),
+        LockOut::OpenidMissing => format!(
+            "config.json of {held} enforces OpenID, which was not set up then: people may not be able to log in after the {act}"
+        ),
+        LockOut::NoPassword => format!(
+            "in {held} the password is the login method, and there is none: nobody can log in after the {act}"
+        ),
         LockOut::NoOwner => {
-            "in the backup no user who may log in owns the server: nobody can manage it after the restore"
+            format!("in {held} no user who may log in owns the server: nobody can manage it after the {act}")
         }
     };
-    let mut told: Vec<Told> =
-        accounts.locked_out.iter().map(|one| ("locked-out", reason(one).to_owned())).collect();
+    let mut told: Vec<Told> = accounts.locked_out.iter().map(|one| ("locked-out", reason(one))).collect();
     if let Some(Methods { live, backup }) = &accounts.configured_method {
         let word = |method: &Option<String>| method.clone().unwrap_or_else(|| "nothing".to_owned());
         let message = format!(
-            "the restore changes loginMethod in config.json from {} to {}: see that everybody can still log in",
+            "the {act} changes loginMethod in config.json from {} to {}: see that everybody can still log in",
             word(live),
             word(backup)
         );
@@ -168,7 +176,8 @@ fn locked_out(accounts: &Accounts) -> Vec<Told> {
 }
 
 /// What the server then asks for and holds.
-fn secrets(accounts: &Accounts) -> Vec<Told> {
+fn secrets(accounts: &Accounts, words: Words) -> Vec<Told> {
+    let Words { act, then, .. } = words;
     let mut told = Vec::new();
     let Methods { live, backup } = &accounts.login_method;
     if let (Some(live), Some(backup)) = (live, backup)
@@ -178,14 +187,11 @@ fn secrets(accounts: &Accounts) -> Vec<Told> {
     }
     match accounts.password {
         PasswordChange::Other => {
-            let message = "the password of the time of the backup is valid again, and the one of now is not";
-            told.push(("password-returns", message.to_owned()));
+            let message = format!("the password {then} is valid again, and the one of now is not");
+            told.push(("password-returns", message));
         }
         PasswordChange::BackupOnly => {
-            told.push((
-                "password-returns",
-                "the password of the time of the backup is valid again".to_owned(),
-            ));
+            told.push(("password-returns", format!("the password {then} is valid again")));
         }
         PasswordChange::None | PasswordChange::Same | PasswordChange::LiveOnly => {}
     }
@@ -198,7 +204,7 @@ fn secrets(accounts: &Accounts) -> Vec<Told> {
         .collect();
     if !parts.is_empty() {
         let message = format!(
-            "tokens of banks change with the restore ({}); bank sync may have to be set up again",
+            "tokens of banks change with the {act} ({}); bank sync may have to be set up again",
             parts.join("; ")
         );
         told.push(("bank-tokens", message));

@@ -89,14 +89,15 @@ enum Cause {
 /// follows from the wish.
 fn cause(path: &str, before: &Plan, after: &Plan) -> Cause {
     let (old, new) = (&before.spec, &after.spec);
-    let same_backup = old.source.backup_id == new.source.backup_id;
+    let run = |spec: &super::spec::Spec| spec.source.run().map(|run| run.run.clone());
+    let same_backup = old.source.backup_id() == new.source.backup_id() && run(old) == run(new);
     let same_target = old.target.directory == new.target.directory;
     let same_instance = old.instance == new.instance;
     let seen = |same: bool| if same { Cause::World } else { Cause::Follows };
     let below = |part: &str| {
         path.strip_prefix(part).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
     };
-    if path == "spec.source.backupId" || path == "spec.target.directory" {
+    if path == "spec.source.backupId" || path == "spec.source.run" || path == "spec.target.directory" {
         Cause::Wish
     } else if below("spec.source") {
         // All but the id is what the index says of it.
@@ -105,7 +106,7 @@ fn cause(path: &str, before: &Plan, after: &Plan) -> Cause {
         seen(same_target && same_instance)
     } else if below("spec") {
         Cause::Wish
-    } else if below("observed.backup") {
+    } else if below("observed.backup") || below("observed.displaced") {
         seen(same_backup)
     } else if below("observed.space") {
         seen(same_backup && same_target && old.pre_backup.mode == new.pre_backup.mode)
@@ -345,7 +346,7 @@ mod tests {
         let mut second = first.clone();
         second.observed.target.budgets[0].changes = Some(990);
         second.observed.target.files.remove(0);
-        second.spec.source.size_bytes += 1;
+        super::super::testing::archive(&mut second).size_bytes += 1;
         second.preview.budgets[0].changes_newer = Some(720);
         second.preview.diffs[0].diff.push_str("+one line more\n");
         let found = diff(&first, &with_steps(second)).unwrap();

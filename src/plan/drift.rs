@@ -94,7 +94,12 @@ impl Found {
                 format!("the server's data directory was {was}, now it is {is}"),
             );
         }
-        if planned.backup.index_entry != now.backup.index_entry {
+        let entry = |observed: &Observed| observed.backup.as_ref().map(|backup| backup.index_entry);
+        if planned.displaced != now.displaced {
+            let message = "the old tree is not as the plan saw it, although nothing writes there".into();
+            self.add(Weight::Identity, "displaced-tree", message);
+        }
+        if entry(planned) != entry(now) {
             self.add(Weight::Identity, "backup-entry", "the backup's entry in the index has changed".into());
         }
         // The steps follow from it (a pre-backup where there is content): with another presence they are wrong.

@@ -19,6 +19,7 @@ use crate::ids::PlanId;
 pub const CLAIMED: [&str; 5] = [ARCHIVE, BUDGETS_WHOLE, IN_USE, OWNERSHIP, DIFFS];
 
 const ARCHIVE: &str = "archive";
+const DISPLACED: &str = "displaced-tree";
 const BUDGETS_WHOLE: &str = "budgets-whole";
 const IN_USE: &str = "target-in-use";
 const OWNERSHIP: &str = "ownership";
@@ -73,21 +74,26 @@ impl Claims {
 /// All checks, in their order.
 pub fn checks(spec: &Spec, observed: &Observed, claims: &Claims) -> Vec<Check> {
     let check = |id: &str, verdict, why: &str| Check { id: id.to_owned(), verdict, why: line(why) };
+    let held = spec.words().held;
     let mut checks = vec![
-        if claims.proven {
+        if let Some(run) = spec.source.run() {
+            let why = format!("the tree that run {} displaced is kept, with both fingerprints", run.run);
+            check(DISPLACED, Verdict::Will, &why)
+        } else if claims.proven {
             check(ARCHIVE, Verdict::Will, "size and SHA-256 are those of the index")
         } else {
             let why = "the size is that of the index; apply proves the SHA-256";
             check(ARCHIVE, Verdict::NotChecked, why)
         },
-        if !observed.backup.incomplete.is_empty() {
-            check(BUDGETS_WHOLE, Verdict::WillNot, &whole::describe(&observed.backup.incomplete))
+        if !observed.incomplete().is_empty() {
+            check(BUDGETS_WHOLE, Verdict::WillNot, &whole::describe(observed.incomplete()))
         } else if claims.budgets_unread {
-            let why = "the backup's list of budgets could not be read; apply checks it";
-            check(BUDGETS_WHOLE, Verdict::NotChecked, why)
+            let then = if spec.is_rollback() { "it comes back as it was" } else { "apply checks it" };
+            let why = format!("{held}'s list of budgets could not be read; {then}");
+            check(BUDGETS_WHOLE, Verdict::NotChecked, &why)
         } else {
-            let why = "each budget of the backup has its blob and its group database";
-            check(BUDGETS_WHOLE, Verdict::Will, why)
+            let why = format!("each budget of {held} has its blob and its group database");
+            check(BUDGETS_WHOLE, Verdict::Will, &why)
         },
     ];
     checks.extend(seen(spec, observed));
@@ -147,7 +153,8 @@ pub fn warnings(spec: &Spec, observed: &Observed, preview: &Preview) -> Vec<Warn
     let changes = preview.files.total() > 0;
     let prepares = spec.clients.resets_any() || spec.sessions == SessionPolicy::Revoke;
     if !changes && !prepares && has_content {
-        warn("no-change", "the target already holds this backup".into());
+        let held = if spec.is_rollback() { "what the old tree holds" } else { "this backup" };
+        warn("no-change", format!("the target already holds {held}"));
     }
     for (code, message) in at_stake::clients(spec, &preview.budgets) {
         warn(code, message);
@@ -158,7 +165,11 @@ pub fn warnings(spec: &Spec, observed: &Observed, preview: &Preview) -> Vec<Warn
     for (code, message) in at_stake::budgets(spec, &preview.budgets) {
         warn(code, message);
     }
-    warnings_of_backup(spec, observed, &mut warn);
+    if spec.is_rollback() {
+        warnings_of_tree(spec, observed, &mut warn);
+    } else {
+        warnings_of_backup(spec, observed, &mut warn);
+    }
     if let Some(why) = &observed.target.budgets_unreadable {
         warn("live-unreadable", format!("what would be lost could not be counted: {why}"));
     }
@@ -193,7 +204,7 @@ pub fn warnings(spec: &Spec, observed: &Observed, preview: &Preview) -> Vec<Warn
 
 /// What keeps a backup from being restored, or is missing in it by the plan's will.
 fn warnings_of_backup(spec: &Spec, observed: &Observed, warn: &mut impl FnMut(&str, String)) {
-    let (gate, gaps) = (Gate::of(spec, observed), &observed.backup.incomplete);
+    let (gate, gaps) = (Gate::of(spec, observed), observed.incomplete());
     if gate.verdict() == Verdict::WillNot {
         let why = gate.why(observed);
         if spec.target.live {
@@ -210,6 +221,34 @@ fn warnings_of_backup(spec: &Spec, observed: &Observed, warn: &mut impl FnMut(&s
     } else if !gaps.is_empty() {
         let why = whole::describe(&gaps);
         warn("incomplete-allowed", format!("allowIncomplete — restored although it is not whole: {why}"));
+    }
+}
+
+/// What becomes of a tree that comes back as it was.
+fn warnings_of_tree(spec: &Spec, observed: &Observed, warn: &mut impl FnMut(&str, String)) {
+    let gate = Gate::of(spec, observed);
+    if gate.verdict() == Verdict::WillNot {
+        let why = gate.why(observed);
+        let what = if spec.target.live {
+            "apply will refuse this rollback"
+        } else {
+            "no server runs in the target, so it comes back; but"
+        };
+        let sign = if spec.target.live { ": " } else { " " };
+        warn("server-cannot-open", format!("{what}{sign}{why}"));
+    }
+    if !observed.incomplete().is_empty() {
+        let why = whole::describe(observed.incomplete());
+        warn("incomplete-returns", format!("the old tree was not whole, and comes back so: {why}"));
+    }
+    if let Some(run) = spec.source.run() {
+        warn(
+            "as-it-was",
+            format!(
+                "the old tree comes back as run {} displaced it at {}: budgets keep their sync groups, logins and passwords are those of then; what was written since goes out of the way, is kept for {}, and comes back by rolling this run back",
+                run.run, run.displaced_at, spec.retain
+            ),
+        );
     }
 }
 
@@ -254,7 +293,7 @@ pub fn new_group(plan: &PlanId, spec: &Spec, observed: &Observed, budget: &Budge
     let restored = budget.presence != BudgetPresence::LiveOnly;
     let origin = budget.copy_of.as_ref().unwrap_or(&budget.id);
     let known = |group: &String| {
-        let groups = &observed.backup.budgets;
+        let groups = observed.groups();
         groups.iter().any(|known| known.id == *origin && known.group_id == *group)
     };
     let wanted = if budget.copy_of.is_some() {

@@ -3,7 +3,7 @@
 
 use super::observed::{MigrationRecord, Observed, ServerSource};
 use super::preview::Verdict;
-use super::spec::Spec;
+use super::spec::{Spec, Words};
 
 /// Titles that one line names.
 const SHOWN: usize = 5;
@@ -38,7 +38,7 @@ impl<'o> Gate<'o> {
             return Gate::Kept;
         }
         let server = &observed.server;
-        let Some(backup) = &observed.backup.migrations else { return Gate::Unseen };
+        let Some(backup) = observed.migrations() else { return Gate::Unseen };
         match backup.record {
             MigrationRecord::Fresh => Gate::Fresh,
             MigrationRecord::Missing => Gate::Missing,
@@ -63,9 +63,11 @@ impl<'o> Gate<'o> {
 
     /// Why, in one line; `observed` is what the gate is of.
     pub fn why(&self, observed: &Observed) -> String {
+        let words = if observed.displaced.is_some() { Words::ROLLBACK } else { Words::RESTORE };
+        let held = words.held;
         match self {
-            Gate::Opens => format!("{} knows exactly the backup's migrations", server(observed)),
-            Gate::Fresh => "the backup holds no data of a server yet".to_owned(),
+            Gate::Opens => format!("{} knows exactly {held}'s migrations", server(observed)),
+            Gate::Fresh => format!("{held} holds no data of a server yet"),
             Gate::Kept => "the live server's own state stays; only budgets come from the backup".to_owned(),
             Gate::Migrates(titles) => format!(
                 "{} adds {} by itself at its first start: {}; an older server cannot read the data any more then",
@@ -74,24 +76,24 @@ impl<'o> Gate<'o> {
                 named(titles)
             ),
             Gate::Newer(titles) => format!(
-                "the backup is of a newer server; {} does not know {} and refuses to start: {}",
+                "{held} is of a newer server; {} does not know {} and refuses to start: {}",
                 server(observed),
                 counted(titles),
                 named(titles)
             ),
             Gate::Missing => {
-                ".migrate is missing in the backup: a server would migrate its data once more, and fail"
-                    .to_owned()
+                format!(".migrate is missing in {held}: a server would migrate its data once more, and fail")
             }
             Gate::Unreadable(why) => {
                 let why = why.unwrap_or("no server wrote it");
-                format!(".migrate of the backup cannot be read ({why}): a server refuses to start")
+                format!(".migrate of {held} cannot be read ({why}): a server refuses to start")
             }
             Gate::UnknownServer(why) => {
-                format!("whether the installed server can open this backup is not known: {why}")
+                let this = if observed.displaced.is_some() { held } else { "this backup" };
+                format!("whether the installed server can open {this} is not known: {why}")
             }
             Gate::Unseen => {
-                "which migrations the backup has been through was not seen; apply looks".to_owned()
+                format!("which migrations {held} has been through was not seen; apply looks")
             }
         }
     }
@@ -158,7 +160,7 @@ mod tests {
         };
         let backup = BackupMigrations::of(record, true);
         observed.server = installed.judge(Some(&backup));
-        observed.backup.migrations = Some(backup);
+        observed.backup.as_mut().unwrap().migrations = Some(backup);
         observed
     }
 
@@ -205,9 +207,9 @@ mod tests {
     #[test]
     fn what_was_not_seen_and_what_is_fresh() {
         let mut observed = judged(Some(&["1694360000000-a.js"]), None);
-        observed.backup.migrations = Some(BackupMigrations::of(None, false));
+        observed.backup.as_mut().unwrap().migrations = Some(BackupMigrations::of(None, false));
         assert_eq!(Gate::of(&sample().spec, &observed), Gate::Fresh);
-        observed.backup.migrations = None;
+        observed.backup.as_mut().unwrap().migrations = None;
         assert_eq!(Gate::of(&sample().spec, &observed).verdict(), Verdict::NotChecked);
     }
 }

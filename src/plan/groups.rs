@@ -16,7 +16,7 @@ pub(super) fn group_changes(plan: &PlanId, spec: &Spec, observed: &Observed) -> 
     let reset = |budget: &&ObservedBackupBudget| {
         spec.replaces(&budget.id) && spec.clients.of(&budget.id) == ClientPolicy::Reset
     };
-    observed.backup.budgets.iter().filter(reset).map(change).collect()
+    observed.groups().iter().filter(reset).map(change).collect()
 }
 
 /// The budgets that `overlay` takes from the backup.
@@ -26,7 +26,7 @@ pub(super) fn overlay_budgets(
     observed: &Observed,
 ) -> Result<Vec<OverlayBudget>, NoSuchStep> {
     let one = |wished: &SingleBudget| {
-        let known = observed.backup.budgets.iter().find(|known| known.id == wished.id);
+        let known = observed.groups().iter().find(|known| known.id == wished.id);
         let known = known.ok_or(NoSuchStep {
             kind: StepKind::Overlay,
             why: "spec.budgets names one that has no sync group in the backup, or is not in it",

@@ -48,15 +48,17 @@ pub enum ApiVersion {
     V1,
 }
 
-/// What a plan does. `PromotePlan` and `RollbackPlan` are reserved and refused by name.
+/// What a plan does. `PromotePlan` is reserved and refused by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum PlanKind {
     /// Puts a backup into a directory.
     RestorePlan,
+    /// Puts the directory back that a run displaced.
+    RollbackPlan,
 }
 
 /// Kinds that a later version will write: known, so that the message can say so.
-pub const RESERVED_KINDS: [&str; 2] = ["PromotePlan", "RollbackPlan"];
+pub const RESERVED_KINDS: [&str; 1] = ["PromotePlan"];
 
 /// Who made the plan, when and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

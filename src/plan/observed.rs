@@ -18,8 +18,12 @@ pub struct Observed {
     pub machine: Option<Sha256>,
     /// The instance in the registry.
     pub instance: ObservedInstance,
-    /// The backup in the index and what its archive holds.
-    pub backup: ObservedBackup,
+    /// The backup in the index and what its archive holds; of a restore alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<ObservedBackup>,
+    /// The tree that comes back; of a rollback alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub displaced: Option<ObservedDisplaced>,
     /// The server that is installed for the instance, and what it would make of the backup.
     pub server: ObservedServer,
     /// The target directory.
@@ -30,6 +34,40 @@ pub struct Observed {
     pub file_system: ObservedFileSystem,
     /// Space for the restore.
     pub space: ObservedSpace,
+}
+
+impl Observed {
+    /// Which migrations the data that comes has been through; `None` where that was not seen.
+    pub fn migrations(&self) -> Option<&BackupMigrations> {
+        let backup = self.backup.as_ref().map(|backup| backup.migrations.as_ref());
+        backup.or(self.displaced.as_ref().map(|tree| tree.migrations.as_ref())).flatten()
+    }
+
+    /// Parts of budgets that are missing in what comes.
+    pub fn incomplete(&self) -> &[Gap] {
+        let backup = self.backup.as_ref().map(|backup| &backup.incomplete);
+        backup.or(self.displaced.as_ref().map(|tree| &tree.incomplete)).map_or(&[], Vec::as_slice)
+    }
+
+    /// The budgets of the backup that have a sync group; none for a rollback, which changes no group.
+    pub fn groups(&self) -> &[ObservedBackupBudget] {
+        self.backup.as_ref().map_or(&[], |backup| &backup.budgets)
+    }
+}
+
+/// The tree that comes back: what the run displaced, as it lies aside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ObservedDisplaced {
+    /// What it holds, with both fingerprints: nothing writes there, so any difference makes the plan stale.
+    pub tree: ObservedTarget,
+    /// Parts of budgets that are missing in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub incomplete: Vec<Gap>,
+    /// Which migrations of the server its data has been through; absent where that was not seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migrations: Option<BackupMigrations>,
 }
 
 /// The instance in the registry.

@@ -77,7 +77,7 @@ mod tests {
         assert!(!text.contains("uint"));
         let machine = &plan_schema()["$defs"]["Observed"]["properties"]["machine"];
         assert_eq!(machine["$ref"], "#/$defs/Sha256");
-        let size = &plan_schema()["$defs"]["Source"]["properties"]["sizeBytes"];
+        let size = &plan_schema()["$defs"]["BackupSource"]["properties"]["sizeBytes"];
         assert_eq!(size["maximum"], json!(MAX_INTEGER));
     }
 }

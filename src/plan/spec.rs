@@ -3,14 +3,14 @@
 
 use std::fmt;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::clients::Clients;
 use super::model::Time;
 use crate::actual::whole::Gap;
 use crate::duration::DurationText;
-use crate::ids::{AbsPath, BackupId, InstanceName, Sha256};
+use crate::ids::{AbsPath, BackupId, InstanceName, RunId, Sha256};
 use crate::state::restore_config::{
     ClientsDefault, DriftDefault, OnFailureDefault, PreBackupDefault, SessionsDefault,
 };
@@ -22,7 +22,7 @@ use crate::state::rules::{AssetsChoice, ReplayChoice};
 pub struct Spec {
     /// The instance that the backup belongs to and whose locks are taken.
     pub instance: InstanceName,
-    /// The backup.
+    /// What comes into the target: a backup, or the tree that a run displaced.
     pub source: Source,
     /// Where it goes.
     pub target: Target,
@@ -65,6 +65,16 @@ impl Spec {
         !self.budgets.is_empty()
     }
 
+    /// Whether the tree of a run comes back: the plan is a rollback.
+    pub fn is_rollback(&self) -> bool {
+        matches!(self.source, Source::Run(_))
+    }
+
+    /// What texts call it.
+    pub fn words(&self) -> Words {
+        if self.is_rollback() { Words::ROLLBACK } else { Words::RESTORE }
+    }
+
     /// Whether this budget of the backup is taken from it.
     pub fn takes(&self, budget: &str) -> bool {
         !self.is_single() || self.budgets.iter().any(|one| one.id == budget)
@@ -77,10 +87,114 @@ impl Spec {
     }
 }
 
+/// What texts call what comes, and what is done with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Words {
+    /// What comes.
+    pub held: &'static str,
+    /// What is done.
+    pub act: &'static str,
+    /// Of what was valid in it.
+    pub then: &'static str,
+    /// Since it was so.
+    pub since: &'static str,
+}
+
+impl Words {
+    /// Of a restore.
+    pub const RESTORE: Self = Self {
+        held: "the backup",
+        act: "restore",
+        then: "of the time of the backup",
+        since: "since the backup",
+    };
+    /// Of a rollback.
+    pub const ROLLBACK: Self =
+        Self { held: "the old tree", act: "rollback", then: "of the old tree", since: "since the old tree" };
+}
+
+/// What comes into the target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Source {
+    /// A backup: the plan is a restore.
+    Backup(BackupSource),
+    /// The tree that a run displaced: the plan is a rollback.
+    Run(RunSource),
+}
+
+impl Source {
+    /// The backup that is restored, or the one that the undone run restored.
+    pub fn backup_id(&self) -> &BackupId {
+        match self {
+            Source::Backup(backup) => &backup.backup_id,
+            Source::Run(run) => &run.backup_id,
+        }
+    }
+
+    /// When what comes was last in its place: when the backup was made, or the tree displaced.
+    pub fn created_at(&self) -> Time {
+        match self {
+            Source::Backup(backup) => backup.created_at,
+            Source::Run(run) => run.displaced_at,
+        }
+    }
+
+    /// The backup; `None` for a rollback.
+    pub fn backup(&self) -> Option<&BackupSource> {
+        match self {
+            Source::Backup(backup) => Some(backup),
+            Source::Run(_) => None,
+        }
+    }
+
+    /// The displaced tree; `None` for a restore.
+    pub fn run(&self) -> Option<&RunSource> {
+        match self {
+            Source::Backup(_) => None,
+            Source::Run(run) => Some(run),
+        }
+    }
+}
+
+impl JsonSchema for Source {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Source".into()
+    }
+
+    /// By the field that only one of the two has, so that an error names a field and not "none of two
+    /// alternatives".
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let (run, backup) =
+            (generator.subschema_for::<RunSource>(), generator.subschema_for::<BackupSource>());
+        json_schema!({
+            "type": "object",
+            "description": "What comes into the target: a backup, or the tree that a run displaced.",
+            "if": { "required": ["run"] },
+            "then": run,
+            "else": backup
+        })
+    }
+}
+
+/// The tree to put back, as the run that displaced it noted it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RunSource {
+    /// The run that is undone.
+    pub run: RunId,
+    /// The backup that it restored: its index entry gets the rollback.
+    pub backup_id: BackupId,
+    /// Where the tree is kept.
+    pub directory: AbsPath,
+    /// When it was displaced.
+    pub displaced_at: Time,
+}
+
 /// The backup to restore, as the index described it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Source {
+pub struct BackupSource {
     /// Its id in the index.
     pub backup_id: BackupId,
     /// The archive file.
@@ -292,6 +406,8 @@ pub enum OwnershipSource {
     Live,
     /// All files get `uid` and `gid`.
     Fixed,
+    /// Nobody: the files of a tree that comes back keep theirs (rollbacks alone).
+    Kept,
 }
 
 /// Writes the wire form of an enum as its `Display`.
@@ -316,7 +432,7 @@ display_as_serialised! {
     OnFailure { Rollback = "rollback", Halt = "halt" }
     DriftPolicy { Structure = "structure", Exact = "exact", Ignore = "ignore" }
     ReplayPolicy { Once = "once", Allowed = "allowed" }
-    OwnershipSource { Archive = "archive", Live = "live", Fixed = "fixed" }
+    OwnershipSource { Archive = "archive", Live = "live", Fixed = "fixed", Kept = "kept" }
 }
 
 /// The words of `restore.yml` are those of a plan.
@@ -359,5 +475,6 @@ mod tests {
         same!(OnFailure::Rollback, OnFailure::Halt, ReplayPolicy::Once, ReplayPolicy::Allowed);
         same!(DriftPolicy::Structure, DriftPolicy::Exact, DriftPolicy::Ignore);
         same!(OwnershipSource::Archive, OwnershipSource::Live, OwnershipSource::Fixed);
+        same!(OwnershipSource::Kept);
     }
 }

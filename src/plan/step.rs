@@ -15,10 +15,12 @@ pub use super::groups::{copy_id, new_group_id};
 use super::groups::{group_changes, overlay_budgets};
 use super::model::Metadata;
 use super::observed::{Observed, Presence};
-use super::spec::{AssetScope, CompressionName, DriftPolicy, Ownership, PreBackupMode, SessionPolicy, Spec};
+use super::spec::{
+    AssetScope, CompressionName, DriftPolicy, Ownership, PreBackupMode, SessionPolicy, Source, Spec,
+};
 use crate::actual::whole::Gap;
 use crate::duration::DurationText;
-use crate::ids::{AbsPath, BackupId, InstanceName, Sha256, StepId};
+use crate::ids::{AbsPath, BackupId, InstanceName, RunId, Sha256, StepId};
 
 /// What a step touches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -338,6 +340,9 @@ parameters! {
         /// Which tree of staging takes its place.
         #[serde(default, skip_serializing_if = "StagedTree::is_unpacked")]
         tree: StagedTree,
+        /// Where the displaced tree is kept that comes back.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<AbsPath>,
     }
     /// Parameters of `assets`.
     AssetsWith {
@@ -366,6 +371,9 @@ parameters! {
         directory: AbsPath,
         /// Whether the instance's registry entry is updated too.
         live: bool,
+        /// The run that is undone; absent in a restore.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rolls_back: Option<RunId>,
     }
     /// Parameters of `cleanup`.
     CleanupWith {
@@ -383,6 +391,8 @@ pub enum StagedTree {
     Unpacked,
     /// The one that `overlay` builds.
     Overlay,
+    /// The one that an earlier run displaced: a rollback puts it back.
+    Displaced,
 }
 
 impl StagedTree {
@@ -396,6 +406,7 @@ impl StagedTree {
         match self {
             Self::Unpacked => "the unpacked tree",
             Self::Overlay => "the tree that overlay built",
+            Self::Displaced => "the old tree",
         }
     }
 }
@@ -437,24 +448,31 @@ pub fn derive(
             .clone()
             .ok_or(NoSuchStep { kind, why: "no service was observed, so there is no unit" })
     };
+    let backup = || {
+        let parts = spec.source.backup().zip(observed.backup.as_ref());
+        parts.ok_or(NoSuchStep { kind, why: "a rollback reads no archive" })
+    };
     Ok(match kind {
         StepKind::Lock => Action::Lock(LockWith { instance: spec.instance.clone() }),
         StepKind::Check => Action::Check(CheckWith { drift: spec.drift }),
-        StepKind::Verify => Action::Verify(VerifyWith {
-            path: spec.source.path.clone(),
-            size_bytes: spec.source.size_bytes,
-            sha256: spec.source.sha256,
-        }),
-        StepKind::Extract => Action::Extract(ExtractWith {
-            path: spec.source.path.clone(),
-            algorithm: spec.source.algorithm,
-            max_bytes: observed.backup.unpacked_bytes,
-            max_entries: observed.backup.entries,
-            ownership: spec.ownership.clone(),
-        }),
+        StepKind::Verify => {
+            let (source, _) = backup()?;
+            let (path, size_bytes, sha256) = (source.path.clone(), source.size_bytes, source.sha256);
+            Action::Verify(VerifyWith { path, size_bytes, sha256 })
+        }
+        StepKind::Extract => {
+            let (source, held) = backup()?;
+            Action::Extract(ExtractWith {
+                path: source.path.clone(),
+                algorithm: source.algorithm,
+                max_bytes: held.unpacked_bytes,
+                max_entries: held.entries,
+                ownership: spec.ownership.clone(),
+            })
+        }
         StepKind::Inspect => Action::Inspect(InspectWith {
             data_directory: observed.instance.data_directory.clone(),
-            manifest: observed.backup.manifest,
+            manifest: backup()?.1.manifest,
             allow_incomplete: spec.allow_incomplete.clone(),
         }),
         StepKind::Prepare => Action::Prepare(PrepareWith {
@@ -480,7 +498,12 @@ pub fn derive(
                 _ if observed.target.mount_point => SwapMethod::Entries,
                 Presence::Empty | Presence::Content => SwapMethod::Exchange,
             },
-            tree: if spec.is_single() { StagedTree::Overlay } else { StagedTree::Unpacked },
+            tree: match &spec.source {
+                Source::Run(_) => StagedTree::Displaced,
+                Source::Backup(_) if spec.is_single() => StagedTree::Overlay,
+                Source::Backup(_) => StagedTree::Unpacked,
+            },
+            from: spec.source.run().map(|run| run.directory.clone()),
         }),
         StepKind::Assets => Action::Assets(AssetsWith { unit: unit()? }),
         StepKind::Start => Action::Start(StartWith { unit: unit()? }),
@@ -490,9 +513,10 @@ pub fn derive(
             interval: spec.health.interval.clone(),
         }),
         StepKind::Record => Action::Record(RecordWith {
-            backup_id: spec.source.backup_id.clone(),
+            backup_id: spec.source.backup_id().clone(),
             directory: spec.target.directory.clone(),
             live: spec.target.live,
+            rolls_back: spec.source.run().map(|run| run.run.clone()),
         }),
         StepKind::Cleanup => Action::Cleanup(CleanupWith { retain: spec.retain.clone() }),
     })
@@ -508,15 +532,9 @@ pub fn belongs(kind: StepKind, spec: &Spec, observed: &Observed) -> bool {
         super::spec::RestartPolicy::Never => false,
     };
     match kind {
-        StepKind::Lock
-        | StepKind::Check
-        | StepKind::Verify
-        | StepKind::Extract
-        | StepKind::Inspect
-        | StepKind::Prepare
-        | StepKind::Swap
-        | StepKind::Record
-        | StepKind::Cleanup => true,
+        StepKind::Lock | StepKind::Check | StepKind::Swap | StepKind::Record | StepKind::Cleanup => true,
+        // A rollback exchanges a tree that is there as it is.
+        StepKind::Verify | StepKind::Extract | StepKind::Inspect | StepKind::Prepare => !spec.is_rollback(),
         StepKind::PreBackup => {
             spec.pre_backup.mode != PreBackupMode::None && observed.target.presence == Presence::Content
         }

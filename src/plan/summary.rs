@@ -2,7 +2,7 @@
 
 use super::groups::overlaid;
 use super::spec::{Ownership, OwnershipSource};
-use super::step::{Action, SwapMethod};
+use super::step::{Action, RecordWith, SwapMethod, SwapWith};
 
 impl Action {
     /// What it does, in one line. Part of the format: a loaded plan must carry the same line, so that
@@ -45,6 +45,19 @@ impl Action {
             Action::Stop(with) => format!("stop {} within {}", with.unit, with.timeout),
             Action::PreBackup(with) => format!("back up {} first ({})", with.directory, with.mode),
             Action::Overlay(with) => overlaid(with),
+            Action::Swap(SwapWith { directory, from: Some(from), method, .. }) => match method {
+                SwapMethod::Exchange => {
+                    format!("exchange {directory} with the old tree {from} in one step, keep the new tree")
+                }
+                SwapMethod::Entries => {
+                    format!(
+                        "put what is in the old tree {from} in place of what is in {directory}, entry by entry"
+                    )
+                }
+                SwapMethod::Rename => {
+                    format!("move the old tree {from} to {directory}, where nothing is now")
+                }
+            },
             Action::Swap(with) => match with.method {
                 SwapMethod::Exchange => format!(
                     "exchange {} with {} in one step, keep the old tree",
@@ -63,6 +76,10 @@ impl Action {
             Action::Assets(with) => format!("restore the unit and vhost of {}", with.unit),
             Action::Start(with) => format!("start {}", with.unit),
             Action::Health(with) => format!("wait up to {} until port {} answers", with.timeout, with.port),
+            Action::Record(RecordWith { rolls_back: Some(run), backup_id, live, .. }) => format!(
+                "record in the index entry of {backup_id} that run {run} is rolled back{}, and in the operations log",
+                if *live { ", put the registry back" } else { "" }
+            ),
             Action::Record(with) => format!(
                 "record the restore of {} to {} in the index{} and the operations log",
                 with.backup_id,
@@ -83,5 +100,6 @@ fn owners(ownership: &Ownership) -> String {
             format!("owners from the live tree, else {}:{}", ownership.uid, ownership.gid)
         }
         OwnershipSource::Fixed => format!("all owned by {}:{}", ownership.uid, ownership.gid),
+        OwnershipSource::Kept => "owners as they are".to_owned(),
     }
 }

@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use super::follows;
 use super::graph;
 use super::model::{ApiVersion, Metadata, Plan, PlanKind};
-use super::observed::{self, Observed};
+use super::observed::{self, Observed, ObservedBackup};
 use super::preview::Preview;
-use super::spec::Spec;
+use super::spec::{BackupSource, Source, Spec};
 
 /// Builds a plan from its three hand-made parts; the steps are derived.
 ///
@@ -30,6 +30,52 @@ pub fn plan_of(metadata: Value, spec: Value, observed: Value, preview: Value) ->
     })
 }
 
+/// The backup of a restore.
+///
+/// # Panics
+/// Where the plan is a rollback: a defect of the test.
+pub fn archive(plan: &mut Plan) -> &mut BackupSource {
+    let backup = match &mut plan.spec.source {
+        Source::Backup(backup) => Some(backup),
+        Source::Run(_) => None,
+    };
+    backup.expect("a test's plan is a restore")
+}
+
+/// What a restore's archive was seen to hold.
+///
+/// # Panics
+/// Where the plan is a rollback: a defect of the test.
+pub fn held(plan: &mut Plan) -> &mut ObservedBackup {
+    plan.observed.backup.as_mut().expect("a test's plan is a restore")
+}
+
+/// The rollback of the live restore of [`sample`].
+pub fn sample_rollback() -> Plan {
+    let run = "01KATD0000000000000000000R";
+    let mut spec = spec();
+    spec["source"] = json!({
+        "run": run,
+        "backupId": "20261124-022632-budget-1a2b3c",
+        "directory": format!("/srv/.abssctl/displaced/{run}"),
+        "displacedAt": "2026-11-24T09:00:00Z"
+    });
+    spec["preBackup"] = json!({ "mode": "quiesced" });
+    spec["ownership"] = json!({ "from": "kept", "uid": 0, "gid": 0 });
+    let mut observed = observed();
+    let held = observed["backup"].take();
+    observed.as_object_mut().expect("it is a mapping").remove("backup");
+    observed["displaced"] =
+        json!({ "tree": observed["target"].clone(), "migrations": held["migrations"].clone() });
+    observed["displaced"]["tree"]["budgets"].as_array_mut().expect("it is a list").truncate(1);
+    observed["space"]["stagingBytes"] = json!(0);
+    let mut preview = preview();
+    preview["checks"][0] = json!({ "id": "displaced-tree", "verdict": "will", "why": "" });
+    let mut plan = plan_of(metadata(), spec, observed, preview);
+    plan.kind = PlanKind::RollbackPlan;
+    plan
+}
+
 /// The same plan with the default steps for what its `spec` and `observed` say now.
 ///
 /// # Panics
@@ -43,10 +89,12 @@ pub fn with_steps(plan: Plan) -> Plan {
 
 /// The same plan with the fingerprint, sync groups, checks and warnings that follow from the rest.
 pub fn consistent(mut plan: Plan) -> Plan {
-    let target = &mut plan.observed.target;
-    if target.structure.is_some() && !target.files.is_empty() {
-        let readable = target.budgets_unreadable.is_none();
-        target.structure = Some(observed::structure(&target.files, &target.budgets, readable));
+    let tree = plan.observed.displaced.as_mut().map(|displaced| &mut displaced.tree);
+    for target in [Some(&mut plan.observed.target), tree].into_iter().flatten() {
+        if target.structure.is_some() && !target.files.is_empty() {
+            let readable = target.budgets_unreadable.is_none();
+            target.structure = Some(observed::structure(&target.files, &target.budgets, readable));
+        }
     }
     follows::derive(&mut plan);
     plan

@@ -64,6 +64,7 @@ pub fn untruths(cx: &Context, plan: &Plan) -> Result<Again, PlanError> {
     // The names that the reviewers read.
     expected.spec.budgets = fresh.spec.budgets;
     expected.observed.backup = fresh.observed.backup;
+    expected.observed.displaced = fresh.observed.displaced;
     expected.observed.instance = fresh.observed.instance;
     let found = diff::diff(plan, &expected).map_err(|error| PlanError::Rules(error.to_string()))?;
     let all = found.wish.into_iter().chain(found.world).chain(found.follows).chain(found.document);

@@ -9,15 +9,17 @@ use super::look;
 use super::wish;
 use crate::archive::ArchiveError;
 use crate::context::Context;
-use crate::facts::model::{BackupFacts, Changes, Facts, InstanceFacts};
+use crate::facts::model::{BackupFacts, Changes, DisplacedFacts, Facts, InstanceFacts};
 use crate::host::cancel::Cancelled;
 use crate::ids::{AbsPath, BackupId, InstanceName};
 use crate::plan::follows;
 use crate::plan::spec::Target;
+use crate::run::list::{self, Run};
 use crate::state::backup_index::{BackupEntry, BackupIndex};
 use crate::state::instances::Registry;
 use crate::store;
 use crate::survey::archive::{self, ArchiveSurvey, LookError};
+use crate::survey::displaced::{self, DisplacedError};
 use crate::survey::observe::SurveyError;
 
 const ASK: &str = "its archive has no manifest and is read only when it is asked for by name";
@@ -47,6 +49,9 @@ pub fn facts(cx: &Context, ask: &Ask) -> Result<Facts, PlanError> {
         let of = index.entries().iter().filter(|entry| entry.instance == name);
         for entry in of.filter(|entry| ask.backups.is_empty() || ask.backups.contains(&entry.id)) {
             facts.backups.extend(backup(cx, entry, &data, ask, &compared)?);
+        }
+        if ask.backups.is_empty() {
+            facts.displaced.extend(displaced(cx, &name, &data, &compared)?);
         }
         facts.instances.push(instance);
     }
@@ -104,6 +109,29 @@ fn instance(cx: &Context, name: &InstanceName, ask: &Ask) -> Result<(InstanceFac
         }
     }
     Ok((facts, targets))
+}
+
+/// Trees that runs of an instance displaced and that can come back: of each target the newest at most.
+fn displaced(
+    cx: &Context,
+    name: &InstanceName,
+    data: &Path,
+    targets: &Targets,
+) -> Result<Vec<DisplacedFacts>, PlanError> {
+    // An unfinished run may have one of them in its hands.
+    let all = list::all(cx).map_err(DisplacedError::from)?;
+    let of = |run: &Run| run.state.started.as_ref().is_some_and(|started| started.instance == *name);
+    if all.iter().any(|run| of(run) && run.state.is_unfinished()) {
+        return Ok(Vec::new());
+    }
+    let mut found = Vec::new();
+    for run in all.iter().filter(|run| of(run)) {
+        let Ok(candidate) = displaced::find(cx, &run.id)? else { continue };
+        if let Some((_, compared)) = targets.iter().find(|(directory, _)| *directory == candidate.target) {
+            found.push(look::tree(cx, &candidate, data, compared)?.0);
+        }
+    }
+    Ok(found)
 }
 
 /// A backup; `None` for one that this program cannot read and nobody asked for.

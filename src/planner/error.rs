@@ -1,12 +1,13 @@
 //! Why there is no plan.
 
 use crate::host::fs::FsError;
-use crate::ids::{AbsPath, BackupId, InstanceName, Sha256};
+use crate::ids::{AbsPath, BackupId, InstanceName, RunId, Sha256};
 use crate::plan::canonical::CanonicalError;
 use crate::plan::step::NoSuchStep;
 use crate::state::backup_index::IndexError;
 use crate::store::StoreError;
 use crate::survey::archive::LookError;
+use crate::survey::displaced::DisplacedError;
 use crate::survey::observe::SurveyError;
 
 /// Why there is no plan.
@@ -32,6 +33,21 @@ pub enum PlanError {
     #[error(transparent)]
     #[diagnostic(code(abssctl::planner::io), help("make it readable for this user, or run as root"))]
     Fs(#[from] FsError),
+    /// The displaced tree could not be looked at.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Displaced(#[from] DisplacedError),
+    /// A run cannot be rolled back.
+    #[error("{what}")]
+    #[diagnostic(code(abssctl::planner::rollback), help("{help}"))]
+    Rollback {
+        /// What stands in the way.
+        what: String,
+        /// What to type instead.
+        help: String,
+        /// The run that rolled it back already, where that is it.
+        undone_by: Option<RunId>,
+    },
     /// The archive's bytes are not what the index says.
     #[error("{path} has SHA-256 {found}, the index says {recorded}")]
     #[diagnostic(

@@ -4,12 +4,14 @@
 
 use super::bounds::Bounds;
 use super::error::PlanError;
-use crate::facts::model::{BackupFacts, Changes, Contents, Facts, InstanceFacts, TargetFacts};
-use crate::ids::{AbsPath, BackupId};
+use crate::facts::model::{
+    BackupFacts, Changes, Contents, DisplacedFacts, Facts, InstanceFacts, TargetFacts,
+};
+use crate::ids::{AbsPath, BackupId, RunId};
 use crate::plan::follows::{Claims, InUse};
 use crate::plan::observed::{Observed, ObservedBackup, ObservedSpace};
 use crate::plan::preview::{TextDiff, Verdict};
-use crate::plan::spec::Spec;
+use crate::plan::spec::{Source, Spec};
 use crate::survey::observe;
 
 /// What is known for one restore.
@@ -21,14 +23,23 @@ pub struct Known<'f> {
     pub instance: &'f InstanceFacts,
     /// The target.
     pub target: &'f TargetFacts,
-    /// The backup.
-    pub backup: &'f BackupFacts,
-    /// What its archive holds.
+    /// What comes.
+    pub origin: Origin<'f>,
+    /// What that holds.
     pub contents: &'f Contents,
     /// What restoring it there would change.
     pub changes: &'f Changes,
     /// What only the machine itself shows; `None` for a plan that is made elsewhere.
     pub local: Option<&'f Local>,
+}
+
+/// What comes into the target.
+#[derive(Debug, Clone, Copy)]
+pub enum Origin<'f> {
+    /// A backup.
+    Backup(&'f BackupFacts),
+    /// The tree that a run displaced.
+    Displaced(&'f DisplacedFacts),
 }
 
 /// What only the machine itself shows, and no document of facts holds.
@@ -79,34 +90,75 @@ impl<'f> Known<'f> {
             let dest = if own { String::new() } else { format!(" --dest {directory}") };
             return Err(lacking(what, &format!("abssctl facts --backup {id}{dest} -o facts.json")));
         };
-        Ok(Self { facts, instance, target, backup, contents, changes, local: None })
+        let origin = Origin::Backup(backup);
+        Ok(Self { facts, instance, target, origin, contents, changes, local: None })
+    }
+
+    /// Finds what the facts say of the tree that a run displaced.
+    ///
+    /// # Errors
+    /// [`PlanError::Facts`] where they lack something.
+    pub fn of_run(facts: &'f Facts, run: &RunId, directory: &AbsPath) -> Result<Self, PlanError> {
+        let lacks = || PlanError::Facts {
+            what: format!("the facts do not tell of the tree that run {run} displaced"),
+            help: format!("plan on the machine itself: abssctl plan rollback {run} -o FILE"),
+        };
+        let found = facts.displaced(run).ok_or_else(lacks)?;
+        let instance = facts.instance(&found.instance).ok_or_else(lacks)?;
+        let target = instance.targets.iter().find(|target| target.directory == *directory);
+        let changes = found.contents.changes.iter().find(|changes| changes.directory == *directory);
+        let (Some(target), Some(changes)) = (target, changes) else { return Err(lacks()) };
+        let origin = Origin::Displaced(found);
+        Ok(Self { facts, instance, target, origin, contents: &found.contents, changes, local: None })
+    }
+
+    /// What comes, as a plan describes it.
+    pub fn source(&self) -> Source {
+        match self.origin {
+            Origin::Backup(backup) => Source::Backup(backup.source.clone()),
+            Origin::Displaced(tree) => Source::Run(tree.source.clone()),
+        }
+    }
+
+    fn backup(&self) -> Option<ObservedBackup> {
+        let Origin::Backup(backup) = self.origin else { return None };
+        let Contents { manifest, entries, unpacked_bytes, groups, incomplete, migrations, .. } =
+            self.contents;
+        Some(ObservedBackup {
+            index_entry: backup.index_entry,
+            manifest: *manifest,
+            entries: *entries,
+            unpacked_bytes: *unpacked_bytes,
+            budgets: groups.clone(),
+            incomplete: incomplete.clone(),
+            migrations: migrations.clone(),
+        })
     }
 
     /// `observed` of a plan for this wish.
     pub fn observed(&self, spec: &Spec) -> Observed {
-        let Contents { manifest, entries, unpacked_bytes, groups, incomplete, migrations, .. } =
-            self.contents;
+        let (backup, displaced) = match self.origin {
+            Origin::Backup(_) => (self.backup(), None),
+            Origin::Displaced(tree) => (None, Some(tree.observed.clone())),
+        };
+        let unpacked_bytes = backup.as_ref().map_or(0, |backup| backup.unpacked_bytes);
         let presence = self.target.observed.presence;
         let backup_bytes = observe::backup_bytes(spec.pre_backup.mode, presence, self.target.bytes);
         let (beside, room) = if spec.is_single() {
             (self.target.bytes, self.changes.copy_fits)
         } else {
-            (0, self.changes.fits)
+            // A tree that comes back is there already.
+            (0, self.changes.fits || displaced.is_some())
         };
         let fits = room && (backup_bytes == 0 || self.target.backup_fits);
+        let displaced_migrations = displaced.as_ref().and_then(|tree| tree.migrations.clone());
+        let migrations = displaced_migrations.as_ref().or(self.contents.migrations.as_ref());
         Observed {
             machine: self.facts.machine,
             instance: self.instance.registry.clone(),
-            backup: ObservedBackup {
-                index_entry: self.backup.index_entry,
-                manifest: *manifest,
-                entries: *entries,
-                unpacked_bytes: *unpacked_bytes,
-                budgets: groups.clone(),
-                incomplete: incomplete.clone(),
-                migrations: migrations.clone(),
-            },
-            server: self.instance.server.judge(migrations.as_ref()),
+            backup,
+            displaced,
+            server: self.instance.server.judge(migrations),
             target: self.target.observed.clone(),
             service: self.instance.service.clone(),
             file_system: self.target.file_system.clone(),

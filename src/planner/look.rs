@@ -16,8 +16,8 @@ use crate::actual::account::Account;
 use crate::actual::{layout, whole};
 use crate::context::Context;
 use crate::facts::model::{
-    BackupFacts, Contents, Defaults, DeletedBudget, Facts, FactsKind, InstanceFacts, Owner, TableRows,
-    TargetFacts,
+    BackupFacts, Contents, Defaults, DeletedBudget, DisplacedFacts, Facts, FactsKind, InstanceFacts, Owner,
+    TableRows, TargetFacts,
 };
 use crate::host::fs::IoContext as _;
 use crate::host::{clock, machine, processes};
@@ -26,11 +26,12 @@ use crate::plan::follows::InUse;
 use crate::plan::model::{ApiVersion, Time};
 use crate::plan::observed::ObservedBackupBudget;
 use crate::plan::preview::TextDiff;
-use crate::plan::spec::{PreBackupMode, Source, Target};
+use crate::plan::spec::{BackupSource, PreBackupMode, Target};
 use crate::state::backup_index::{BackupEntry, entry_digest};
 use crate::state::instances::{InstanceEntry, InstancePaths};
 use crate::store;
 use crate::survey::archive::{self, ArchiveSurvey};
+use crate::survey::displaced::{self, Candidate};
 use crate::survey::{observe, preflight, server};
 
 /// Facts about one backup and one target, and what no facts hold.
@@ -59,6 +60,42 @@ pub fn one(cx: &Context, entry: &BackupEntry, target: &Target) -> Result<Seen, P
     Ok(Seen { facts, local })
 }
 
+/// Looks at everything that a plan for the return of this tree needs.
+pub fn displaced(cx: &Context, candidate: &Candidate, target: &Target) -> Result<Seen, PlanError> {
+    let (registered, mut instance) = self::instance(cx, &candidate.instance)?;
+    let data = PathBuf::from(&instance.registry.data_directory);
+    let (found, compared) = self::target(cx, &data, target)?;
+    let (tree, archive) = self::tree(cx, candidate, &data, &compared)?;
+    let local = local(cx, &registered.paths, target, &compared, &archive)?;
+    instance.targets.push(found);
+    let mut facts = nothing(cx)?;
+    facts.instances.push(instance);
+    facts.displaced.push(tree);
+    Ok(Seen { facts, local })
+}
+
+/// The tree that a run displaced, against the target whose place it had.
+pub fn tree(
+    cx: &Context,
+    candidate: &Candidate,
+    data: &Path,
+    compared: &Compared,
+) -> Result<(DisplacedFacts, ArchiveSurvey), PlanError> {
+    let held = displaced::look(cx, candidate, data)?;
+    let path = cx.root.host_path(&candidate.source.directory);
+    let archive = displaced::as_archive(candidate, &held, data).context("read", path)?;
+    let mut contents = contents(&archive, data);
+    contents.changes.push(compared.changes(&candidate.target, &archive));
+    let facts = DisplacedFacts {
+        source: candidate.source.clone(),
+        instance: candidate.instance.clone(),
+        directory: candidate.target.clone(),
+        observed: held.observed,
+        contents,
+    };
+    Ok((facts, archive))
+}
+
 /// A document that tells of no instance and no backup.
 pub fn nothing(cx: &Context) -> Result<Facts, PlanError> {
     Ok(Facts {
@@ -72,6 +109,7 @@ pub fn nothing(cx: &Context) -> Result<Facts, PlanError> {
         new_owner: new_owner(cx)?,
         instances: Vec::new(),
         backups: Vec::new(),
+        displaced: Vec::new(),
     })
 }
 
@@ -153,7 +191,7 @@ fn rows(account: &Account) -> Vec<TableRows> {
 }
 
 /// A backup as the index has it, its archive not looked into.
-pub fn listed(entry: &BackupEntry, source: Source) -> BackupFacts {
+pub fn listed(entry: &BackupEntry, source: BackupSource) -> BackupFacts {
     BackupFacts {
         source,
         instance: entry.instance.clone(),

@@ -17,6 +17,7 @@ pub mod look;
 pub mod preview;
 pub mod redact;
 pub mod restore;
+pub mod rollback;
 pub mod single;
 pub mod wish;
 
@@ -25,4 +26,5 @@ pub use clients::ClientsWish;
 pub use collect::facts;
 pub use error::PlanError;
 pub use restore::{plan, plan_elsewhere, refresh, refresh_elsewhere};
+pub use rollback::RollbackWish;
 pub use wish::{Selector, Wish};

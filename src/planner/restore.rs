@@ -7,9 +7,10 @@ use jiff::SignedDuration;
 use super::bounds::Bounds;
 use super::clients;
 use super::error::PlanError;
-use super::known::Known;
+use super::known::{Known, Origin};
 use super::look;
 use super::preview;
+use super::rollback;
 use super::single;
 use super::wish::{self, Wish};
 use crate::context::Context;
@@ -70,11 +71,18 @@ pub fn refresh_elsewhere(
     old: &Plan,
     expires: Option<&DurationText>,
 ) -> Result<Plan, PlanError> {
-    let (id, target) = (&old.spec.source.backup_id, &old.spec.target);
+    let target = &old.spec.target;
+    if let Some(source) = old.spec.source.run() {
+        let known = Known::of_run(facts, &source.run, &target.directory)?;
+        return again(renewed(actor, old, expires, &known), old, &known);
+    }
+    let id = old.spec.source.backup_id();
     let known = Known::find(facts, id, &target.directory)?;
-    wish::check_instance(id, &known.backup.instance, Some(&old.spec.instance))?;
-    if let Some(status) = known.backup.unusable() {
-        return Err(wish::unusable(id, status));
+    if let Origin::Backup(backup) = known.origin {
+        wish::check_instance(id, &backup.instance, Some(&old.spec.instance))?;
+        if let Some(status) = backup.unusable() {
+            return Err(wish::unusable(id, status));
+        }
     }
     wish::check_live(target, &old.spec.instance, &known.instance.directory)?;
     again(renewed(actor, old, expires, &known), old, &known)
@@ -91,8 +99,14 @@ pub fn here_again(
     old: &Plan,
     metadata: impl FnOnce(&Known<'_>) -> Metadata,
 ) -> Result<(Plan, Bounds), PlanError> {
+    if let Some(source) = old.spec.source.run() {
+        let (_, seen, target) = rollback::see(cx, &source.run)?;
+        let known = Known::of_run(&seen.facts, &source.run, &target.directory)?;
+        let known = Known { local: Some(&seen.local), ..known };
+        return Ok((again(metadata(&known), old, &known)?, seen.local.bounds));
+    }
     let index = BackupIndex::load(&cx.root, &cx.config)?;
-    let entry = index.find(&old.spec.source.backup_id)?;
+    let entry = index.find(old.spec.source.backup_id())?;
     wish::check_instance(&entry.id, &entry.instance, Some(&old.spec.instance))?;
     if let Some(status) = entry.unusable() {
         return Err(wish::unusable(&entry.id, status));
@@ -108,11 +122,11 @@ pub fn here_again(
 }
 
 fn again(metadata: Metadata, old: &Plan, known: &Known<'_>) -> Result<Plan, PlanError> {
-    let spec = Spec { source: known.backup.source.clone(), ..old.spec.clone() };
+    let spec = Spec { source: known.source(), ..old.spec.clone() };
     assemble(metadata, spec, known)
 }
 
-fn metadata(actor: &Actor, reason: Option<String>, expires: &DurationText) -> Metadata {
+pub(super) fn metadata(actor: &Actor, reason: Option<String>, expires: &DurationText) -> Metadata {
     let now = clock::now();
     let lifetime = SignedDuration::from_secs(i64::try_from(expires.seconds()).unwrap_or(i64::MAX));
     let expires_at = now.checked_add(lifetime).unwrap_or(jiff::Timestamp::MAX);
@@ -135,7 +149,7 @@ fn created_by(actor: &Actor) -> CreatedBy {
     CreatedBy { r#type, name: actor.name.clone() }
 }
 
-fn assemble(metadata: Metadata, mut spec: Spec, known: &Known<'_>) -> Result<Plan, PlanError> {
+pub(super) fn assemble(metadata: Metadata, mut spec: Spec, known: &Known<'_>) -> Result<Plan, PlanError> {
     single::complete(&mut spec, known)?;
     if spec.clients.resets_any() && known.contents.rows.is_none() {
         return Err(PlanError::Wish {
@@ -150,7 +164,7 @@ fn assemble(metadata: Metadata, mut spec: Spec, known: &Known<'_>) -> Result<Pla
     let steps = graph::default_steps(&metadata, &spec, &observed)?;
     let plan = Plan {
         api_version: ApiVersion::V1,
-        kind: PlanKind::RestorePlan,
+        kind: if spec.is_rollback() { PlanKind::RollbackPlan } else { PlanKind::RestorePlan },
         metadata,
         spec,
         observed,

@@ -43,7 +43,7 @@ pub fn chosen(wish: &Wish, known: &Known<'_>) -> Result<Vec<SingleBudget>, PlanE
                 "abssctl plan restore BACKUP_ID --budget NAME --as-copy",
             ));
         };
-        let date = known.backup.source.created_at.to_string();
+        let date = known.source().created_at().to_string();
         let day = date.split('T').next().unwrap_or_default().to_owned();
         let old: String = only.name.as_deref().unwrap_or(&only.id).chars().take(150).collect();
         let name = wish.copy_name.clone().unwrap_or_else(|| format!("{old} (restored {day})"));
@@ -78,7 +78,8 @@ fn find<'k>(asked: &str, known: &Known<'k>) -> Result<&'k BudgetPreview, PlanErr
             ));
         }
     }
-    let backup = &known.backup.source.backup_id;
+    let source = known.source();
+    let backup = source.backup_id();
     let deleted = &known.contents.deleted;
     if deleted.iter().any(|budget| budget.id == asked || budget.name.as_deref() == Some(asked)) {
         return Err(refused(

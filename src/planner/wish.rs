@@ -14,8 +14,8 @@ use crate::facts::model::{BackupFacts, Facts, Owner};
 use crate::ids::{AbsPath, BackupId, InstanceName};
 use crate::plan::model::Time;
 use crate::plan::spec::{
-    AssetScope, CompressionName, DriftPolicy, Health, OnFailure, Ownership, OwnershipSource, PreBackup,
-    PreBackupMode, ReplayPolicy, RestartPolicy, Service, SessionPolicy, Source, SourceScope, Spec, Target,
+    AssetScope, BackupSource, CompressionName, DriftPolicy, Health, OnFailure, Ownership, OwnershipSource,
+    PreBackup, PreBackupMode, ReplayPolicy, RestartPolicy, Service, SessionPolicy, SourceScope, Spec, Target,
 };
 use crate::state::backup_index::{BackupEntry, BackupIndex};
 use crate::state::instances::{Registry, RegistryError};
@@ -169,14 +169,14 @@ pub fn check_known(cx: &Context, index: &BackupIndex, instance: &InstanceName) -
 }
 
 /// The backup as a plan describes it.
-pub fn source(entry: &BackupEntry) -> Result<Source, PlanError> {
+pub fn source(entry: &BackupEntry) -> Result<BackupSource, PlanError> {
     let algorithm = match entry.algorithm.as_str() {
         "zstd" => CompressionName::Zstd,
         "gzip" => CompressionName::Gzip,
         "none" => CompressionName::None,
         other => return Err(PlanError::Algorithm { backup: entry.id.clone(), algorithm: other.to_owned() }),
     };
-    Ok(Source {
+    Ok(BackupSource {
         backup_id: entry.id.clone(),
         path: entry.path.clone(),
         algorithm,
@@ -209,7 +209,7 @@ pub fn spec(wish: &Wish, target: Target, known: &Known<'_>) -> Result<Spec, Plan
     let defaults = &known.facts.defaults;
     Ok(Spec {
         instance: known.instance.name.clone(),
-        source: known.backup.source.clone(),
+        source: known.source(),
         target,
         // Chosen by who knows the backup's budgets.
         budgets: Vec::new(),

@@ -83,6 +83,9 @@ pub enum Fact {
         /// What changes places one by one, in this order, where a file system is mounted at the target.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         entries: Vec<EntryIds>,
+        /// Where an earlier run keeps the tree that comes back; absent where it was unpacked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<AbsPath>,
     },
     /// What a whole tree was, for the receipt; no step acts on it.
     #[serde(rename_all = "camelCase")]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::fact::{Fact, Side};
 use crate::duration::DurationText;
 use crate::host::machine::Actor;
-use crate::ids::{AbsPath, BackupId, InstanceName, PlanDigest, PlanId, Sha256, StepId};
+use crate::ids::{AbsPath, BackupId, InstanceName, PlanDigest, PlanId, RunId, Sha256, StepId};
 use crate::plan::model::Time;
 use crate::plan::policy::Verdict;
 use crate::plan::step::StepKind;
@@ -53,6 +53,9 @@ pub struct RunStarted {
     pub backup: BackupId,
     /// The target directory.
     pub target: AbsPath,
+    /// The run that it rolls back; absent in a run of a restore.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolls_back: Option<RunId>,
     /// Who applies it.
     pub actor: Actor,
     /// How long the displaced directory is kept after the end of the run.

@@ -118,6 +118,10 @@ pub struct InstanceEntry {
     pub raw: Value,
 }
 
+/// The fields of the last restore.
+const LAST_RESTORE: [&str; 4] =
+    ["last_restored_at", "last_restore_source", "last_restore_destination", "last_restore_actor"];
+
 /// What a restore leaves in the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestoreNote {
@@ -373,6 +377,35 @@ impl Registry {
                 }
             }
         })
+    }
+
+    /// Puts values of an earlier time back into the fields of the last restore, and gives what stood
+    /// there; with `expected`, only where that stands there now.
+    pub fn exchange_restore(
+        &mut self,
+        name: &InstanceName,
+        values: &LastRestore,
+        expected: Option<&LastRestore>,
+    ) -> Result<LastRestore, RegistryError> {
+        let mut former = LastRestore::default();
+        self.update(name, |map| {
+            if !map.get("metadata").is_some_and(Value::is_object) {
+                map.insert("metadata".to_owned(), json!({}));
+            }
+            let Some(metadata) = map.get_mut("metadata").and_then(Value::as_object_mut) else { return };
+            let stands = |key: &str| metadata.get(key).cloned();
+            former.0.extend(LAST_RESTORE.iter().filter_map(|key| Some(((*key).to_owned(), stands(key)?))));
+            if expected.is_some_and(|expected| *expected != former) {
+                return;
+            }
+            for key in LAST_RESTORE {
+                match values.0.get(key) {
+                    Some(value) => drop(metadata.insert(key.to_owned(), value.clone())),
+                    None => drop(metadata.shift_remove(key)),
+                }
+            }
+        })?;
+        Ok(former)
     }
 
     /// The text of the file.

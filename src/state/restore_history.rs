@@ -12,6 +12,12 @@ use crate::host::clock;
 use crate::host::machine::Actor;
 use crate::ids::{AbsPath, BackupId, PlanDigest, PlanId, RunId};
 
+/// The backup was restored.
+pub const APPLIED: &str = "applied";
+/// A restore of the backup, or its rollback, was undone: the fields of the last restore stay as they are,
+/// for the backup was restored then.
+pub const ROLLED_BACK: &str = "rolled_back";
+
 /// The peer's fields inside `metadata`, in its order.
 const PEER_METADATA: [&str; 3] = ["last_restore_destination", "last_restored_at", "last_restore_actor"];
 
@@ -38,8 +44,10 @@ pub struct RestoreRecord {
     pub clients: String,
     /// Ids of the only budgets that were restored; empty where the whole backup was.
     pub budgets: Vec<String>,
-    /// How it ended: `applied`.
+    /// What it did: [`APPLIED`] or [`ROLLED_BACK`].
     pub outcome: String,
+    /// The run that it rolled back; absent for a restore.
+    pub rolls_back: Option<RunId>,
 }
 
 impl RestoreRecord {
@@ -58,6 +66,9 @@ impl RestoreRecord {
         });
         if !self.budgets.is_empty() {
             record["budgets"] = json!(self.budgets);
+        }
+        if let Some(run) = &self.rolls_back {
+            record["rolls_back"] = json!(run);
         }
         record
     }
@@ -84,6 +95,7 @@ pub(super) fn strip(entry: &mut Map<String, Value>) {
 
 /// Adds a record, or replaces the one of the same run, and brings the fields of the last restore up to date.
 pub fn record(entry: &mut Map<String, Value>, record: &RestoreRecord) {
+    let rollback = record.outcome == ROLLED_BACK;
     let record = record.to_json();
     let restores = entry.entry("restores").or_insert_with(|| json!([]));
     if let Some(restores) = restores.as_array_mut() {
@@ -92,7 +104,9 @@ pub fn record(entry: &mut Map<String, Value>, record: &RestoreRecord) {
             None => restores.push(record),
         }
     }
-    set_last(entry);
+    if !rollback {
+        set_last(entry);
+    }
 }
 
 /// Takes the record of a run out again; without such a record nothing changes.
@@ -104,7 +118,7 @@ pub fn forget(entry: &mut Map<String, Value>, run: &RunId) {
     let Some(restores) = entry.get_mut("restores").and_then(Value::as_array_mut) else { return };
     let Some(at) = restores.iter().position(|known| known["run"] == run.as_str()) else { return };
     let forgotten = restores.remove(at);
-    let is_last = at == restores.len();
+    let is_last = !is_rollback(&forgotten) && restores[at..].iter().all(is_rollback);
     if restores.is_empty() {
         entry.shift_remove("restores");
     }
@@ -136,8 +150,14 @@ fn strip_last(entry: &mut Map<String, Value>) {
     }
 }
 
+/// The last one that put the backup in place.
 fn last(entry: &Map<String, Value>) -> Option<Map<String, Value>> {
-    entry.get("restores")?.as_array()?.last()?.as_object().cloned()
+    let restores = entry.get("restores")?.as_array()?;
+    restores.iter().rev().find(|record| !is_rollback(record))?.as_object().cloned()
+}
+
+fn is_rollback(record: &Value) -> bool {
+    record["outcome"] == ROLLED_BACK
 }
 
 fn set_ours(entry: &mut Map<String, Value>) {
@@ -188,7 +208,8 @@ mod tests {
             pre_backup: Some("20261124-024006-budget-406615".parse().unwrap()),
             clients: "merge".into(),
             budgets: Vec::new(),
-            outcome: "applied".into(),
+            outcome: APPLIED.into(),
+            rolls_back: None,
         }
     }
 
@@ -252,6 +273,27 @@ mod tests {
             "an older record does not touch the last one"
         );
         assert_eq!(entry["restores"].as_array().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_rollback_is_noted_and_leaves_the_last_restore() {
+        let mut once = object(json!({"id": "x", "metadata": {"labels": []}}));
+        record(&mut once, &record_of(FIRST, "2026-11-24T02:40:08Z"));
+        let back = RestoreRecord {
+            outcome: ROLLED_BACK.into(),
+            rolls_back: Some(FIRST.parse().unwrap()),
+            ..record_of(SECOND, "2026-11-25T02:40:08Z")
+        };
+        let mut entry = once.clone();
+        record(&mut entry, &back);
+        assert_eq!(entry["restores"][1]["outcome"], "rolled_back");
+        assert_eq!(entry["restores"][1]["rolls_back"], FIRST);
+        assert_eq!(entry["last_restored_at"], "2026-11-24T02:40:08Z");
+        forget(&mut entry, &SECOND.parse().unwrap());
+        assert_eq!(entry, once);
+        record(&mut entry, &back);
+        forget(&mut entry, &FIRST.parse().unwrap());
+        assert!(!entry.contains_key("last_restored_at") && !entry.contains_key("restored_at"));
     }
 
     #[test]

@@ -10,7 +10,8 @@ use crate::host::cancel::Cancel;
 use crate::host::lock::LockGuard;
 use crate::ids::{BackupId, PlanDigest, RunId, Sha256, StepId};
 use crate::plan::model::Plan;
-use crate::plan::step::Step;
+use crate::plan::spec::BackupSource;
+use crate::plan::step::{Step, StepKind};
 use crate::run::fact::Fact;
 use crate::survey::approvals::Evidence;
 
@@ -132,6 +133,14 @@ impl std::fmt::Debug for StepContext<'_> {
 }
 
 impl StepContext<'_> {
+    /// The backup of a restore.
+    ///
+    /// # Errors
+    /// The plan is a rollback, which has no step of this kind.
+    pub fn archive(&self, kind: StepKind) -> Result<&BackupSource, StepError> {
+        self.plan.spec.source.backup().ok_or(StepError::Unavailable { kind })
+    }
+
     /// Calls the hook, if there is one.
     pub fn at(&self, step: &Step, moment: Moment) -> Result<(), StepError> {
         self.hook.map_or(Ok(()), |hook| hook(self, step, moment))

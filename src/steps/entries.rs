@@ -98,14 +98,14 @@ pub(super) fn forward(cx: &StepContext<'_>, noted: &Noted) -> Result<(), StepErr
 
 /// Puts the old entries back, the server's data first; those of the restore go to staging again.
 pub(super) fn back(cx: &StepContext<'_>, noted: &Noted) -> Result<(), StepError> {
-    let places = Places::open(cx, noted, true)?;
-    if places.tally(&noted.entries)? != Probe::NotBegun {
+    if probe(cx, noted)? != Probe::NotBegun {
+        let places = Places::open(cx, noted, true)?;
+        // First, for once all entries are back nothing tells whether it was done.
+        like(&places.displaced, &places.target)?;
         for entry in noted.entries.iter().rev() {
             places.one_back(entry)?;
         }
     }
-    // Also where all entries are back: what belongs to the directory itself may not be.
-    like(&places.displaced, &places.target)?;
     staging::remove_if_empty(cx.host, &noted.displaced_at)
 }
 

@@ -111,7 +111,7 @@ pub enum StepError {
     Backup(#[source] BackupError),
     /// A program works in the target.
     #[error("process {pid} ({command}) has {} open", .path.display())]
-    #[diagnostic(code(abssctl::step::in_use), help("stop it, then apply the plan again"))]
+    #[diagnostic(code(abssctl::step::in_use), help("stop it, then run the same command again"))]
     InUse {
         /// The process.
         pid: u32,
@@ -172,6 +172,10 @@ pub enum StepError {
     #[error("the run was interrupted")]
     #[diagnostic(code(abssctl::step::interrupted), help("run the same command again"))]
     Interrupted,
+    /// A person let the run be undone.
+    #[error("it was asked for")]
+    #[diagnostic(code(abssctl::step::asked), help("apply the plan again to begin anew"))]
+    Asked,
     /// A signal came.
     #[error("stopped by a signal")]
     #[diagnostic(code(abssctl::step::cancelled), help("run the same command again"))]

@@ -16,8 +16,8 @@ use crate::host::cancel::Cancel;
 use crate::host::fs::{self, IoContext as _};
 use crate::host::sqlite;
 use crate::ids::BackupId;
-use crate::plan::spec::{Ownership, OwnershipSource};
-use crate::plan::step::Step;
+use crate::plan::spec::{BackupSource, Ownership, OwnershipSource};
+use crate::plan::step::{Action, Step};
 use crate::run::fact::Fact;
 use crate::store;
 use crate::survey::{archive as survey_archive, observe, tree};
@@ -28,6 +28,10 @@ pub struct Extract;
 
 impl StepRunner for Extract {
     fn run(&self, cx: &StepContext<'_>, step: &Step) -> Result<Done, StepError> {
+        let archive = cx.archive(step.kind())?;
+        let Action::Extract(with) = &step.action else {
+            return Err(StepError::Unavailable { kind: step.kind() });
+        };
         let source = cx.shared.pass.source();
         let directory = staging::staging(cx)?;
         cx.note(step, Fact::Staging { directory: directory.clone() })?;
@@ -37,23 +41,21 @@ impl StepRunner for Extract {
         let live = live_owners(cx)?;
         let resolve = |path: &Path| owner_of(&cx.plan.spec.ownership, &live, path);
         let owners = match cx.plan.spec.ownership.from {
-            OwnershipSource::Archive => Owners::Archive,
+            OwnershipSource::Archive | OwnershipSource::Kept => Owners::Archive,
             OwnershipSource::Live | OwnershipSource::Fixed => Owners::Resolve(&resolve),
         };
-        let backup = &cx.plan.observed.backup;
-        let limits = Limits { bytes: backup.unpacked_bytes, entries: backup.entries };
+        let limits = Limits { bytes: with.max_bytes, entries: with.max_entries };
         let options = ExtractOptions { limits, owners };
-        let (id, algorithm) =
-            (&cx.plan.spec.source.backup_id, survey_archive::algorithm(cx.plan.spec.source.algorithm));
+        let (id, algorithm) = (&archive.backup_id, survey_archive::algorithm(archive.algorithm));
         let progress = |bytes: u64| (cx.progress)(&step.id, bytes);
         let extracted = if let Some(source) = source {
             unpack(source, algorithm, id, &dir, &options, &cx.stop, &progress)
         } else {
-            let archive = store::open(&cx.host.root, &cx.host.config, &cx.plan.spec.source.path)?;
-            let mut hashed = HashingReader::new(archive.file);
+            let opened = store::open(&cx.host.root, &cx.host.config, &archive.path)?;
+            let mut hashed = HashingReader::new(opened.file);
             let extracted = unpack(&mut hashed, algorithm, id, &dir, &options, &cx.stop, &progress);
             // A wrong digest explains a damaged archive better than the decoder's words.
-            prove(cx, hashed)?;
+            prove(cx, archive, hashed)?;
             extracted
         };
         let extracted = match extracted {
@@ -153,8 +155,11 @@ fn settle_databases(dir: &cap_std::fs::Dir, extracted: &Extracted) -> Result<usi
 }
 
 /// Reads what the decoder left and compares the digest of it all.
-fn prove(cx: &StepContext<'_>, hashed: HashingReader<std::fs::File>) -> Result<(), StepError> {
-    let source = &cx.plan.spec.source;
+fn prove(
+    cx: &StepContext<'_>,
+    source: &BackupSource,
+    hashed: HashingReader<std::fs::File>,
+) -> Result<(), StepError> {
     let found = hashed.finish().context("read", cx.host.root.host_path(&source.path))?;
     if found == source.sha256 {
         return Ok(());

@@ -32,9 +32,9 @@ pub struct Inspect;
 
 impl StepRunner for Inspect {
     fn run(&self, cx: &StepContext<'_>, step: &Step) -> Result<Done, StepError> {
-        if !matches!(step.action, Action::Inspect(_)) {
+        let Action::Inspect(with) = &step.action else {
             return Err(StepError::Unavailable { kind: step.kind() });
-        }
+        };
         let directory = staging::staging(cx)?;
         let dir = staging::existing(cx.host, &directory)?
             .ok_or_else(|| StepError::Changed { what: format!("{directory} is gone") })?;
@@ -44,7 +44,7 @@ impl StepRunner for Inspect {
         };
         if let Some(manifest) = &extracted.manifest {
             manifest.verify(extracted)?;
-        } else if cx.plan.observed.backup.manifest {
+        } else if with.manifest {
             return Err(StepError::Unsound {
                 why: "the archive had a manifest when the plan was made, and has none now".into(),
             });
@@ -168,13 +168,15 @@ fn check_migrations(
     let unsound = |why: String| StepError::Unsound { why };
     let found = staged_migrations(dir, data)?;
     let plan = cx.plan;
-    if plan.observed.backup.migrations.as_ref().is_some_and(|planned| *planned != found) {
+    if plan.observed.migrations().is_some_and(|planned| *planned != found) {
         return Err(unsound("its .migrate is not as the plan says".into()));
     }
     let (entry, _) = observe::instance(cx.host, &plan.spec.instance)?;
     let mut now = plan.observed.clone();
     now.server = server::find(cx.host, &entry).judge(Some(&found));
-    now.backup.migrations = Some(found);
+    if let Some(backup) = &mut now.backup {
+        backup.migrations = Some(found);
+    }
     let gate = Gate::of(&plan.spec, &now);
     match gate.verdict() {
         Verdict::Will => Ok(("migrations known", Vec::new())),

@@ -6,6 +6,7 @@ use super::context::{Done, Probe, StepContext, StepRunner};
 use super::error::StepError;
 use crate::backup::{self, Request};
 use crate::ids::BackupId;
+use crate::plan::spec::Source;
 use crate::plan::step::{Action, Step};
 use crate::run::fact::Fact;
 use crate::state::backup_index::BackupIndex;
@@ -27,9 +28,11 @@ impl StepRunner for PreBackup {
         }
         let id = backup::new_id(&cx.plan.spec.instance);
         cx.note(step, Fact::PreBackup { id: id.clone() })?;
-        let message = with.message.clone().unwrap_or_else(|| {
-            format!("before restore of {} (run {})", cx.plan.spec.source.backup_id, cx.run)
-        });
+        let (what, label) = match &cx.plan.spec.source {
+            Source::Backup(backup) => (format!("restore of {}", backup.backup_id), "pre-restore"),
+            Source::Run(run) => (format!("rollback of run {}", run.run), "pre-rollback"),
+        };
+        let message = with.message.clone().unwrap_or_else(|| format!("before {what} (run {})", cx.run));
         let request = Request {
             id,
             instance: cx.plan.spec.instance.clone(),
@@ -38,7 +41,7 @@ impl StepRunner for PreBackup {
             algorithm: backup::Compression::from_config(&cx.host.config),
             level: None,
             message: Some(message),
-            labels: vec!["pre-restore".to_owned()],
+            labels: vec![label.to_owned()],
             prove: true,
         };
         let progress = |bytes: u64| (cx.progress)(&step.id, bytes);

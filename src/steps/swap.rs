@@ -1,6 +1,7 @@
 //! `swap`: puts the unpacked tree in the target's place with one `renameat2(RENAME_EXCHANGE)`, then
 //! moves the displaced tree to `<parent>/.abssctl/displaced/<run>`, where it is kept. Where there was
-//! nothing, one `RENAME_NOREPLACE`. Undo exchanges back.
+//! nothing, one `RENAME_NOREPLACE`. Undo exchanges back. In a rollback the tree that an earlier run
+//! displaced is brought into staging first, by one rename; undo gives it back to that run.
 //!
 //! The journal knows the inodes of both trees before the first rename. A crash leaves one of three
 //! states, told apart by which inode has the target's name and where the other one lies: not begun,
@@ -10,13 +11,13 @@ use cap_std::fs::{Dir, MetadataExt as _};
 
 use super::context::{Done, Probe, StepContext, StepRunner, lock};
 use super::error::StepError;
-use super::{entries, overlay, staging};
+use super::{entries, overlay, staging, trees};
 use crate::archive::DATA;
 use crate::host::fs::{self, IoContext as _};
 use crate::host::processes;
 use crate::ids::AbsPath;
 use crate::plan::step::{Action, StagedTree, Step, SwapMethod};
-use crate::run::fact::{EntryIds, Fact, FileId};
+use crate::run::fact::{EntryIds, Fact, FileId, Side};
 use crate::survey::observe;
 
 /// The code of `swap`.
@@ -29,13 +30,15 @@ pub(super) struct Noted {
     live: Option<FileId>,
     pub(super) staged_at: AbsPath,
     pub(super) displaced_at: AbsPath,
-    /// Where a file system is mounted at the target.
+    /// Where an earlier run keeps the tree that comes back.
+    from: Option<AbsPath>,
+    /// What changes places one by one, where a file system is mounted at the target.
     pub(super) entries: Vec<EntryIds>,
 }
 
 /// Where the two trees of a swap are.
 enum Place {
-    /// The target has its old tree, the unpacked one is in staging (or gone).
+    /// The target has its old tree, the other one is in staging, where an earlier run keeps it, or gone.
     Before,
     /// The target has the unpacked tree, the old one is still in staging; of a mount point, some entries.
     Exchanged,
@@ -47,15 +50,17 @@ enum Place {
 
 impl StepRunner for Swap {
     fn run(&self, cx: &StepContext<'_>, step: &Step) -> Result<Done, StepError> {
+        let mut done = Done::default();
         let noted = match noted(cx) {
             Some(noted) => noted,
-            None => note(cx, step)?,
+            None => note(cx, step, &mut done)?,
         };
         let by_entry = !noted.entries.is_empty();
         match place(cx, &noted)? {
             Place::Before => {
                 refuse_users(cx)?;
                 refuse_changes(cx)?;
+                take(cx, &noted)?;
                 if by_entry {
                     entries::forward(cx, &noted)?;
                 } else {
@@ -69,11 +74,11 @@ impl StepRunner for Swap {
             Place::After => {}
             Place::Unknown(what) => return Err(StepError::UnknownState { what }),
         }
-        let detail = match noted.live {
+        done.detail = match noted.live {
             Some(_) => format!("the old tree is kept in {}", noted.displaced_at),
             None => "there was nothing to displace".to_owned(),
         };
-        Ok(Done::new(detail))
+        Ok(done)
     }
 
     fn undo(&self, cx: &StepContext<'_>, _step: &Step) -> Result<(), StepError> {
@@ -87,6 +92,7 @@ impl StepRunner for Swap {
             Place::After => put_back(cx, &noted)?,
             Place::Unknown(what) => return Err(StepError::UnknownState { what }),
         }
+        give_back(cx, &noted)?;
         if let Some(parent) = noted.displaced_at.parent() {
             staging::prune_empty(cx.host, &parent)?;
         }
@@ -106,7 +112,8 @@ impl StepRunner for Swap {
 
 fn noted(cx: &StepContext<'_>) -> Option<Noted> {
     cx.fact(|fact| match fact {
-        Fact::Swap { staged, live, staged_at, displaced_at, entries } => Some(Noted {
+        Fact::Swap { staged, live, staged_at, displaced_at, entries, from } => Some(Noted {
+            from: from.clone(),
             staged: *staged,
             live: *live,
             staged_at: staged_at.clone(),
@@ -118,26 +125,33 @@ fn noted(cx: &StepContext<'_>) -> Option<Noted> {
 }
 
 /// Notes which two trees are about to change places.
-fn note(cx: &StepContext<'_>, step: &Step) -> Result<Noted, StepError> {
+fn note(cx: &StepContext<'_>, step: &Step, done: &mut Done) -> Result<Noted, StepError> {
     let target = &cx.plan.spec.target.directory;
     let Action::Swap(with) = &step.action else {
         return Err(StepError::Unavailable { kind: step.kind() });
     };
     let tree = match with.tree {
-        StagedTree::Unpacked => DATA,
+        StagedTree::Unpacked | StagedTree::Displaced => DATA,
         StagedTree::Overlay => overlay::OVERLAY,
     };
+    let from = with.from.clone();
     let staged_at = staging::join(&staging::staging(cx)?, tree)?;
     let displaced_at = staging::displaced(cx)?;
-    let (path, staged_path) = (cx.host.root.host_path(target), cx.host.root.host_path(&staged_at));
-    let unpacked = staging::tree(cx.host, &staged_at)?
-        .ok_or_else(|| StepError::Changed { what: format!("{staged_at} is gone") })?;
-    let staged = file_id(&unpacked).context("look at", staged_path)?;
+    let lies_at = from.as_ref().unwrap_or(&staged_at);
+    let new = staging::tree(cx.host, lies_at)?
+        .ok_or_else(|| StepError::Changed { what: format!("{lies_at} is gone") })?;
+    let staged = file_id(&new).context("look at", cx.host.root.host_path(lies_at))?;
+    if let Some(from) = &from {
+        // What is unpacked was digested when it was prepared.
+        trees::note(cx, step, Side::After, from, done)?;
+        cx.check_cancelled()?;
+    }
+    let path = cx.host.root.host_path(target);
     let (parent, dir) = observe::open_target(cx.host, target)?;
     let live = dir.as_ref().map(file_id).transpose().context("look at", &path)?;
     let mounted = observe::is_mount_point(&parent, target).context("look at", &path)?;
     let entries = match dir.as_ref().filter(|_| mounted) {
-        Some(dir) => entries::list(cx, dir, &unpacked).context("list", &path)?,
+        Some(dir) => entries::list(cx, dir, &new).context("list", &path)?,
         None => Vec::new(),
     };
     let found = match (&live, mounted) {
@@ -151,9 +165,10 @@ fn note(cx: &StepContext<'_>, step: &Step) -> Result<Noted, StepError> {
     }
     // Of an empty mount point nothing is displaced.
     let live = live.filter(|_| entries.is_empty() || entries.iter().any(|entry| entry.old.is_some()));
-    let noted = Noted { staged, live, staged_at, displaced_at, entries };
-    let (at, aside, entries) = (noted.staged_at.clone(), noted.displaced_at.clone(), noted.entries.clone());
-    cx.note(step, Fact::Swap { staged, live, staged_at: at, displaced_at: aside, entries })?;
+    let noted = Noted { staged, live, staged_at, displaced_at, from, entries };
+    let (at, aside) = (noted.staged_at.clone(), noted.displaced_at.clone());
+    let (from, entries) = (noted.from.clone(), noted.entries.clone());
+    cx.note(step, Fact::Swap { staged, live, staged_at: at, displaced_at: aside, entries, from })?;
     Ok(noted)
 }
 
@@ -199,7 +214,7 @@ fn place(cx: &StepContext<'_>, noted: &Noted) -> Result<Place, StepError> {
 }
 
 /// The last look before the exchange: whoever has files open would go on writing into the old tree.
-pub(super) fn refuse_users(cx: &StepContext<'_>) -> Result<(), StepError> {
+pub fn refuse_users(cx: &StepContext<'_>) -> Result<(), StepError> {
     let path = cx.host.root.host_path(&cx.plan.spec.target.directory);
     match processes::users_of(&path, &[]).files.into_iter().next() {
         None => Ok(()),
@@ -218,6 +233,49 @@ fn refuse_changes(cx: &StepContext<'_>) -> Result<(), StepError> {
         return Ok(());
     }
     Err(StepError::Changed { what: format!("{target} was written to after it was copied") })
+}
+
+/// Brings the tree that an earlier run keeps into staging, from where it changes places in one step and
+/// where the other one is kept for an instant.
+fn take(cx: &StepContext<'_>, noted: &Noted) -> Result<(), StepError> {
+    let Some(from) = &noted.from else { return Ok(()) };
+    if holds(cx, &noted.staged_at, noted.staged)? {
+        return Ok(());
+    }
+    if !holds(cx, from, noted.staged)? {
+        return Err(StepError::Changed { what: format!("the old tree is not in {from} any more") });
+    }
+    move_tree(cx, from, &noted.staged_at)
+}
+
+/// The way back of `take`: the earlier run keeps its tree as before.
+fn give_back(cx: &StepContext<'_>, noted: &Noted) -> Result<(), StepError> {
+    let Some(from) = &noted.from else { return Ok(()) };
+    if holds(cx, &noted.staged_at, noted.staged)? {
+        move_tree(cx, &noted.staged_at, from)?;
+    }
+    match noted.staged_at.parent() {
+        Some(parent) => staging::remove_if_empty(cx.host, &parent),
+        None => Ok(()),
+    }
+}
+
+/// Whether this very directory lies there.
+fn holds(cx: &StepContext<'_>, path: &AbsPath, tree: FileId) -> Result<bool, StepError> {
+    let dir = staging::tree(cx.host, path)?;
+    let found = dir.as_ref().map(file_id).transpose().context("look at", cx.host.root.host_path(path))?;
+    Ok(found.is_some_and(|found| found.inode == tree.inode))
+}
+
+/// Moves a tree from one private directory to another, durably, over nothing.
+fn move_tree(cx: &StepContext<'_>, from: &AbsPath, to: &AbsPath) -> Result<(), StepError> {
+    if let Some(parent) = to.parent() {
+        staging::ensure(cx.host, &parent)?;
+    }
+    let (source, name) = staging::parent_of(cx.host, from)?;
+    let (target, new) = staging::parent_of(cx.host, to)?;
+    let path = cx.host.root.host_path(from);
+    Ok(fs::rename_noreplace(&source, name, &target, new).context("move the old tree from", path)?)
 }
 
 /// One rename; run again, it goes the other way.

@@ -19,7 +19,7 @@ pub struct Verify;
 
 impl StepRunner for Verify {
     fn run(&self, cx: &StepContext<'_>, step: &Step) -> Result<Done, StepError> {
-        let source = &cx.plan.spec.source;
+        let source = cx.archive(step.kind())?;
         // Dropped without a proof on any error, which fails `extract`.
         let feed = cx.shared.pass.feed();
         store::inspect(&cx.host.root, &cx.host.config, &source.path, source.size_bytes, source.sha256)?;

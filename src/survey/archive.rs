@@ -17,7 +17,7 @@ use crate::host::cancel::Cancel;
 use crate::host::sqlite;
 use crate::ids::{BackupId, Sha256};
 use crate::plan::observed::BackupMigrations;
-use crate::plan::spec::{CompressionName, Source};
+use crate::plan::spec::{BackupSource, CompressionName};
 use crate::store::{self, StoreError};
 
 const MAX_DATABASE: u64 = 16 << 20;
@@ -92,17 +92,21 @@ impl ArchiveSurvey {
 }
 
 /// Reads an archive as far as needed. `data` is the server's data directory below the instance directory.
-pub fn look(cx: &Context, source: &Source, data: &Path) -> Result<ArchiveSurvey, LookError> {
+pub fn look(cx: &Context, source: &BackupSource, data: &Path) -> Result<ArchiveSurvey, LookError> {
     scan(cx, source, data, false)
 }
 
 /// As [`look`], where that is cheap: `None` for an archive that does not begin with a manifest and
 /// would have to be read to its end.
-pub fn look_quickly(cx: &Context, source: &Source, data: &Path) -> Result<Option<ArchiveSurvey>, LookError> {
+pub fn look_quickly(
+    cx: &Context,
+    source: &BackupSource,
+    data: &Path,
+) -> Result<Option<ArchiveSurvey>, LookError> {
     scan(cx, source, data, true).map(|found| Some(found).filter(|found| found.manifest))
 }
 
-fn scan(cx: &Context, source: &Source, data: &Path, quickly: bool) -> Result<ArchiveSurvey, LookError> {
+fn scan(cx: &Context, source: &BackupSource, data: &Path, quickly: bool) -> Result<ArchiveSurvey, LookError> {
     let file = store::open(&cx.root, &cx.config, &source.path)?.file;
     let limits =
         Limits { bytes: cx.config.restore.expansion_limit(source.size_bytes), entries: archive::MAX_ENTRIES };

@@ -3,6 +3,7 @@
 
 pub mod approvals;
 pub mod archive;
+pub mod displaced;
 pub mod forbidden;
 pub mod listing;
 pub mod observe;

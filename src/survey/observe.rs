@@ -12,8 +12,8 @@ use crate::host::fs::{self, FsError, IoContext as _};
 use crate::host::machine;
 use crate::ids::{AbsPath, InstanceName};
 use crate::plan::observed::{
-    Observed, ObservedBackup, ObservedFileSystem, ObservedInstance, ObservedService, ObservedSpace, Presence,
-    ServiceManagerKind,
+    Observed, ObservedBackup, ObservedDisplaced, ObservedFileSystem, ObservedInstance, ObservedServer,
+    ObservedService, ObservedSpace, Presence, ServiceManagerKind,
 };
 use crate::plan::preview::Verdict;
 use crate::plan::spec::{PreBackupMode, Spec};
@@ -168,22 +168,24 @@ pub fn backup_bytes(mode: PreBackupMode, presence: Presence, bytes: u64) -> u64 
     if makes_one { bytes.saturating_mul(2) } else { 0 }
 }
 
-/// Looks at everything but the archive; `backup` comes from the planner's reading of it, or from the plan.
-pub fn observe(cx: &Context, spec: &Spec, backup: ObservedBackup) -> Result<Survey, SurveyError> {
+/// Looks at everything but what comes, whose description is given.
+pub fn observe(cx: &Context, spec: &Spec, comes: Comes) -> Result<Survey, SurveyError> {
     let (entry, observed_instance) = instance(cx, &spec.instance)?;
     let place = place(cx, &spec.target.directory, Path::new(&observed_instance.data_directory))?;
     let backup_directory = cx.config.backups.root.clone();
     let backup_free = backup_free(cx)?;
     let target = place.target;
     let copied = if spec.is_single() { target.bytes } else { 0 };
-    let staging_bytes = backup.unpacked_bytes.saturating_add(copied);
+    let unpacked = comes.backup.as_ref().map_or(0, |backup| backup.unpacked_bytes);
+    let staging_bytes = unpacked.saturating_add(copied);
     let backup_bytes = backup_bytes(spec.pre_backup.mode, target.observed.presence, target.bytes);
     let fits = staging_bytes <= place.free && backup_bytes <= backup_free;
-    let observed = Observed {
+    let mut observed = Observed {
         machine: machine::machine_id(&cx.root)?,
         instance: observed_instance,
-        server: server::find(cx, &entry).judge(backup.migrations.as_ref()),
-        backup,
+        backup: comes.backup,
+        displaced: comes.displaced,
+        server: ObservedServer::default(),
         target: target.observed.clone(),
         service: service(),
         file_system: place.file_system,
@@ -194,7 +196,17 @@ pub fn observe(cx: &Context, spec: &Spec, backup: ObservedBackup) -> Result<Surv
             verdict: if fits { Verdict::Will } else { Verdict::WillNot },
         },
     };
+    observed.server = server::find(cx, &entry).judge(observed.migrations());
     Ok(Survey { observed, target, entry, staging_free: place.free, backup_free, read_only: place.read_only })
+}
+
+/// What comes into a target, as its plan describes it: one of the two.
+#[derive(Debug, Clone, Default)]
+pub struct Comes {
+    /// A backup.
+    pub backup: Option<ObservedBackup>,
+    /// The tree that a run displaced.
+    pub displaced: Option<ObservedDisplaced>,
 }
 
 /// Bytes free where backups go: in the directory, or in the nearest one above it that exists.

@@ -7,14 +7,16 @@ use crate::actual::layout;
 use crate::actual::whole::{self, Gap};
 use crate::context::Context;
 use crate::host::{clock, machine, processes};
-use crate::ids::{AbsPath, PlanDigest, RunId};
+use crate::ids::{AbsPath, InstanceName, PlanDigest, RunId};
 use crate::plan::drift::{self, Drift};
 use crate::plan::gate::Gate;
 use crate::plan::model::{Plan, Time};
 use crate::plan::observed::Presence;
 use crate::plan::policy::Verdict as PolicyVerdict;
 use crate::plan::preview::Verdict;
-use crate::plan::spec::{OwnershipSource, PreBackupMode, ReplayPolicy, SourceScope};
+use crate::plan::spec::{
+    BackupSource, OwnershipSource, PreBackupMode, ReplayPolicy, RunSource, Source, SourceScope,
+};
 use crate::plan::step::StepKind;
 use crate::run::journal::{self, JournalError};
 use crate::run::list;
@@ -22,8 +24,9 @@ use crate::state::backup_index::{BackupEntry, BackupIndex, IndexError, entry_dig
 use crate::store::{self, StoreError};
 
 use super::approvals::{Approvals, Evidence};
+use super::displaced::{self, DisplacedError};
 use super::forbidden::{self, Forbidden};
-use super::observe::{self, Survey, SurveyError};
+use super::observe::{self, Comes, Survey, SurveyError};
 use super::policy;
 use super::private;
 use super::target::TargetSurvey;
@@ -97,6 +100,10 @@ pub enum PreflightError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Store(#[from] StoreError),
+    /// The displaced tree could not be looked at.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Displaced(#[from] DisplacedError),
 }
 
 /// How the look is made.
@@ -120,8 +127,16 @@ pub fn preflight(cx: &Context, plan: &Plan, ask: Ask<'_>) -> Result<Preflight, P
     found.expiry(plan);
     found.policy(cx, plan, ask);
     found.runs(cx, plan, ask)?;
-    let entry = found.backup(cx, plan)?;
-    let survey = observe::observe(cx, &plan.spec, plan.observed.backup.clone())?;
+    let mut comes =
+        Comes { backup: plan.observed.backup.clone(), displaced: plan.observed.displaced.clone() };
+    let entry = match &plan.spec.source {
+        Source::Backup(source) => found.backup(cx, plan, source)?,
+        Source::Run(source) => {
+            found.displaced(cx, plan, source, &mut comes)?;
+            None
+        }
+    };
+    let survey = observe::observe(cx, &plan.spec, comes)?;
     found.paths(cx, plan, &survey)?;
     found.soundness(plan, &survey);
     found.drift(plan, &survey, entry.as_ref());
@@ -210,7 +225,7 @@ impl Preflight {
                 // locks: it is the other one that waits, and everything is compared as ever.
                 self.resumes = ask.own_run.is_none();
             } else if journal::is_in_progress(&cx.root, &cx.config, id)? {
-                let message = format!("run {id} is restoring instance {instance} right now");
+                let message = format!("run {id} works on instance {instance} right now");
                 self.problem(Class::Environment, "run-in-progress", message, "wait until it is done");
             } else if same {
                 self.resumes = true;
@@ -219,14 +234,10 @@ impl Preflight {
                     Class::Environment,
                     "run-interrupted",
                     message,
-                    "go on with it, or let it be undone: abssctl apply FILE",
+                    format!("go on with it: abssctl run resume {id}; or put everything back: abssctl run rollback {id}"),
                 );
             } else {
-                let message = format!("run {id} of instance {instance} was interrupted and is not finished");
-                let plan_file =
-                    cx.root.host_path(&journal::run_directory(&cx.config, id)?).join(journal::PLAN);
-                let help = format!("finish or undo it first: abssctl apply {}", plan_file.display());
-                self.problem(Class::Environment, "run-unfinished", message, help);
+                self.problems.push(unfinished(id, instance));
             }
         }
         self.applied_by = list::applied(cx, ask.digest)?.map(|run| run.id);
@@ -256,8 +267,12 @@ impl Preflight {
     }
 
     /// The index entry and the archive: present, and as the plan says.
-    fn backup(&mut self, cx: &Context, plan: &Plan) -> Result<Option<BackupEntry>, PreflightError> {
-        let source = &plan.spec.source;
+    fn backup(
+        &mut self,
+        cx: &Context,
+        plan: &Plan,
+        source: &BackupSource,
+    ) -> Result<Option<BackupEntry>, PreflightError> {
         let index = BackupIndex::load(&cx.root, &cx.config)?;
         let entry = match index.find(&source.backup_id) {
             Ok(entry) => entry.clone(),
@@ -310,6 +325,38 @@ impl Preflight {
         Ok(Some(entry))
     }
 
+    /// The tree that a run displaced: there, still the one to put back, and as the plan says.
+    fn displaced(
+        &mut self,
+        cx: &Context,
+        plan: &Plan,
+        source: &RunSource,
+        comes: &mut Comes,
+    ) -> Result<(), PreflightError> {
+        // A run of this very plan has moved the tree; that it goes on or is applied is the message.
+        if self.resumes || self.applied_by.is_some() {
+            return Ok(());
+        }
+        let candidate = match displaced::find(cx, &source.run)? {
+            Ok(candidate) => candidate,
+            Err(displaced::Refusal { code, what, help, .. }) => {
+                self.problem(Class::Stale, code, what, help);
+                return Ok(());
+            }
+        };
+        if candidate.source != *source
+            || candidate.target != plan.spec.target.directory
+            || candidate.instance != plan.spec.instance
+        {
+            let message = format!("run {} displaced something else than the plan says", source.run);
+            let help = format!("make a new plan: abssctl plan rollback {} -o FILE", source.run);
+            self.problem(Class::Stale, "run-differs", message, help);
+        }
+        let data = Path::new(&plan.observed.instance.data_directory);
+        comes.displaced = Some(displaced::look(cx, &candidate, data).map_err(SurveyError::from)?.observed);
+        Ok(())
+    }
+
     /// Paths must lie where the configuration and the registry allow.
     fn paths(&mut self, cx: &Context, plan: &Plan, survey: &Survey) -> Result<(), SurveyError> {
         let target = &plan.spec.target.directory;
@@ -341,12 +388,13 @@ impl Preflight {
     /// Whether what is restored would be whole, and the installed server would start on it. The archive
     /// is not read for it: that the plan says of it what it holds is proven where it is unpacked.
     fn soundness(&mut self, plan: &Plan, survey: &Survey) {
-        let gaps = plan.observed.backup.incomplete.iter().filter(|gap| plan.spec.takes(&gap.budget));
+        let gaps = plan.observed.incomplete().iter().filter(|gap| plan.spec.takes(&gap.budget));
         let gaps: Vec<Gap> = gaps.cloned().collect();
         let refused = whole::not_allowed(&gaps, &plan.spec.allow_incomplete);
-        if !refused.is_empty() {
+        // A tree that comes back was the live one, whole or not; the plan warns of it.
+        if !refused.is_empty() && !plan.spec.is_rollback() {
             let message = format!("the backup is not whole: {}", whole::describe(refused));
-            let id = &plan.spec.source.backup_id;
+            let id = plan.spec.source.backup_id();
             let help = format!(
                 "choose another backup: abssctl backup list; or plan for exactly what it lacks: abssctl plan restore {id} --allow-incomplete"
             );
@@ -367,8 +415,8 @@ impl Preflight {
     fn drift(&mut self, plan: &Plan, survey: &Survey, entry: Option<&BackupEntry>) {
         let mut now = survey.observed.clone();
         // Without an entry that is a problem of its own already.
-        if let Some(entry) = entry {
-            now.backup.index_entry = entry_digest(entry);
+        if let (Some(entry), Some(backup)) = (entry, &mut now.backup) {
+            backup.index_entry = entry_digest(entry);
         }
         let again = self.applied_by.is_some() && plan.spec.replay == ReplayPolicy::Allowed;
         self.drift = if again { drift::compare_identity(plan, &now) } else { drift::compare(plan, &now) };
@@ -447,7 +495,11 @@ impl Preflight {
             );
         }
         let ownership = &plan.spec.ownership;
-        let takes_owners = ownership.from != OwnershipSource::Archive || plan.spec.is_single();
+        let takes_owners = match ownership.from {
+            OwnershipSource::Archive => plan.spec.is_single(),
+            OwnershipSource::Live | OwnershipSource::Fixed => true,
+            OwnershipSource::Kept => false,
+        };
         if takes_owners && !machine::is_root() && foreign(survey) {
             let message =
                 "files of the target belong to another user, and only root can give files to others"
@@ -479,6 +531,16 @@ impl Preflight {
                 "free some space on that file system, or plan with --no-pre-backup",
             );
         }
+    }
+}
+
+/// Another run of the instance is not finished.
+pub fn unfinished(id: &RunId, instance: &InstanceName) -> Problem {
+    Problem {
+        code: "run-unfinished",
+        class: Class::Environment,
+        message: format!("run {id} of instance {instance} was interrupted and is not finished"),
+        help: format!("finish it first: abssctl run resume {id}; or undo it: abssctl run rollback {id}"),
     }
 }
 

@@ -73,6 +73,10 @@ fn a_restore_and_the_way_back() {
     assert!(displaced.starts_with("/srv/budget/.abssctl/displaced/"), "{displaced}");
     before.assert_same(&kept(&root, &result), "the displaced tree");
     assert!(!root.path("srv/budget/.abssctl/staging").exists());
+    let refused = root.json(&["run", "rollback", result["run"].as_str().unwrap(), "--yes"]);
+    let message = refused.json().to_string();
+    assert!(refused.code == 2 && message.contains("entry by entry"), "{message}");
+    assert!(message.contains(result["preBackup"].as_str().unwrap()), "{message}");
     // The state before comes back from its backup, byte for byte but for what is made anew.
     let _ = root.restore(&[result["preBackup"].as_str().unwrap()]);
     before.assert_same(&content(&root), "there and back");

@@ -144,8 +144,46 @@ pub enum RunCommand {
     List,
     /// Show one run
     Show(RunShowArgs),
+    /// Go on with an interrupted or halted run: the same as applying its plan again
+    Resume(RunResumeArgs),
+    /// Put back what a run replaced: undo an unfinished one, or exchange the kept directory back
+    Rollback(Box<RunRollbackArgs>),
     /// Remove displaced directories whose time is over
     Prune(RunPruneArgs),
+}
+
+/// `abssctl run resume`
+#[derive(Debug, Clone, Args)]
+pub struct RunResumeArgs {
+    /// The run
+    #[arg(value_name = "RUN")]
+    pub run: RunId,
+    /// Print one JSON object a line while it runs
+    #[arg(long)]
+    pub events: bool,
+    /// Write the receipt of the run here, whatever its end; nothing else than an older receipt is replaced
+    #[arg(long, value_name = "FILE")]
+    pub receipt: Option<PathBuf>,
+}
+
+/// `abssctl run rollback`
+#[derive(Debug, Clone, Args)]
+pub struct RunRollbackArgs {
+    /// The run to undo
+    #[arg(value_name = "RUN")]
+    pub run: RunId,
+    /// Only print the plan, or say what would be undone, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print one JSON object a line while it runs
+    #[arg(long)]
+    pub events: bool,
+    /// Write the receipt of the run here, whatever its end; nothing else than an older receipt is replaced
+    #[arg(long, value_name = "FILE", conflicts_with = "dry_run")]
+    pub receipt: Option<PathBuf>,
+    /// How, for a run that is finished.
+    #[command(flatten)]
+    pub wish: RollbackWishArgs,
 }
 
 /// `abssctl run prune`

@@ -5,15 +5,17 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::super::parse::parse_duration;
-use super::wish::WishArgs;
+use super::wish::{RollbackWishArgs, WishArgs};
 use crate::duration::DurationText;
-use crate::ids::{BackupId, InstanceName};
+use crate::ids::{BackupId, InstanceName, RunId};
 
 /// `abssctl plan …`
 #[derive(Debug, Subcommand)]
 pub enum PlanCommand {
     /// Write a plan for a restore; changes nothing but the file it writes
     Restore(Box<PlanRestoreArgs>),
+    /// Write a plan that undoes a finished run: the kept directory and the live one change places again
+    Rollback(PlanRollbackArgs),
     /// Show a plan to a person
     Show(PlanShowArgs),
     /// Check that plan files are whole and obey the rules; does not look at this machine
@@ -61,6 +63,27 @@ pub struct PlanRestoreArgs {
     /// Exit with 20 when the restore would change something
     #[arg(long)]
     pub detailed_exitcode: bool,
+}
+
+/// `abssctl plan rollback`
+#[derive(Debug, Clone, Args)]
+pub struct PlanRollbackArgs {
+    /// The run to undo
+    #[arg(value_name = "RUN")]
+    pub run: RunId,
+    /// Plan for the machine where these facts were collected, and read nothing of this one; '-' is
+    /// standard input
+    #[arg(long, value_name = "FILE")]
+    pub facts: Option<PathBuf>,
+    /// How.
+    #[command(flatten)]
+    pub wish: RollbackWishArgs,
+    /// Format of the plan file; by the ending of FILE otherwise
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub format: Option<PlanFormat>,
+    /// Write the plan here; '-' is standard output
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    pub output: PathBuf,
 }
 
 /// Format of a plan file.

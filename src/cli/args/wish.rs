@@ -73,6 +73,36 @@ pub struct WishArgs {
     pub allow_incomplete: bool,
 }
 
+/// How a run is rolled back: shared by `plan rollback` and `run rollback`. The tree comes back as it was,
+/// so there is less to choose than for a restore.
+#[derive(Debug, Clone, Args)]
+pub struct RollbackWishArgs {
+    /// Make no backup of what is there now; the displaced directory is the only way back then
+    #[arg(long, conflicts_with_all = ["pre_backup", "backup_message"])]
+    pub no_pre_backup: bool,
+    /// When to back up what is there now
+    #[arg(long, value_enum, value_name = "WHEN")]
+    pub pre_backup: Option<PreBackupWhen>,
+    /// Message of that backup
+    #[arg(long, value_name = "TEXT")]
+    pub backup_message: Option<String>,
+    /// Why this rollback is made, for the record
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// How long the plan may be applied
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = parse_duration)]
+    pub expires: Option<DurationText>,
+    /// What to do when a step after the swap fails
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub on_failure: Option<OnFailureWhat>,
+    /// How much the machine may differ from what was observed
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub drift: Option<DriftHow>,
+    /// How long the directory that goes is kept
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = parse_duration)]
+    pub retain: Option<DurationText>,
+}
+
 /// Declares a choice on the command line with its help texts and its plan value.
 macro_rules! choices {
     ($($(#[$doc:meta])* $name:ident -> $target:path { $($(#[$help:meta])* $variant:ident => $value:ident),+ $(,)? })+) => {$(

@@ -34,6 +34,7 @@ const REFRESH: &str = "look at the machine again: abssctl plan refresh FILE; the
 const MACHINE: &str = "mend it on the machine, then look again: abssctl plan check FILE";
 const SIGN: &str = "see whose approvals count: abssctl plan verify FILE";
 const POLICY: &str = "change it in spec: abssctl plan refresh FILE; see the policy: abssctl config show";
+const ROLLBACK: &str = "plan again: abssctl plan rollback RUN -o FILE; then review what differs";
 const OTHER_TARGET: &str = "choose another target: abssctl plan restore BACKUP_ID --dest DIR";
 
 /// The code, the value of the plan that it is about (a JSON pointer), what is wrong, what to do.
@@ -53,13 +54,28 @@ const CHECKS: &[(&str, &str, &str, &str)] = &[
     ("policy-plan-age", "/metadata/createdAt", "the policy allows no plan of this age", REFRESH),
     ("policy-freeze", "/spec/instance", "the policy allows no restore at this time", "wait, then apply it"),
     ("run-in-progress", "/spec/instance", "another run works on the instance", MACHINE),
-    ("run-interrupted", "/metadata/id", "a run of the plan was interrupted", "go on: abssctl apply FILE"),
+    ("run-interrupted", "/metadata/id", "a run of the plan was interrupted", "go on: abssctl run resume RUN"),
     (
         "run-unfinished",
         "/spec/instance",
         "another run of the instance is not finished",
         "see: abssctl run list",
     ),
+    ("run-unknown", "/spec/source", "the run that is undone is not on the machine", "see: abssctl run list"),
+    (
+        "run-not-applied",
+        "/spec/source",
+        "the run that is undone never came to its end",
+        "see: abssctl run list",
+    ),
+    ("run-differs", "/spec/source", "the run displaced something else", ROLLBACK),
+    ("nothing-displaced", "/spec/source", "the run displaced nothing", "see: abssctl run list"),
+    ("already-rolled-back", "/spec/source", "the run was rolled back already", "see: abssctl run list"),
+    ("replaced-since", "/spec/source", "a later run replaced the target", "roll that one back first"),
+    ("displaced-gone", "/spec/source", "the old tree is gone", "restore the backup of the state before"),
+    ("displaced-moved", "/spec/source", "another run keeps the old tree now", "roll that one back"),
+    ("displaced-tree", "/spec/source", "the old tree is not as it was", ROLLBACK),
+    ("target-replaced", "/spec/target/directory", "something else replaced the target", ROLLBACK),
     ("already-applied", "/metadata/id", "the plan was applied before", REFRESH),
     ("backup-unknown", "/spec/source/backupId", "the index has no such backup", "see: abssctl backup list"),
     ("backup-differs", "/spec/source", "the index describes the backup otherwise", REFRESH),
@@ -201,9 +217,11 @@ mod tests {
             include_str!("../../survey/preflight.rs"),
             include_str!("../../survey/approvals.rs"),
             include_str!("../../plan/drift.rs"),
+            include_str!("../../survey/displaced.rs"),
         ] {
             let source = source.split("#[cfg(test)]").next().unwrap();
             for before in [
+                "Refusal::new(",
                 "Environment,",
                 "Refused,",
                 "Approval,",

@@ -4,15 +4,21 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use super::super::model::{MAX_INTEGER, Plan};
+use super::super::model::{MAX_INTEGER, Plan, PlanKind};
 use super::super::observed::{Presence, ServiceManagerKind};
-use super::super::spec::{AssetScope, RestartPolicy, SessionPolicy, SourceScope};
+use super::super::spec::{
+    AssetScope, OwnershipSource, ReplayPolicy, RestartPolicy, RunSource, SessionPolicy, SourceScope,
+};
 use super::super::step::{Action, Step, StepKind, belongs, derive};
 use super::rule::{Rule, Violation};
 use crate::actual::layout::is_plain_id;
+use crate::host::fs::PRIVATE;
+use crate::ids::AbsPath;
 
 pub(super) fn check(plan: &Plan) -> Vec<Violation> {
     let mut found = steps(plan);
+    found.extend(kind(plan));
+    found.extend(as_it_was(plan));
     found.extend(clients(plan));
     found.extend(expiry(plan));
     found.extend(assets(plan));
@@ -52,9 +58,61 @@ fn steps(plan: &Plan) -> Vec<Violation> {
     found
 }
 
+/// Rule 9: the kind, the source and what was seen of it go together.
+fn kind(plan: &Plan) -> Vec<Violation> {
+    let rollback = plan.kind == PlanKind::RollbackPlan;
+    let observed = &plan.observed;
+    let (word, of) = if rollback { ("RollbackPlan", "a run") } else { ("RestorePlan", "a backup") };
+    let mut found = Vec::new();
+    let mut wrong = |place: &str, message: String| found.push(Violation::new(Rule::Kind, place, message));
+    if plan.spec.is_rollback() != rollback {
+        wrong("/spec/source", format!("the source of a {word} must be {of}"));
+    }
+    for (place, there, wanted) in [
+        ("backup", observed.backup.is_some(), !rollback),
+        ("displaced", observed.displaced.is_some(), rollback),
+    ] {
+        if there && !wanted {
+            wrong(&format!("/observed/{place}"), format!("observed.{place} has no place in a {word}"));
+        } else if !there && wanted {
+            wrong("/observed", format!("observed.{place} is missing, which every {word} has"));
+        }
+    }
+    if let Some(tree) = observed.displaced.as_ref().map(|displaced| &displaced.tree)
+        && (tree.presence != Presence::Content || tree.structure.is_none() || tree.content.is_none())
+    {
+        wrong("/observed/displaced/tree", "the old tree has content and both fingerprints".to_owned());
+    }
+    found
+}
+
+/// Rule 9: what a restore may change in a backup has no meaning for a tree that comes back.
+fn as_it_was(plan: &Plan) -> Vec<Violation> {
+    let spec = &plan.spec;
+    if !spec.is_rollback() {
+        return Vec::new();
+    }
+    let fixed = [
+        ("budgets", spec.budgets.is_empty(), "no budgets"),
+        ("assets", spec.assets == AssetScope::Data, "assets: data"),
+        ("clients", !spec.clients.resets_any(), "clients: merge"),
+        ("sessions", spec.sessions == SessionPolicy::Keep, "sessions: keep"),
+        ("replay", spec.replay == ReplayPolicy::Once, "replay: once"),
+        ("ownership", spec.ownership.from == OwnershipSource::Kept, "from: kept"),
+        ("allowIncomplete", spec.allow_incomplete.is_empty(), "no allowIncomplete"),
+    ];
+    let wrong = fixed.into_iter().filter(|(_, fits, _)| !fits);
+    wrong
+        .map(|(field, _, value)| {
+            let message = format!("a rollback brings the tree back as it was: write {value}");
+            Violation::new(Rule::AsItWas, format!("/spec/{field}"), message)
+        })
+        .collect()
+}
+
 /// Rule 9: budgets that `spec.clients` names are in the backup and have a sync group.
 fn clients(plan: &Plan) -> Vec<Violation> {
-    let known = |id: &str| plan.observed.backup.budgets.iter().any(|budget| budget.id == id);
+    let known = |id: &str| plan.observed.groups().iter().any(|budget| budget.id == id);
     let unknown = plan.spec.clients.named().filter(|id| !known(id));
     unknown
         .map(|id| {
@@ -111,7 +169,7 @@ fn expiry(plan: &Plan) -> Option<Violation> {
 fn assets(plan: &Plan) -> Option<Violation> {
     let why = if plan.spec.assets == AssetScope::Data {
         return None;
-    } else if plan.spec.source.scope == SourceScope::Data {
+    } else if plan.spec.source.backup().is_some_and(|backup| backup.scope == SourceScope::Data) {
         "spec.source.scope is data: the archive has neither unit nor vhost"
     } else if !plan.spec.target.live {
         "spec.target.live is false: unit and vhost belong to the live instance"
@@ -195,7 +253,17 @@ fn service(plan: &Plan) -> Option<Violation> {
 
 fn target(plan: &Plan) -> Option<Violation> {
     let directory = &plan.spec.target.directory;
-    let archives = plan.spec.source.path.parent();
+    if let Some(run) = plan.spec.source.run() {
+        // The tree lies beside the target, where the run put it, and nowhere else.
+        return (!beside(directory, run)).then(|| {
+            let message = format!(
+                "{} is not where run {} keeps the old tree of {directory}; name another directory",
+                run.directory, run.run
+            );
+            Violation::new(Rule::TargetDirectory, "/spec/source/directory", message)
+        });
+    }
+    let archives = plan.spec.source.backup().and_then(|backup| backup.path.parent());
     let why = if directory.parent().is_none() {
         "the root directory is no target".to_owned()
     } else {
@@ -215,6 +283,14 @@ fn target(plan: &Plan) -> Option<Violation> {
         "/spec/target/directory",
         format!("{why}; name another directory"),
     ))
+}
+
+/// Whether a tree lies where its run displaced it to.
+fn beside(target: &AbsPath, run: &RunSource) -> bool {
+    let parts = [PRIVATE, "displaced", run.run.as_str()];
+    let place =
+        target.parent().and_then(|parent| parts.iter().try_fold(parent, |path, part| path.join(part)).ok());
+    place.is_some_and(|place| place == run.directory)
 }
 
 fn data_directory(plan: &Plan) -> Option<Violation> {
@@ -251,8 +327,13 @@ fn sorted(plan: &Plan) -> Vec<Violation> {
     let target = &plan.observed.target;
     let files: Vec<&str> = target.files.iter().map(|file| file.path.as_str()).collect();
     let live: Vec<&str> = target.budgets.iter().map(|budget| budget.id.as_str()).collect();
-    let backup: Vec<&str> = plan.observed.backup.budgets.iter().map(|budget| budget.id.as_str()).collect();
+    let backup: Vec<&str> = plan.observed.groups().iter().map(|budget| budget.id.as_str()).collect();
+    let tree = plan.observed.displaced.as_ref().map(|displaced| &displaced.tree);
+    let tree_files = tree.iter().flat_map(|tree| &tree.files).map(|file| file.path.as_str()).collect();
+    let tree_budgets = tree.iter().flat_map(|tree| &tree.budgets).map(|one| one.id.as_str()).collect();
     let lists = [
+        ("/observed/displaced/tree/files", tree_files),
+        ("/observed/displaced/tree/budgets", tree_budgets),
         ("/observed/target/files", files),
         ("/observed/target/budgets", live),
         ("/observed/backup/budgets", backup),
@@ -296,7 +377,9 @@ fn integers(value: &Value, place: &mut String, found: &mut Vec<Violation>) {
 #[cfg(test)]
 mod tests {
     use super::super::super::spec::DriftPolicy;
-    use super::super::super::testing::{consistent, sample, sample_dest, sample_with_service, with_steps};
+    use super::super::super::testing::{
+        self, consistent, sample, sample_dest, sample_with_service, with_steps,
+    };
     use super::super::check;
     use super::*;
 
@@ -311,7 +394,7 @@ mod tests {
         let plan = consistent(plan);
         assert_eq!(broken(&plan), [(Rule::Parameters, "/steps/1/with/drift".into())]);
         let mut plan = sample();
-        plan.spec.source.size_bytes += 1;
+        testing::archive(&mut plan).size_bytes += 1;
         assert_eq!(broken(&plan), [(Rule::Parameters, "/steps/2/with/sizeBytes".into())]);
         assert!(
             check(&plan)[0]
@@ -351,7 +434,7 @@ mod tests {
     #[test]
     fn rule_9_assets() {
         let mut plan = sample_with_service();
-        plan.spec.source.scope = SourceScope::Data;
+        testing::archive(&mut plan).scope = SourceScope::Data;
         assert_eq!(broken(&plan), [(Rule::Assets, "/spec/assets".into())]);
         let mut plan = sample_with_service();
         plan.observed.service.manager = ServiceManagerKind::None;
@@ -418,7 +501,7 @@ mod tests {
         plan.observed.target.structure = None;
         assert_eq!(broken(&plan), [(Rule::Fingerprints, "/observed/target".into())]);
         let mut plan = sample_dest();
-        plan.observed.target.content = Some(plan.spec.source.sha256);
+        plan.observed.target.content = plan.spec.source.backup().map(|backup| backup.sha256);
         assert_eq!(broken(&plan), [(Rule::Fingerprints, "/observed/target/content".into())]);
     }
 

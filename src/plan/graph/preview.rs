@@ -6,7 +6,7 @@ use std::fmt::Debug;
 
 use super::super::follows::{self, Claims};
 use super::super::model::Plan;
-use super::super::observed::{self, Presence};
+use super::super::observed::{self, ObservedTarget, Presence};
 use super::super::preview::{BudgetPresence, BudgetPreview, DeletedIn};
 use super::rule::{Rule, Violation};
 use crate::actual::layout::is_plain_id;
@@ -25,14 +25,21 @@ pub(super) fn check(plan: &Plan) -> Vec<Violation> {
 
 /// The lists behind the fingerprint cannot be edited without it. Beyond 100 files they are not there,
 /// and only the machine can tell.
-fn structure(plan: &Plan) -> Option<Violation> {
-    let target = &plan.observed.target;
-    let given = target.structure.filter(|_| !target.files.is_empty())?;
-    let readable = target.budgets_unreadable.is_none();
-    (given != observed::structure(&target.files, &target.budgets, readable)).then(|| {
-        let message = "the fingerprint 'structure' is not that of the files and budgets that are listed";
-        Violation::new(Rule::Structure, "/observed/target/structure", message)
-    })
+fn structure(plan: &Plan) -> Vec<Violation> {
+    let tree = plan.observed.displaced.as_ref().map(|displaced| &displaced.tree);
+    let trees = [("target", Some(&plan.observed.target)), ("displaced/tree", tree)];
+    let wrong = |target: &ObservedTarget| {
+        let readable = target.budgets_unreadable.is_none();
+        let listed = observed::structure(&target.files, &target.budgets, readable);
+        !target.files.is_empty() && target.structure.is_some_and(|given| given != listed)
+    };
+    let trees = trees.into_iter().filter(|(_, tree)| tree.is_some_and(wrong));
+    trees
+        .map(|(name, _)| {
+            let message = "the fingerprint 'structure' is not that of the files and budgets that are listed";
+            Violation::new(Rule::Structure, format!("/observed/{name}/structure"), message)
+        })
+        .collect()
 }
 
 fn warnings(plan: &Plan) -> Vec<Violation> {
@@ -150,9 +157,11 @@ fn group_fits(plan: &Plan, budget: &BudgetPreview) -> Result<(), String> {
         let live = observed.target.budgets.iter().find(|live| live.id == *id);
         live.and_then(|live| live.group_id.as_ref())
     } else {
-        let known = observed.backup.budgets.iter().find(|known| known.id == *id);
+        let of_tree = observed.displaced.iter().flat_map(|displaced| &displaced.tree.budgets);
+        let known = observed.groups().iter().find(|known| known.id == *id);
         // One whose group cannot be a file name is not observed.
-        known.map(|known| &known.group_id).or(shown.filter(|group| !is_plain_id(group)))
+        let known = known.map(|known| &known.group_id).or(shown.filter(|group| !is_plain_id(group)));
+        known.or(of_tree.into_iter().find(|known| known.id == *id).and_then(|known| known.group_id.as_ref()))
     };
     if seen == shown { Ok(()) } else { Err(seen.cloned().unwrap_or_else(|| "none".to_owned())) }
 }
@@ -252,7 +261,7 @@ mod tests {
         careless.spec.pre_backup.message = None;
         careless.spec.drift = DriftPolicy::Ignore;
         let mut incomplete = sample();
-        incomplete.observed.backup.incomplete = vec![gap()];
+        incomplete.observed.backup.as_mut().unwrap().incomplete = vec![gap()];
         let mut allowed = incomplete.clone();
         allowed.spec.allow_incomplete = vec![gap()];
         allowed.observed.server.lacks = vec!["1719409568000-multiuser.js".into()];

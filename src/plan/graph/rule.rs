@@ -59,7 +59,7 @@ rules! {
     DistinctNeeds = 1, "distinct_needs", "take one of the two out of `needs`";
     /// The steps can be put into an order.
     Acyclic = 1, "acyclic", "take one of the entries out of `needs`, so that one of these steps can begin";
-    /// Each of the nine kinds that every restore has is there.
+    /// Each of the kinds that every plan of its kind has is there, and no other than those that it may have.
     RequiredKinds = 2, "required_kinds", REFRESH;
     /// No kind is there twice.
     SingleKinds = 2, "single_kinds", "take one of the steps out; a plan has at most one of each kind";
@@ -67,7 +67,7 @@ rules! {
     LockFirst = 3, "lock_first", NEEDS;
     /// `cleanup` comes after all others.
     CleanupLast = 3, "cleanup_last", NEEDS;
-    /// The archive is checked, verified, unpacked, inspected, prepared, put in place and recorded in this order.
+    /// What comes is checked, verified, unpacked, inspected, prepared, put in place and recorded in this order.
     ArchiveOrder = 4, "archive_order", NEEDS;
     /// `pre-backup` is there exactly when it belongs there.
     PreBackupPresence = 5, "pre_backup_presence", REFRESH;
@@ -89,6 +89,10 @@ rules! {
     Summary = 8, "summary", REFRESH;
     /// Budgets that `spec.clients` names are in the backup and have a sync group.
     Clients = 9, "clients", "take the budget out of `spec.clients` and run `abssctl plan refresh FILE`";
+    /// A restore is of a backup, a rollback of the tree that a run displaced, and of nothing else.
+    Kind = 9, "kind", "make a new plan: `abssctl plan restore` for a backup, `abssctl plan rollback` for a run";
+    /// A rollback brings the tree back as it was: nothing in it can be chosen.
+    AsItWas = 9, "as_it_was", "write the value that the message names and run `abssctl plan refresh FILE`";
     /// The plan expires after it was made.
     Expiry = 9, "expiry", "run `abssctl plan refresh FILE`, which sets both times";
     /// Unit and vhost are restored only where the archive has them and a service manager takes them.

@@ -14,11 +14,12 @@ use StepKind::{
     Swap, Verify,
 };
 
-/// Kinds that every restore has.
-const REQUIRED: [StepKind; 9] = [Lock, Check, Verify, Extract, Inspect, Prepare, Swap, Record, Cleanup];
+/// Kinds that a plan may have only as what was wished and seen says.
+const OPTIONAL: [StepKind; 6] = [PreBackup, Overlay, Stop, Assets, Start, Health];
 
 /// Rule 4, as pairs.
-const ARCHIVE_ORDER: [(StepKind, StepKind); 7] = [
+const ARCHIVE_ORDER: [(StepKind, StepKind); 8] = [
+    (Check, Swap),
     (Check, Verify),
     (Check, Extract),
     (Verify, Inspect),
@@ -29,7 +30,8 @@ const ARCHIVE_ORDER: [(StepKind, StepKind); 7] = [
 ];
 
 /// Rule 6, as pairs; a pair counts where both are there.
-const SERVICE_ORDER: [(StepKind, StepKind); 10] = [
+const SERVICE_ORDER: [(StepKind, StepKind); 11] = [
+    (Check, Stop),
     (Prepare, Stop),
     (Stop, Swap),
     (Swap, Assets),
@@ -119,9 +121,19 @@ fn kinds(plan: &Plan) -> Vec<Violation> {
             first.insert(kind, at);
         }
     }
-    for kind in REQUIRED.iter().filter(|kind| !first.contains_key(kind)) {
-        let message = format!("there is no step of kind '{kind}', which every restore has");
-        found.push(Violation::new(Rule::RequiredKinds, "/steps", message));
+    let what = if plan.spec.is_rollback() { "rollback" } else { "restore" };
+    for kind in StepKind::ALL.iter().copied().filter(|kind| !OPTIONAL.contains(kind)) {
+        match (first.get(&kind), belongs(kind, &plan.spec, &plan.observed)) {
+            (None, true) => {
+                let message = format!("there is no step of kind '{kind}', which every {what} has");
+                found.push(Violation::new(Rule::RequiredKinds, "/steps", message));
+            }
+            (Some(at), false) => {
+                let message = format!("there is a step of kind '{kind}', which has no place in a {what}");
+                found.push(Violation::new(Rule::RequiredKinds, format!("/steps/{at}/kind"), message));
+            }
+            (None, false) | (Some(_), true) => {}
+        }
     }
     found
 }
@@ -129,7 +141,7 @@ fn kinds(plan: &Plan) -> Vec<Violation> {
 /// Rules 5 and 6, as far as they say which steps are there.
 fn presence(plan: &Plan) -> Vec<Violation> {
     let mut found = Vec::new();
-    for kind in [PreBackup, Overlay, Stop, Assets, Start, Health] {
+    for kind in OPTIONAL {
         let rule = if kind == PreBackup {
             Rule::PreBackupPresence
         } else if kind == Overlay {
@@ -369,7 +381,7 @@ mod tests {
 
     #[test]
     fn rule_2_required_kinds() {
-        for kind in REQUIRED {
+        for kind in [Lock, Check, Verify, Extract, Inspect, Prepare, Swap, Record, Cleanup] {
             let mut plan = sample();
             let gone = at(&plan, kind);
             let removed = plan.steps.remove(gone);

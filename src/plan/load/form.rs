@@ -10,8 +10,8 @@ pub(crate) struct Form {
     pub(crate) name: &'static str,
     /// The same in a sentence: "a plan".
     pub(crate) one: &'static str,
-    /// The text of its field `kind`.
-    pub(crate) kind: &'static str,
+    /// The texts that its field `kind` may have.
+    pub(crate) kinds: &'static [&'static str],
     /// Kinds of later versions.
     pub(crate) reserved: &'static [&'static str],
     /// The largest file in bytes.

@@ -24,7 +24,7 @@ const API_VERSION: &str = "abssctl/v1";
 pub(super) static FORM: Form = Form {
     name: "plan",
     one: "a plan",
-    kind: "RestorePlan",
+    kinds: &["RestorePlan", "RollbackPlan"],
     reserved: &RESERVED_KINDS,
     max_bytes: MAX_BYTES,
     fields: "apiVersion, kind, metadata, spec and so on",
@@ -210,16 +210,19 @@ fn envelope(form: &Form, value: &Value, source: &Source<'_>) -> Vec<Problem> {
         let code = format!("not_a_{}", form.name);
         return vec![Problem::new(&code, &message, Some(form.make_one), "", source.label_span(""))];
     }
-    let reads = format!("this abssctl reads {API_VERSION} {}", form.kind);
+    let kinds = form.kinds.join(" and ");
+    let reads = format!("this abssctl reads {API_VERSION} {kinds}");
     let mut problems = Vec::new();
-    for (field, expected, code) in [("apiVersion", API_VERSION, "api_version"), ("kind", form.kind, "kind")] {
+    for (field, expected, code) in
+        [("apiVersion", [API_VERSION].as_slice(), "api_version"), ("kind", form.kinds, "kind")]
+    {
         let message = match value.get(field) {
-            Some(Value::String(text)) if text == expected => continue,
+            Some(Value::String(text)) if expected.contains(&text.as_str()) => continue,
             Some(Value::String(text)) if field == "kind" && form.reserved.contains(&text.as_str()) => {
                 format!("kind '{text}' is reserved for a later version")
             }
             Some(Value::String(text)) => format!("{field} '{}' is not known", schema::short(text)),
-            Some(_) => format!("{field} must be the text {expected}"),
+            Some(_) => format!("{field} must be the text {}", expected.join(" or ")),
             None => format!("{field} is missing: this is not {} of abssctl", form.one),
         };
         let pointer = format!("/{field}");

@@ -208,9 +208,13 @@ fn is_older(time: Timestamp, longest: &DurationText, now: Timestamp) -> bool {
 /// The settings of a plan that a rule does not allow.
 fn settings(rule: &Rule, plan: &Plan) -> Vec<(FindingCode, String)> {
     let (spec, name) = (&plan.spec, rule.name.as_str());
+    // A rollback changes nothing in what comes back: there is nothing to choose, and nothing to forbid.
+    let chosen = !spec.is_rollback();
+    let allowed_clients = rule.clients.as_ref().filter(|_| chosen);
+    let allowed_sessions = rule.sessions.as_ref().filter(|_| chosen);
     let found = [
-        (FindingCode::Clients, clients(name, &spec.clients, rule.clients.as_ref())),
-        (FindingCode::Sessions, forbidden(name, "sessions", &spec.sessions, rule.sessions.as_ref())),
+        (FindingCode::Clients, clients(name, &spec.clients, allowed_clients)),
+        (FindingCode::Sessions, forbidden(name, "sessions", &spec.sessions, allowed_sessions)),
         (
             FindingCode::PreBackup,
             forbidden(name, "preBackup.mode", &spec.pre_backup.mode, rule.pre_backup.as_ref()),

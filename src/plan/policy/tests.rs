@@ -287,7 +287,7 @@ fn names_of_findings_are_those_of_json() {
 fn clients_are_judged_for_every_budget() {
     let one_reset = |default: ClientPolicy, other: ClientPolicy| {
         let mut plan = testing::sample();
-        let id = plan.observed.backup.budgets[0].id.clone();
+        let id = plan.observed.groups()[0].id.clone();
         plan.spec.clients = Clients::new(default, [(id, other)]);
         plan
     };
@@ -302,7 +302,7 @@ fn clients_are_judged_for_every_budget() {
     let plan = one_reset(ClientPolicy::Merge, ClientPolicy::Reset);
     assert_eq!(messages(&plan), ["spec.clients is merge, and rule 'r' allows reset alone"]);
     let plan = one_reset(ClientPolicy::Reset, ClientPolicy::Merge);
-    let id = &plan.observed.backup.budgets[0].id;
+    let id = &plan.observed.groups()[0].id;
     let expected = format!("spec.clients.budgets.{id} is merge, and rule 'r' allows reset alone");
     assert_eq!(messages(&plan), [expected]);
     assert!(messages(&one_reset(ClientPolicy::Reset, ClientPolicy::Reset)).is_empty());

@@ -20,7 +20,7 @@ pub(super) fn rows(plan: &Plan) -> Vec<(&'static str, Said)> {
     }
     rows.extend(methods("login method", login_method));
     rows.extend(configured_method.as_ref().and_then(|both| methods("config.json", both)));
-    rows.extend(said_password(*password).map(|said| ("password", said)));
+    rows.extend(said_password(*password, plan.spec.words().then).map(|said| ("password", said)));
     rows.extend(names("users", users));
     if sessions.back > 0 || sessions.gone > 0 {
         let revoked = plan.spec.sessions == SessionPolicy::Revoke;
@@ -39,12 +39,12 @@ fn methods(name: &'static str, methods: &Methods) -> Option<(&'static str, Said)
     differs.then(|| (name, Said::new(Tone::Care, text)))
 }
 
-fn said_password(change: PasswordChange) -> Option<Said> {
+fn said_password(change: PasswordChange, then: &str) -> Option<Said> {
     let text = match change {
         PasswordChange::None | PasswordChange::Same => return None,
-        PasswordChange::Other => "the one of the time of the backup is valid again",
-        PasswordChange::BackupOnly => "there is one again",
-        PasswordChange::LiveOnly => "there is none any more",
+        PasswordChange::Other => format!("the one {then} is valid again"),
+        PasswordChange::BackupOnly => "there is one again".to_owned(),
+        PasswordChange::LiveOnly => "there is none any more".to_owned(),
     };
     Some(Said::new(Tone::Care, text))
 }
@@ -62,13 +62,14 @@ fn names(name: &'static str, changes: &NameChanges) -> Option<(&'static str, Sai
 /// What of it would be lost.
 pub(super) fn losses(plan: &Plan) -> Vec<Said> {
     let Some(accounts) = &plan.preview.accounts else { return Vec::new() };
+    let held = plan.spec.words().held;
     let gone = [("user", &accounts.users.gone), ("bank token", &accounts.bank_tokens.gone)];
     gone.into_iter()
         .filter(|(_, names)| names.count > 0)
         .map(|(what, names)| {
             let (verb, end) = if names.count == 1 { ("is", "") } else { ("are", "s") };
             let text =
-                format!("{} {what}{end} {verb} not in the backup and gone: {}", names.count, listed(names));
+                format!("{} {what}{end} {verb} not in {held} and gone: {}", names.count, listed(names));
             Said::new(Tone::Danger, text)
         })
         .collect()

@@ -70,14 +70,15 @@ fn said(said: &Said) -> Markup {
 
 fn head(plan: &Plan, now: Option<Timestamp>) -> Markup {
     let (spec, made) = (&plan.spec, &plan.metadata);
+    let (act, what) = words::acts_on(plan);
     html! {
-        h1 { "Restore backup " (mono(spec.source.backup_id.as_str())) " of instance " (mono(spec.instance.as_str())) }
+        h1 { (act) " " (mono(&what)) " of instance " (mono(spec.instance.as_str())) }
         p.lead { (words::summary(plan)) }
         @for alarm in words::alarms(plan) {
             p class=(format!("alarm {}", class(alarm.tone))) role="note" { "⚠ " (text(&alarm.text)) }
         }
         dl {
-            dt { "from" } dd { "a backup of " (spec.source.created_at) ", " (text(words::archive(plan))) }
+            dt { "from" } dd { (text(words::origin(plan))) }
             dt { "to" } dd { (text(words::destination(plan))) }
             dt { "planned by" } dd { (text(&made.created_by.name)) ", " (made.created_at) }
             @if let Some(reason) = &made.reason { dt { "because" } dd { (text(reason)) } }
@@ -159,7 +160,7 @@ fn budgets(plan: &Plan) -> Markup {
             tr {
                 th scope="row" { (text(words::name(budget))) }
                 td { @if budget.encrypted { "yes" } @else { "no" } }
-                td { (said(&words::fate(budget))) }
+                td { (said(&words::fate(budget, plan.spec.words().held))) }
                 td.long { (said(&words::newer(budget, plan.spec.clients.of(&budget.id)))) }
             }
         }
@@ -175,10 +176,10 @@ fn budgets(plan: &Plan) -> Markup {
         @if !budgets.is_empty() {
             section aria-labelledby="budgets" {
                 h2 #budgets { "Budgets" }
-                (table("Budgets", &["budget", "encrypted", "after the restore", "newer changes on the server"], &rows))
+                (table("Budgets", &["budget", "encrypted", words::after(plan), "newer changes on the server"], &rows))
                 @if !groups.0.is_empty() {
                     h3 { "New sync groups" }
-                    (table("New sync groups", &["budget", "sync group", "after the restore"], &groups))
+                    (table("New sync groups", &["budget", "sync group", words::after(plan)], &groups))
                 }
             }
         }
@@ -215,7 +216,7 @@ fn logins(plan: &Plan) -> Markup {
         @if !rows.0.is_empty() {
             section aria-labelledby="logins" {
                 h2 #logins { (accounts::TITLE) }
-                (table(accounts::TITLE, &["what", "after the restore"], &rows))
+                (table(accounts::TITLE, &["what", words::after(plan)], &rows))
             }
         }
     }

@@ -73,13 +73,14 @@ pub fn markdown(plan: &Plan, now: Option<Timestamp>) -> String {
 
 fn title(plan: &Plan, now: Option<Timestamp>) -> String {
     let (spec, made) = (&plan.spec, &plan.metadata);
+    let (act, what) = words::acts_on(plan);
     let mut page = format!(
-        "## Restore backup {} of instance {}\n\n**{}**\n\n",
-        code(spec.source.backup_id.as_str()),
+        "## {act} {} of instance {}\n\n**{}**\n\n",
+        code(&what),
         code(spec.instance.as_str()),
         words::summary(plan)
     );
-    let from = format!("from a backup of {}, {}", spec.source.created_at, words::archive(plan));
+    let from = format!("from {}", words::origin(plan));
     page += &format!("- {}\n- to {}\n", prose(&from), prose(&short(&words::destination(plan), 1000)));
     page += &format!(
         "- planned by {}, {}\n",
@@ -156,7 +157,11 @@ fn budgets(plan: &Plan) -> String {
         return String::new();
     }
     let mut lines = Lines::new(BUDGETS, "budgets");
-    lines.head("| budget | encrypted | after the restore | newer changes on the server |\n| --- | --- | --- | --- |\n");
+    lines.head(if plan.spec.is_rollback() {
+        "| budget | encrypted | after the rollback | newer changes on the server |\n| --- | --- | --- | --- |\n"
+    } else {
+        "| budget | encrypted | after the restore | newer changes on the server |\n| --- | --- | --- | --- |\n"
+    });
     let mut budgets: Vec<&BudgetPreview> = plan.preview.budgets.iter().collect();
     // Worst first, so that a cut leaves out what matters least.
     budgets.sort_by_key(|budget| match (budget.presence, budget.changes_newer) {
@@ -173,7 +178,7 @@ fn budgets(plan: &Plan) -> String {
         lines.push(&format!(
             "| {} | {encrypted} | {} | {} |",
             code(&short(words::name(budget), CELL)),
-            loud(&words::fate(budget)),
+            loud(&words::fate(budget, plan.spec.words().held)),
             loud(&newer)
         ));
     }
@@ -199,7 +204,7 @@ fn logins(plan: &Plan) -> String {
     }
     let row = |(name, said): &(&str, Said)| format!("| {name} | {} |\n", loud(said));
     let rows: String = rows.iter().map(row).collect();
-    format!("\n### {}\n\n| what | after the restore |\n| --- | --- |\n{rows}", accounts::TITLE)
+    format!("\n### {}\n\n| what | {} |\n| --- | --- |\n{rows}", accounts::TITLE, words::after(plan))
 }
 
 /// What matters most, in bold.

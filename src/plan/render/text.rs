@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::super::canonical;
 use super::super::model::Plan;
 use super::super::preview::FileGroup;
+use super::super::spec::Source;
 use super::accounts;
 use super::branches::{Part, parts};
 use super::layout::{Cell, Page, Style, bytes, span, wrap};
@@ -49,7 +50,11 @@ pub fn text(plan: &Plan, options: &TextOptions) -> String {
 fn title(page: &mut Page, plan: &Plan, options: &TextOptions) {
     let (spec, made) = (&plan.spec, &plan.metadata);
     page.paragraph("", &Cell::new(Style::Bold, words::title(plan)));
-    let from = format!("{}, {}", time(spec.source.created_at.timestamp(), options), words::archive(plan));
+    let (at, held) = match &spec.source {
+        Source::Backup(backup) => (backup.created_at, words::archive(backup)),
+        Source::Run(run) => (run.displaced_at, words::kept(run)),
+    };
+    let from = format!("{}, {held}", time(at.timestamp(), options));
     let to = words::destination(plan);
     let by = format!("{} ({})", made.created_by.name, time(made.created_at.timestamp(), options));
     let mut lines = vec![
@@ -135,13 +140,14 @@ fn budgets(page: &mut Page, plan: &Plan) {
         return;
     }
     page.section("Budgets");
-    let head = ["name", "encrypted", "after the restore", "newer changes on the server"];
+    let held = plan.spec.words().held;
+    let head = ["name", "encrypted", words::after(plan), "newer changes on the server"];
     let mut table = vec![head.map(|name| Cell::new(Style::Dim, name)).to_vec()];
     table.extend(budgets.iter().map(|budget| {
         vec![
             Cell::plain(words::name(budget)),
             Cell::plain(if budget.encrypted { "yes" } else { "no" }),
-            cell(words::fate(budget)),
+            cell(words::fate(budget, held)),
             cell(words::newer(budget, plan.spec.clients.of(&budget.id))),
         ]
     }));
@@ -331,8 +337,8 @@ mod tests {
         plan.spec.replay = ReplayPolicy::Allowed;
         let gap = json!({ "budget": "b1f6b5ea-34f1-4f0a-8a8c-6a5a1b1f4a11", "name": "Household",
             "lacks": "blob", "file": "user-files/file-b1f6b5ea-34f1-4f0a-8a8c-6a5a1b1f4a11.blob" });
-        plan.observed.backup.incomplete = vec![serde_json::from_value(gap).unwrap()];
-        plan.spec.allow_incomplete.clone_from(&plan.observed.backup.incomplete);
+        crate::plan::testing::held(&mut plan).incomplete = vec![serde_json::from_value(gap).unwrap()];
+        plan.spec.allow_incomplete.clone_from(&plan.observed.backup.as_ref().unwrap().incomplete);
         plan.observed.server.lacks = vec!["1719409568000-multiuser.js".into()];
         let mut plan = with_steps(plan);
         let warning = json!({ "code": "password", "message": "the password of the backup is valid again" });

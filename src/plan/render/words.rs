@@ -9,8 +9,8 @@ use super::super::preview::{
     BudgetPresence, BudgetPreview, DeletedIn, FileGroup, KeyChange, RowChange, Verdict,
 };
 use super::super::spec::{
-    AssetScope, ClientPolicy, DriftPolicy, OnFailure, PreBackupMode, ReplayPolicy, RestartPolicy,
-    SessionPolicy, SingleBudget, SourceScope,
+    AssetScope, BackupSource, ClientPolicy, DriftPolicy, OnFailure, PreBackupMode, ReplayPolicy,
+    RestartPolicy, RunSource, SessionPolicy, SingleBudget, Source, SourceScope, Spec,
 };
 use super::super::step::{Effect, Step, StepKind};
 use super::accounts;
@@ -48,12 +48,38 @@ impl Said {
 }
 
 pub(super) fn title(plan: &Plan) -> String {
-    format!("Restore backup {} of instance {}", plan.spec.source.backup_id, plan.spec.instance)
+    let (act, what) = acts_on(plan);
+    format!("{act} {what} of instance {}", plan.spec.instance)
+}
+
+/// What the plan does, and with what: for titles, which mark the name of it.
+pub(super) fn acts_on(plan: &Plan) -> (&'static str, String) {
+    match &plan.spec.source {
+        Source::Backup(backup) => ("Restore backup", backup.backup_id.to_string()),
+        Source::Run(run) => ("Roll back run", run.run.to_string()),
+    }
+}
+
+/// When what the plan does is done.
+pub(super) fn after(plan: &Plan) -> &'static str {
+    if plan.spec.is_rollback() { "after the rollback" } else { "after the restore" }
+}
+
+/// What comes, and of when.
+pub(super) fn origin(plan: &Plan) -> String {
+    match &plan.spec.source {
+        Source::Backup(backup) => format!("a backup of {}, {}", backup.created_at, archive(backup)),
+        Source::Run(run) => format!("the old tree, displaced {}, {}", run.displaced_at, kept(run)),
+    }
+}
+
+/// Where a displaced tree is, and what had taken its place.
+pub(super) fn kept(run: &RunSource) -> String {
+    format!("kept in {} since backup {} was restored", run.directory, run.backup_id)
 }
 
 /// What the archive is like.
-pub(super) fn archive(plan: &Plan) -> String {
-    let source = &plan.spec.source;
+pub(super) fn archive(source: &BackupSource) -> String {
     let scope = match source.scope {
         SourceScope::Full => "with unit and vhost",
         SourceScope::Data => "data only",
@@ -131,11 +157,12 @@ pub(super) fn pre_backup_alarm(plan: &Plan) -> Option<Said> {
 
 /// What would be lost, worst first; empty where nothing would.
 pub(super) fn losses(plan: &Plan) -> Vec<Said> {
+    let held = plan.spec.words().held;
     let mut losses = Vec::new();
     let gone = of_presence(plan, BudgetPresence::LiveOnly);
     if !gone.is_empty() {
         let many = counted(count(gone.len()), "budget is", "budgets are");
-        losses.push(Said::new(Tone::Danger, format!("{many} not in the backup and gone: {}", names(&gone))));
+        losses.push(Said::new(Tone::Danger, format!("{many} not in {held} and gone: {}", names(&gone))));
     }
     let both = of_presence(plan, BudgetPresence::Both);
     let newer: Vec<_> =
@@ -149,8 +176,7 @@ pub(super) fn losses(plan: &Plan) -> Vec<Said> {
             let newer: Vec<&BudgetPreview> = newer.iter().copied().filter(of).collect();
             if !newer.is_empty() {
                 let many = counted(total_newer(newer.iter().copied()), "change", "changes");
-                losses
-                    .push(Said::new(tone, format!("{many} newer than the backup {fate}: {}", names(&newer))));
+                losses.push(Said::new(tone, format!("{many} newer than {held} {fate}: {}", names(&newer))));
             }
         }
     }
@@ -216,7 +242,7 @@ pub(super) fn name(budget: &BudgetPreview) -> &str {
     budget.name.as_deref().unwrap_or(&budget.id)
 }
 
-pub(super) fn fate(budget: &BudgetPreview) -> Said {
+pub(super) fn fate(budget: &BudgetPreview, held: &str) -> Said {
     if budget.kept {
         return Said::plain("stays as it is");
     }
@@ -224,9 +250,9 @@ pub(super) fn fate(budget: &BudgetPreview) -> Said {
         return Said::new(Tone::Good, "new, beside the old one");
     }
     let (tone, mut text) = match (budget.presence, budget.deleted) {
-        (BudgetPresence::Both, _) => (Tone::Plain, "as in the backup".to_owned()),
+        (BudgetPresence::Both, _) => (Tone::Plain, format!("as in {held}")),
         (BudgetPresence::LiveOnly, Some(DeletedIn::Backup)) => {
-            (Tone::Danger, "gone (deleted in the backup)".to_owned())
+            (Tone::Danger, format!("gone (deleted in {held})"))
         }
         (BudgetPresence::LiveOnly, _) => (Tone::Danger, "gone".to_owned()),
         (BudgetPresence::BackupOnly, Some(DeletedIn::Live)) => {
@@ -335,7 +361,7 @@ pub(super) fn settings(plan: &Plan) -> Vec<(&'static str, Said)> {
             if spec.is_single() {
                 Said::plain("keep: the logins of the live server stay as they are")
             } else {
-                sessions(spec.sessions)
+                sessions(spec)
             },
         ),
         ("service", service(plan)),
@@ -397,10 +423,10 @@ fn clients(plan: &Plan) -> Said {
     Said::plain(text)
 }
 
-fn sessions(policy: SessionPolicy) -> Said {
-    Said::plain(match policy {
-        SessionPolicy::Keep => "keep: the logins of the backup are valid again",
-        SessionPolicy::Revoke => "revoke: everybody logs in again",
+fn sessions(spec: &Spec) -> Said {
+    Said::plain(match spec.sessions {
+        SessionPolicy::Keep => format!("keep: the logins of {} are valid again", spec.words().held),
+        SessionPolicy::Revoke => "revoke: everybody logs in again".to_owned(),
     })
 }
 

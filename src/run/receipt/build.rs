@@ -46,7 +46,11 @@ fn from(cx: &Context, run: &RunId, history: History) -> Result<Receipt, ReceiptE
         run: run.clone(),
         plan: plan_part(&plan, started),
         instance: spec.instance.clone(),
-        backup: BackupPart { id: spec.source.backup_id.clone(), sha256: spec.source.sha256 },
+        backup: BackupPart {
+            id: spec.source.backup_id().clone(),
+            sha256: spec.source.backup().map(|backup| backup.sha256),
+        },
+        rolls_back: spec.source.run().map(|run| run.run.clone()),
         target: spec.target.directory.clone(),
         live: spec.target.live,
         actor: started.actor.clone(),

@@ -33,8 +33,11 @@ pub struct Receipt {
     pub plan: PlanPart,
     /// The instance.
     pub instance: InstanceName,
-    /// The backup that was restored.
+    /// The backup that was restored; in a rollback, the one that the undone run had restored.
     pub backup: BackupPart,
+    /// The run that was rolled back; absent in a restore.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolls_back: Option<RunId>,
     /// The directory that was replaced.
     pub target: AbsPath,
     /// Whether it is the one that the instance's server runs from.
@@ -108,8 +111,9 @@ pub struct PlanPart {
 pub struct BackupPart {
     /// Its id in the index.
     pub id: BackupId,
-    /// SHA-256 of its archive.
-    pub sha256: Sha256,
+    /// SHA-256 of its archive; absent in a rollback, which reads none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Sha256>,
 }
 
 /// An approval that counted.

@@ -54,6 +54,7 @@ fn record(run: &RunId) -> RestoreRecord {
         clients: "reset".into(),
         budgets: Vec::new(),
         outcome: "applied".into(),
+        rolls_back: None,
     }
 }
 

@@ -137,7 +137,7 @@ fn goes_on(root: &TestRoot, plan: &Path, displaced: bool) {
     let problems = object["problems"].as_array().unwrap();
     let problem = problems.iter().find(|problem| problem["code"] == "run-unfinished");
     let help = problem.unwrap_or_else(|| panic!("{object:#}"))["help"].as_str().unwrap().to_owned();
-    assert!(help.contains("abssctl apply"), "{help}");
+    assert!(help.contains("abssctl run resume"), "{help}");
     before.assert_same(&root.tree(), "another plan while a run is unfinished");
 
     let result = root.apply(plan).ok().json();

@@ -32,13 +32,14 @@ pub(crate) fn plan_for(root: &TestRoot, replace: impl FnOnce(&TestRoot)) -> Path
     replace(root);
     let index = load_index(root);
     let entry = index.find(&MADE.parse().unwrap()).unwrap();
-    plan.spec.source.size_bytes = entry.size_bytes;
-    plan.spec.source.sha256 = entry.sha256;
-    plan.observed.backup.index_entry = entry_digest(entry);
+    let source = testing::archive(&mut plan);
+    (source.size_bytes, source.sha256) = (entry.size_bytes, entry.sha256);
+    let held = testing::held(&mut plan);
+    held.index_entry = entry_digest(entry);
     // Room for a few members more, so that not the limits are what refuses them.
-    plan.observed.backup.entries += 10;
-    plan.observed.backup.unpacked_bytes += 1 << 20;
-    plan.observed.space.staging_bytes = plan.observed.backup.unpacked_bytes;
+    held.entries += 10;
+    held.unpacked_bytes += 1 << 20;
+    plan.observed.space.staging_bytes = held.unpacked_bytes;
     write(root, plan)
 }
 

@@ -1,0 +1,149 @@
+//! `run resume`: an interrupted or halted run goes on from what lies in its directory, and ends as an
+//! undisturbed one. What cannot go on is refused with the way out.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::TestRoot;
+use crate::support::root::ZSTD;
+use crate::support::strace;
+use crate::support::tools::{have, skip_unless};
+
+pub(crate) fn skip(test: &str) -> bool {
+    skip_unless(test, strace::works() && have("python3"), "no strace, no python3, or ptrace is not permitted")
+}
+
+/// Kills a command at a call of the kernel; the call itself does not happen any more.
+pub(crate) fn killed_at(root: &TestRoot, args: &[&str], path: &Path, calls: &str) {
+    let (trace, inject) = (format!("trace={calls}"), format!("inject={calls}:signal=KILL:when=1"));
+    let options = ["-o", "/dev/null", "-P", path.to_str().unwrap(), "-e", &trace, "-e", &inject];
+    let ran = strace::run(&root.command(args), &options);
+    assert_eq!(ran.code, 137, "it was killed: {}{}", ran.stdout, ran.stderr);
+}
+
+/// The newest run.
+pub(crate) fn newest(root: &TestRoot) -> Value {
+    root.runs()[0].clone()
+}
+
+pub(crate) fn id(run: &Value) -> String {
+    run["run"].as_str().unwrap().to_owned()
+}
+
+/// A restore that is killed there; gives its run.
+fn interrupted(root: &TestRoot, path: &str, calls: &str) -> String {
+    let plan = root.plan(&[ZSTD, "--no-pre-backup"]);
+    killed_at(root, &["apply", plan.to_str().unwrap(), "--yes"], &root.path(path), calls);
+    // The run has all that it takes.
+    std::fs::remove_file(plan).unwrap();
+    let run = newest(root);
+    assert_eq!(run["outcome"], "interrupted", "{run:#}");
+    id(&run)
+}
+
+#[test]
+fn a_run_that_swapped_goes_forward() {
+    if skip("a_run_that_swapped_goes_forward") {
+        return;
+    }
+    let root = TestRoot::new();
+    let run = interrupted(&root, "srv/backups", "renameat");
+    root.assert_generation("gen-a.sha256");
+    let receipt = root.work("receipt.json");
+    // It asks nobody: what was agreed to is done, and both ways lead to a whole tree.
+    let result = root.json(&["run", "resume", &run, "--receipt", receipt.to_str().unwrap()]).ok().json();
+    assert_eq!((&result["outcome"], &result["run"]), (&"applied".into(), &run.as_str().into()));
+    root.assert_generation("gen-a.sha256");
+    assert_eq!(root.entry(ZSTD)["restores"].as_array().unwrap().len(), 1);
+    assert!(!root.path("srv/.abssctl/staging").exists());
+    assert_eq!(root.log().last().unwrap()["command"], "run resume");
+    let receipt: Value = serde_json::from_str(&std::fs::read_to_string(receipt).unwrap()).unwrap();
+    assert_eq!(receipt["run"], run.as_str());
+    let before = root.tree();
+    let again = root.json(&["run", "resume", &run]).ok().json();
+    assert_eq!((&again["outcome"], &again["run"]), (&"already_applied".into(), &run.as_str().into()));
+    before.assert_same(&root.tree(), "a run that is finished");
+}
+
+#[test]
+fn a_run_that_did_not_swap_is_undone_and_its_plan_begins_anew() {
+    if skip("a_run_that_did_not_swap_is_undone_and_its_plan_begins_anew") {
+        return;
+    }
+    let root = TestRoot::new();
+    let run = interrupted(&root, "srv", "renameat2");
+    let events = root.run(&["run", "resume", &run, "--yes", "--events"]).ok();
+    let last: Value = serde_json::from_str(events.stdout.lines().last().unwrap()).unwrap();
+    assert_eq!(last["result"]["outcome"], "applied");
+    root.assert_generation("gen-a.sha256");
+    let runs = root.runs();
+    assert_eq!(runs.len(), 2);
+    assert_eq!((&runs[0]["outcome"], &runs[1]["outcome"]), (&"applied".into(), &"rolled_back".into()));
+    // The undone one stays what it is, and says how to begin again.
+    let before = root.tree();
+    let error = root.json(&["run", "resume", &run]).error(2, "abssctl::cli::run_rolled_back", &["undone"]);
+    assert!(error["help"].as_str().unwrap().contains("abssctl apply"), "{error:#}");
+    before.assert_same(&root.tree(), "a run that is undone");
+}
+
+#[test]
+fn what_cannot_go_on_is_refused() {
+    if skip("what_cannot_go_on_is_refused") {
+        return;
+    }
+    let root = TestRoot::new();
+    let unknown = "01ARZ3NDEKTSV4RRFFQ69G5FAV";
+    let _ = root.json(&["run", "resume", unknown]).error(2, "abssctl::cli::no_run", &[unknown]);
+    let run = interrupted(&root, "srv/backups", "renameat");
+    let directory = root.path(format!("var/lib/abssctl/runs/{run}"));
+    let before = root.live();
+    // A valid plan, but another one.
+    let plan = directory.join("plan");
+    let kept = std::fs::read_to_string(&plan).unwrap();
+    let other = kept.replace("\"retain\": \"14d\"", "\"retain\": \"15d\"");
+    assert_ne!(kept, other);
+    std::fs::write(&plan, other).unwrap();
+    for command in ["resume", "rollback"] {
+        let ran = root.json(&["run", command, &run, "--yes"]);
+        assert_ne!(ran.code, 0, "{}", ran.stdout);
+    }
+    let fresh = root.work("other.json");
+    let _ = root.plan_to(&[crate::support::root::GZIP], &fresh).ok();
+    let _ = std::fs::copy(&fresh, &plan).unwrap();
+    for command in ["resume", "rollback"] {
+        let ran = root.json(&["run", command, &run, "--yes"]);
+        let _ = ran.error(7, "abssctl::cli::run_other_plan", &["not the plan"]);
+    }
+    std::fs::write(&plan, &kept).unwrap();
+    let journal = directory.join("journal.jsonl");
+    let sound = std::fs::read(&journal).unwrap();
+    let mut damaged = sound.clone();
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    std::fs::write(&journal, damaged).unwrap();
+    for command in ["resume", "rollback"] {
+        let ran = root.json(&["run", command, &run, "--yes"]);
+        let _ = ran.error(7, "abssctl::run::journal_damaged", &["damaged"]);
+    }
+    std::fs::write(&journal, sound).unwrap();
+    before.assert_same(&root.live(), "refusals");
+    assert_eq!(root.json(&["run", "resume", &run]).ok().json()["outcome"], "applied");
+}
+
+#[test]
+fn a_run_in_progress_is_left_to_its_process() {
+    if skip("a_run_in_progress_is_left_to_its_process") {
+        return;
+    }
+    let root = TestRoot::new();
+    let plan = root.plan(&[ZSTD]);
+    let args = ["apply", plan.to_str().unwrap(), "--yes", "--json"];
+    let running = strace::Stopped::after(&root.command(&args), "syncfs", None);
+    let run = id(&newest(&root));
+    for command in ["resume", "rollback"] {
+        let ran = root.json(&["run", command, &run, "--yes"]);
+        let _ = ran.error(3, "abssctl::run::run_in_progress", &["in progress"]);
+    }
+    assert_eq!(running.end().ok().json()["outcome"], "applied");
+}
