@@ -9,6 +9,7 @@ pub mod assets;
 pub mod create;
 pub mod error;
 mod leftovers;
+pub mod prune;
 pub mod verify;
 
 pub use create::{Compression, Created, Request, create, new_id, validate};

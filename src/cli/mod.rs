@@ -5,6 +5,7 @@ pub mod apply;
 pub mod approve;
 pub mod args;
 pub mod backup;
+pub mod backup_prune;
 pub mod config;
 pub mod doctor;
 pub mod error;

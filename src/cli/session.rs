@@ -16,8 +16,8 @@ use super::error::CliError;
 use super::output::{Output, name_file};
 use super::signals::{self, Caught};
 use super::{
-    apply, approve, backup, config, doctor, exit, facts, instance, plan, plan_diff, plan_validate, prune,
-    restore, resume, rollback, run, schema, verify,
+    apply, approve, backup, backup_prune, config, doctor, exit, facts, instance, plan, plan_diff,
+    plan_validate, prune, restore, resume, rollback, run, schema, verify,
 };
 use crate::context::Context;
 use crate::host::cancel::Cancel;
@@ -142,6 +142,7 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, CliError> {
         Command::Backup(BackupCommand::List(args)) => backup::list(session, &args),
         Command::Backup(BackupCommand::Show(args)) => backup::show(session, &args),
         Command::Backup(BackupCommand::Verify(args)) => backup::verify(session, &args),
+        Command::Backup(BackupCommand::Prune(args)) => backup_prune::prune(session, &args),
         Command::Backup(BackupCommand::Restore(args)) => restore::restore(session, &args),
         Command::Instance(InstanceCommand::List) => instance::list(session),
         Command::Instance(InstanceCommand::Show(args)) => instance::show(session, &args),

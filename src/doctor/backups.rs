@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::{Area, Finding, Notes, count};
-use crate::backup;
+use crate::backup::{self, prune};
 use crate::context::Context;
 use crate::ids::{AbsPath, BackupId};
 use crate::state::backup_index::BackupIndex;
@@ -22,6 +22,15 @@ pub(super) fn look(cx: &Context) -> Vec<Finding> {
     let mut sound = 0;
     for entry in index.entries() {
         let id = &entry.id;
+        if entry.status == prune::REMOVED {
+            if store::is_there(&cx.root, &cx.config, &entry.path) {
+                let message =
+                    format!("the archive of backup {id} is there still, the index says it is removed");
+                let help = "let it be removed: abssctl backup prune --keep N or --age DAYS";
+                notes.warning("backup-removed", message, help);
+            }
+            continue;
+        }
         if let Some(why) = entry.unusable() {
             let help = format!("look again: abssctl backup verify {id}");
             notes.warning("backup-unusable", format!("backup {id} is {why}, the index says"), help);

@@ -238,6 +238,40 @@ pub fn inspect(
     }
 }
 
+/// Whether something has the name of an archive or of its sidecar.
+pub fn is_there(root: &Root, config: &Config, archive: &AbsPath) -> bool {
+    let there = |name: &str, dir: &Dir| dir.symlink_metadata(name).is_ok();
+    let Ok((dir, name)) =
+        check_within(config, archive).map_err(drop).and_then(|()| root.parent_of(archive).map_err(drop))
+    else {
+        return false;
+    };
+    there(name, &dir) || there(&format!("{name}{SIDECAR}"), &dir)
+}
+
+/// Removes an archive and its sidecar, durably; what is not there is as good as removed. Anything that is
+/// no file is refused.
+///
+/// # Atomicity
+/// The archive goes first: a crash leaves both, or the sidecar alone.
+pub fn remove(root: &Root, config: &Config, archive: &AbsPath) -> Result<(), StoreError> {
+    check_within(config, archive)?;
+    let Some(parent) = archive.parent() else { return Ok(()) };
+    let Some(dir) = root.dir_optional(&parent)? else { return Ok(()) };
+    let name = archive.file_name().unwrap_or_default();
+    for name in [name.to_owned(), format!("{name}{SIDECAR}")] {
+        let path = root.host_path(&parent).join(&name);
+        match fs::entry(&dir, &name).context("look at", &path)? {
+            fs::Entry::Absent => continue,
+            fs::Entry::Other | fs::Entry::Symlink => {}
+            fs::Entry::Directory { .. } => return Err(StoreError::NotAFile { path }),
+        }
+        dir.remove_file(&name).context("remove", path)?;
+    }
+    fs::sync_dir(&dir).context("sync", root.host_path(&parent))?;
+    Ok(())
+}
+
 /// An archive that was stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {

@@ -2,4 +2,4 @@
 
 pub mod local;
 
-pub use local::{Archive, Publish, Published, StoreError, inspect, open};
+pub use local::{Archive, Publish, Published, StoreError, inspect, is_there, open, remove};

@@ -149,6 +149,16 @@ fn a_backup_killed_at_every_call() {
 }
 
 #[test]
+fn a_prune_of_backups_killed_at_every_call() {
+    at_every_call("backup-prune");
+}
+
+#[test]
+fn a_rollback_killed_at_every_call() {
+    at_every_call("run-rollback");
+}
+
+#[test]
 fn a_prune_of_runs_killed_at_every_call() {
     at_every_call("run-prune");
 }

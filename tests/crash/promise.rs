@@ -233,6 +233,8 @@ impl Promise {
         match value {
             Value::String(text) if text.parse::<jiff::Timestamp>().is_ok() => "(time)".into(),
             Value::String(text) if text.parse::<RunId>().is_ok() => "(run)".into(),
+            // `run rollback` makes its plan anew each time.
+            Value::String(text) if text.starts_with("sha256:") => "(plan)".into(),
             Value::String(text) if self.is_new_backup(text) => "(backup)".into(),
             Value::Array(values) => values.iter().map(|value| self.scrubbed(value)).collect(),
             Value::Object(map) => map

@@ -7,6 +7,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests make and break files as other programs do")]
 
 mod backup;
+mod backup_prune;
 mod cli;
 mod clients;
 mod destinations;

@@ -219,6 +219,8 @@ pub enum BackupCommand {
     Show(BackupShowArgs),
     /// Prove that archives are whole and what the index says, and record the result
     Verify(BackupVerifyArgs),
+    /// Remove backups that nobody needs any more
+    Prune(BackupPruneArgs),
     /// Restore a backup: plan, confirm and apply in one go
     Restore(Box<BackupRestoreArgs>),
 }
@@ -284,6 +286,24 @@ pub struct BackupVerifyArgs {
     /// Every backup but removed ones
     #[arg(long)]
     pub all: bool,
+}
+
+/// `abssctl backup prune`
+#[derive(Debug, Clone, Args)]
+pub struct BackupPruneArgs {
+    /// Keep so many usable backups of each instance, the newest
+    #[arg(long, value_name = "N", required_unless_present = "age", conflicts_with = "age",
+        value_parser = clap::value_parser!(u32).range(1..))]
+    pub keep: Option<u32>,
+    /// Remove backups that are older than so many days; the last usable one of an instance stays
+    #[arg(long, value_name = "DAYS", alias = "older-than", value_parser = clap::value_parser!(u32).range(..=36_500))]
+    pub age: Option<u32>,
+    /// Only of this instance
+    #[arg(long, value_name = "NAME")]
+    pub instance: Option<InstanceName>,
+    /// Only list what would be removed
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 /// `abssctl backup restore`

@@ -1,0 +1,128 @@
+//! `backup prune`: what stays, what goes, in which order, and what the peer's files say then.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::support::TestRoot;
+use crate::support::root::{DATA_ONLY, GZIP, NONE, ZSTD};
+use crate::support::strace::{self, Stopped};
+use crate::support::tools::{skip_unless, tool};
+
+fn ids(result: &Value, key: &str) -> Vec<String> {
+    result[key].as_array().unwrap().iter().map(|entry| entry["id"].as_str().unwrap().to_owned()).collect()
+}
+
+/// Names of the archives that are there.
+fn archives(root: &TestRoot) -> BTreeSet<String> {
+    let names = std::fs::read_dir(root.path("srv/backups/budget")).unwrap();
+    names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn the_newest_stay() {
+    let root = TestRoot::new();
+    let before = root.tree();
+    let planned = root.json(&["backup", "prune", "--keep", "2", "--dry-run"]).ok().json();
+    assert_eq!(ids(&planned, "results"), [ZSTD, GZIP], "the two oldest, oldest first");
+    assert_eq!(planned["results"][0]["status"], "planned");
+    before.assert_same(&root.tree(), "a dry run");
+    let _ = root.json(&["backup", "prune", "--keep", "2"]).error(
+        2,
+        "abssctl::cli::no_terminal",
+        &["nobody can be asked"],
+    );
+    before.assert_same(&root.tree(), "nobody said yes");
+
+    let done = root.json(&["backup", "prune", "--keep", "2", "--yes"]).ok().json();
+    assert_eq!(ids(&done, "results"), [ZSTD, GZIP]);
+    assert_eq!(done["results"][0]["status"], "removed");
+    for id in [ZSTD, GZIP] {
+        let entry = root.entry(id);
+        assert_eq!(entry["status"], "removed");
+        assert!(entry["removed_at"].as_str().unwrap().ends_with('Z'), "{entry}");
+        assert!(!archives(&root).iter().any(|name| name.contains(id)), "{:?}", archives(&root));
+    }
+    for id in [NONE, DATA_ONLY] {
+        assert_eq!(root.entry(id)["status"], "available");
+        let _ = root.run(&["backup", "verify", id]).ok();
+    }
+    let line = root.log().pop().unwrap();
+    assert_eq!((&line["command"], &line["rc"]), (&Value::from("backup prune"), &Value::from(0)));
+    assert_eq!(line["args"]["keep"], 2);
+    assert_eq!(line["result"]["changed"], 2);
+    // Again there is nothing to do, and what is gone cannot be restored.
+    let again = root.json(&["backup", "prune", "--keep", "2", "--yes"]).ok().json();
+    assert!(ids(&again, "results").is_empty());
+    let _ = root.json(&["plan", "restore", ZSTD, "-o", "-"]).code(3);
+}
+
+#[test]
+fn the_last_usable_one_always_stays() {
+    let root = TestRoot::new();
+    let done = root.json(&["backup", "prune", "--age", "0", "--yes"]).ok().json();
+    assert_eq!(ids(&done, "results"), [ZSTD, GZIP, NONE]);
+    assert_eq!(ids(&done, "spared"), [DATA_ONLY]);
+    assert_eq!(root.entry(DATA_ONLY)["status"], "available");
+    let _ = root.run(&["backup", "prune", "--keep", "0"]).code(2);
+    let _ = root.run(&["backup", "prune"]).code(2);
+    let _ = root.run(&["backup", "prune", "--keep", "1", "--instance", "nobody"]).code(2);
+}
+
+#[test]
+fn a_damaged_backup_does_not_count_among_those_that_are_kept() {
+    let root = TestRoot::new();
+    let path = root.path(format!("srv/backups/budget/{DATA_ONLY}.tar.zst"));
+    std::fs::write(path, "damaged").unwrap();
+    let _ = root.run(&["backup", "verify", DATA_ONLY]).code(3);
+    let done = root.json(&["backup", "prune", "--keep", "1", "--yes"]).ok().json();
+    assert_eq!(ids(&done, "results"), [ZSTD, GZIP, DATA_ONLY]);
+    assert_eq!(root.entry(NONE)["status"], "available");
+}
+
+#[test]
+fn an_unfinished_run_keeps_its_backup() {
+    if skip_unless("backup_prune::an_unfinished_run_keeps_its_backup", strace::works(), "needs strace") {
+        return;
+    }
+    let root = TestRoot::new();
+    let plan = root.plan(&[ZSTD, "--no-pre-backup"]);
+    let command = root.command(&["apply", plan.to_str().unwrap(), "--yes"]);
+    let stopped = Stopped::after(&command, "syncfs", None);
+    let _ = tool("kill", &["-KILL", stopped.pid()]);
+    drop(stopped.end());
+    let done = root.json(&["backup", "prune", "--keep", "1", "--yes"]).ok().json();
+    assert_eq!(ids(&done, "results"), [GZIP, NONE]);
+    assert_eq!(ids(&done, "spared"), [ZSTD]);
+    let _ = root.apply(&plan).ok();
+    root.assert_generation("gen-a.sha256");
+}
+
+#[test]
+fn what_a_killed_prune_left_is_named_and_removed() {
+    let root = TestRoot::new();
+    root.edit_entry(ZSTD, |entry| entry["status"] = "removed".into());
+    let said = root.json(&["doctor"]).ok().json().to_string();
+    assert!(said.contains("backup-removed") && said.contains(ZSTD), "{said}");
+    let done = root.json(&["backup", "prune", "--keep", "9", "--yes"]).ok().json();
+    assert_eq!(ids(&done, "results"), [ZSTD]);
+    assert!(!archives(&root).iter().any(|name| name.contains(ZSTD)));
+    assert!(!root.json(&["doctor"]).ok().json().to_string().contains("backup-removed"));
+}
+
+#[test]
+fn an_archive_that_cannot_be_removed_keeps_no_other() {
+    let root = TestRoot::new();
+    let archive = root.path(format!("srv/backups/budget/{ZSTD}.tar.zst"));
+    std::fs::remove_file(&archive).unwrap();
+    std::fs::create_dir(&archive).unwrap();
+    let done = root.json(&["backup", "prune", "--keep", "2", "--yes"]).code(3).json();
+    assert_eq!(ids(&done, "results"), [GZIP]);
+    assert!(done["errors"][0].as_str().unwrap().contains(ZSTD), "{done}");
+    // Outside of the backups nothing is removed, whatever an entry says.
+    root.write("srv/keep.tar", "mine");
+    root.edit_entry(NONE, |entry| entry["path"] = "/srv/keep.tar".into());
+    let refused = root.json(&["backup", "prune", "--keep", "1", "--yes"]).code(3);
+    assert!(refused.stdout.contains("not below the directory of backups"), "{}", refused.stdout);
+    assert_eq!(root.read("srv/keep.tar"), "mine");
+}
