@@ -160,16 +160,24 @@ pub fn create(cx: &Context, request: &Request, progress: &dyn Fn(u64)) -> Result
 /// Removes what backups of this instance left that were killed in the middle: the caller holds the
 /// instance's lock, so none of them is at work. What cannot be removed is in nobody's way.
 fn remove_leftovers(dir: &Dir, own: &BackupId) {
-    let Ok(entries) = dir.entries() else { return };
-    for name in entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()) {
-        let id = name
-            .strip_prefix('.')
-            .and_then(|rest| rest.strip_suffix(".partial").or_else(|| rest.strip_suffix(".scratch")));
-        let abandoned = id.and_then(|id| id.parse::<BackupId>().ok()).is_some_and(|id| id != *own);
-        if abandoned {
-            drop(fs::remove_tree(dir, &name));
-        }
+    for name in unfinished(dir, &|id| id != own) {
+        drop(fs::remove_tree(dir, &name));
     }
+}
+
+/// Names of unfinished files of such backups: the archive that is being written, the copies of databases,
+/// the sidecar before it has its name.
+fn unfinished(dir: &Dir, wanted: &dyn Fn(&BackupId) -> bool) -> Vec<String> {
+    let Ok(entries) = dir.entries() else { return Vec::new() };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let is_unfinished = |name: &String| {
+        let Some((id, end)) = name.strip_prefix('.').and_then(|rest| rest.split_once('.')) else {
+            return false;
+        };
+        let sidecar = end.contains(&format!("{}.abssctl-", store::local::SIDECAR)) && end.ends_with(".tmp");
+        (sidecar || end == "partial" || end == "scratch") && id.parse().is_ok_and(|id| wanted(&id))
+    };
+    names.filter(is_unfinished).collect()
 }
 
 /// Refuses a request that cannot work, before anything is written.
@@ -231,7 +239,7 @@ pub fn discard(cx: &Context, instance: &InstanceName, id: &BackupId) -> Result<(
     let directory = cx.config.backups.root.join(instance.as_str()).map_err(StoreError::from)?;
     let Some(dir) = cx.root.dir_optional(&directory)? else { return Ok(()) };
     let path = cx.root.host_path(&directory);
-    let mut names = vec![format!(".{id}.partial"), scratch_name(id)];
+    let mut names = unfinished(&dir, &|other| other == id);
     for algorithm in [Algorithm::Zstd, Algorithm::Gzip, Algorithm::None] {
         let archive = format!("{id}.{}", algorithm.extension());
         names.push(format!("{archive}{}", store::local::SIDECAR));

@@ -47,6 +47,12 @@ impl TestRoot {
         root
     }
 
+    /// A root that is there already, as it is: a disk that comes back after a crash.
+    #[allow(dead_code, reason = "not every test binary has such a disk")]
+    pub(crate) fn found_at(directory: &Path) -> Self {
+        Self { root: directory.to_owned(), _own: None, work: TempDir::new().unwrap() }
+    }
+
     fn unpack(&self) {
         let archive = fixture("budget-root.tar.gz");
         let _ = tool("tar", &["-xpf", archive.to_str().unwrap(), "-C", self.root.to_str().unwrap()]);
