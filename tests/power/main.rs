@@ -11,11 +11,21 @@
 #![expect(clippy::disallowed_methods, reason = "tests make and break files as other programs do")]
 
 mod block_log;
+#[path = "../crash/calls.rs"]
+#[expect(dead_code, reason = "shared with the tests that kill")]
+mod calls;
 mod cut;
 mod disk;
+mod model;
 mod oracle;
 mod random;
 mod scenario;
+mod states;
+mod strict;
+#[path = "../crash/tracer.rs"]
+#[expect(dead_code, reason = "shared with the tests that kill")]
+mod tracer;
+mod watch;
 #[path = "../it/support/mod.rs"]
 #[expect(dead_code, reason = "shared with other tests, which need more of it")]
 mod support;
