@@ -5,6 +5,7 @@ use jiff::Timestamp;
 
 use super::assets;
 use super::error::BackupError;
+use super::leftovers;
 use crate::archive::{self, Algorithm, ArchiveError, HashingReader, Limits, Payload, Scope};
 use crate::context::Context;
 use crate::host::clock;
@@ -13,7 +14,7 @@ use crate::ids::{AbsPath, BackupId, InstanceName, Sha256};
 use crate::state::backup_index::{BackupIndex, NewBackup};
 use crate::state::config::Config;
 use crate::state::instances::Registry;
-use crate::store::{self, Publish, StoreError};
+use crate::store::{self, Publish};
 
 /// What to back up, and how.
 #[derive(Debug, Clone)]
@@ -116,7 +117,7 @@ pub fn create(cx: &Context, request: &Request, progress: &dyn Fn(u64)) -> Result
     let extra = assets::extras(cx, &registry, entry, request.data_only)?;
     let mut publish =
         Publish::begin(&cx.root, &cx.config, &request.instance, &request.id, &algorithm.to_string())?;
-    remove_leftovers(publish.dir(), &request.id);
+    leftovers::remove_abandoned(cx, publish.dir(), &request.id);
     let scratch = Scratch::create(publish.dir(), &request.id)?;
     let created_at = clock::now();
     let payload = Payload {
@@ -131,7 +132,6 @@ pub fn create(cx: &Context, request: &Request, progress: &dyn Fn(u64)) -> Result
     };
     let written = archive::write(&payload, algorithm, request.level, publish.file(), &cx.cancel, progress);
     let written = written.map_err(BackupError::from)?;
-    drop(scratch);
     let published = publish.publish(&written.sha256)?;
     let created = Created {
         id: request.id.clone(),
@@ -147,37 +147,25 @@ pub fn create(cx: &Context, request: &Request, progress: &dyn Fn(u64)) -> Result
         labels: request.labels.clone(),
         data_only: request.data_only,
     };
-    if request.prove
-        && let Err(error) = prove(cx, &created)
-    {
-        discard(cx, &request.instance, &request.id)?;
+    let proven = if request.prove { prove(cx, &created) } else { Ok(()) };
+    if let Err(error) = proven.and_then(|()| index(cx, request, &created, created_at)) {
+        // An index that knows it has it for good; without, nothing would list the archive.
+        let known = is_indexed(cx, &request.id);
+        let gone = known.and_then(|known| {
+            if known { Ok(()) } else { leftovers::discard(cx, &request.instance, &request.id) }
+        });
+        if gone.is_err() {
+            scratch.keep();
+        }
         return Err(error);
     }
-    index(cx, request, &created, created_at)?;
+    // Until now it marked the archive as one that nobody can count on.
+    drop(scratch);
     Ok(created)
 }
 
-/// Removes what backups of this instance left that were killed in the middle: the caller holds the
-/// instance's lock, so none of them is at work. What cannot be removed is in nobody's way.
-fn remove_leftovers(dir: &Dir, own: &BackupId) {
-    for name in unfinished(dir, &|id| id != own) {
-        drop(fs::remove_tree(dir, &name));
-    }
-}
-
-/// Names of unfinished files of such backups: the archive that is being written, the copies of databases,
-/// the sidecar before it has its name.
-fn unfinished(dir: &Dir, wanted: &dyn Fn(&BackupId) -> bool) -> Vec<String> {
-    let Ok(entries) = dir.entries() else { return Vec::new() };
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let is_unfinished = |name: &String| {
-        let Some((id, end)) = name.strip_prefix('.').and_then(|rest| rest.split_once('.')) else {
-            return false;
-        };
-        let sidecar = end.contains(&format!("{}.abssctl-", store::local::SIDECAR)) && end.ends_with(".tmp");
-        (sidecar || end == "partial" || end == "scratch") && id.parse().is_ok_and(|id| wanted(&id))
-    };
-    names.filter(is_unfinished).collect()
+fn is_indexed(cx: &Context, id: &BackupId) -> Result<bool, BackupError> {
+    Ok(BackupIndex::load(&cx.root, &cx.config)?.find(id).is_ok())
 }
 
 /// Refuses a request that cannot work, before anything is written.
@@ -234,23 +222,6 @@ fn index(cx: &Context, request: &Request, created: &Created, at: Timestamp) -> R
     Ok(())
 }
 
-/// Removes what an interrupted [`create`] left of a backup that the index does not know.
-pub fn discard(cx: &Context, instance: &InstanceName, id: &BackupId) -> Result<(), BackupError> {
-    let directory = cx.config.backups.root.join(instance.as_str()).map_err(StoreError::from)?;
-    let Some(dir) = cx.root.dir_optional(&directory)? else { return Ok(()) };
-    let path = cx.root.host_path(&directory);
-    let mut names = unfinished(&dir, &|other| other == id);
-    for algorithm in [Algorithm::Zstd, Algorithm::Gzip, Algorithm::None] {
-        let archive = format!("{id}.{}", algorithm.extension());
-        names.push(format!("{archive}{}", store::local::SIDECAR));
-        names.push(archive);
-    }
-    for name in names {
-        fs::remove_tree(&dir, &name).context("remove", path.join(&name))?;
-    }
-    Ok(())
-}
-
 /// Reads a backup back: the digest of the file and the form of every member.
 fn prove(cx: &Context, created: &Created) -> Result<(), BackupError> {
     let not_proven = |why: String| BackupError::NotProven { id: created.id.clone(), why };
@@ -279,30 +250,35 @@ fn prove(cx: &Context, created: &Created) -> Result<(), BackupError> {
     Ok(())
 }
 
-fn scratch_name(id: &BackupId) -> String {
-    format!(".{id}.scratch")
-}
-
-/// A private directory for copies of databases; removed when it goes out of use.
+/// A private directory for copies of databases, and the mark of a backup that is not in the index yet;
+/// removed when it goes out of use.
 struct Scratch {
     parent: Dir,
     name: String,
     dir: Dir,
+    keep: std::cell::Cell<bool>,
 }
 
 impl Scratch {
+    /// Leaves it: it marks an archive whose fate is not known.
+    fn keep(&self) {
+        self.keep.set(true);
+    }
+
     fn create(parent: &Dir, id: &BackupId) -> Result<Self, BackupError> {
-        let name = scratch_name(id);
+        let name = leftovers::scratch_name(id);
         fs::create_dir(parent, &name, 0o700).context("create", &name)?;
         let dir = fs::open_dir(parent, &name).context("open", &name)?;
         let parent = parent.try_clone().context("open the directory of", &name)?;
-        Ok(Self { parent, name, dir })
+        Ok(Self { parent, name, dir, keep: std::cell::Cell::new(false) })
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What cannot be removed now is removed by its name with the next backup.
-        drop(fs::remove_tree(&self.parent, &self.name));
+        if !self.keep.get() {
+            // What cannot be removed now is removed by its name with the next backup.
+            drop(fs::remove_tree(&self.parent, &self.name));
+        }
     }
 }

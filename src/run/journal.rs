@@ -139,9 +139,9 @@ impl Journal {
             root.ensure_dir(&runs, 0o750)?;
         }
         let dir = root.ensure_dir(&inside, 0o750)?;
-        fs::replace(&dir, PLAN, plan, 0o640).context("write", path.join(PLAN))?;
+        keep(&dir, PLAN, plan).context("write", path.join(PLAN))?;
         for (name, text) in signatures {
-            keep(&dir, name, text).context("keep", path.join(name))?;
+            keep(&dir, name, text.as_bytes()).context("keep", path.join(name))?;
         }
         let mut options = cap_std::fs::OpenOptions::new();
         // Appending, so that a record follows the last whole one also after one was cut off.
@@ -233,11 +233,13 @@ impl Journal {
     }
 }
 
-/// Writes a file of a directory that nobody knows yet: no rename is needed, and the name may be as long as
-/// a name can be.
-fn keep(dir: &Dir, name: &str, text: &str) -> std::io::Result<()> {
+/// Writes a file of a directory that counts only with the first record of its journal: no rename is needed,
+/// so that a crash leaves no other name, and the name may be as long as a name can be.
+fn keep(dir: &Dir, name: &str, bytes: &[u8]) -> std::io::Result<()> {
     let mut file = fs::create_file(dir, name, 0o640)?;
-    file.write_all(text.as_bytes())?;
+    file.write_all(bytes)?;
+    // Whatever the umask says.
+    rustix::fs::fchmod(&file, rustix::fs::Mode::from_raw_mode(0o640))?;
     file.sync_all()
 }
 

@@ -28,5 +28,6 @@ mod restore;
 mod review;
 mod sarif;
 mod stake;
+#[expect(dead_code, reason = "tests/crash uses the rest")]
 mod support;
 mod versions;

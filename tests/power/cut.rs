@@ -37,9 +37,9 @@ fn record(kind: Kind, scenario: Scenario) -> Recorded {
     let base = disk.base();
     let command = prepared.command.clone();
     let promise = Promise::of(prepared, &root, || {
-        let ran = root.json(&command).ok();
+        let ran = root.json(&command);
         disk.mark();
-        ran.stdout
+        ran
     });
     let log = disk.log();
     drop(mounted);

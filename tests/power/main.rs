@@ -10,14 +10,23 @@
 #![expect(clippy::let_underscore_must_use, reason = "what was proven is not needed any more")]
 #![expect(clippy::disallowed_methods, reason = "tests make and break files as other programs do")]
 
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "the kernel's arguments are numbers of 64 bits that mean smaller ones"
+)]
+
 mod block_log;
 #[path = "../crash/calls.rs"]
-#[expect(dead_code, reason = "shared with the tests that kill")]
 mod calls;
 mod cut;
 mod disk;
 mod model;
 mod oracle;
+#[path = "../crash/promise.rs"]
+#[expect(dead_code, reason = "shared with the tests that kill")]
+mod promise;
 mod random;
 mod scenario;
 mod states;

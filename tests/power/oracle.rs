@@ -1,54 +1,22 @@
-//! Judges a root after a crash: what must hold at once, and what a rerun must lead to. Gives the first
-//! promise that is broken, in words. Changes the root: commands are run in it.
+//! Judges a root after a power cut: the promises that hold after every crash (`promise`, shared with the
+//! proof by kill), and what a command promised when it returned. Runs commands in the root.
 
-use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use abssctl::ids::Sha256;
 use serde_json::Value;
 
+use crate::disk::scratch;
+use crate::promise;
 use crate::scenario::{Prepared, Scenario};
-use crate::support::TestRoot;
 use crate::support::root::{INDEX, LIVE, LOG};
+use crate::support::tree::Tree;
+use crate::support::{Ran, TestRoot};
 
-/// A tree: path, then mode, owner and digest. No times: SQLite and the day set some of them.
-pub(crate) type Picture = BTreeMap<String, String>;
-
-/// What a directory holds; nothing where it is not there.
-pub(crate) fn picture(directory: &Path) -> Picture {
-    let mut found = Picture::new();
-    if directory.symlink_metadata().is_ok() {
-        walk(directory, directory, &mut found);
-    }
-    found
-}
-
-fn walk(base: &Path, path: &Path, found: &mut Picture) {
-    let meta = path.symlink_metadata().unwrap();
-    let content = if meta.is_file() {
-        Sha256::of(&std::fs::read(path).unwrap()).to_string()
-    } else if meta.is_symlink() {
-        std::fs::read_link(path).unwrap().display().to_string()
-    } else {
-        String::new()
-    };
-    let name = path.strip_prefix(base).unwrap().display().to_string();
-    let entry = format!("{:o} {}:{} {content}", meta.mode(), meta.uid(), meta.gid());
-    found.insert(name, entry);
-    if meta.is_dir() {
-        for entry in std::fs::read_dir(path).unwrap() {
-            walk(base, &entry.unwrap().path(), found);
-        }
-    }
-}
-
-/// What is promised of a scenario: the tree before and after it, and what an undisturbed run left.
-#[derive(Debug, Clone)]
+/// What is promised of a command.
+#[derive(Debug)]
 pub(crate) struct Promise {
     prepared: Prepared,
-    old: Picture,
-    new: Picture,
+    judge: promise::Promise,
     /// How often the backups were restored before, all together.
     restores: usize,
     /// The backup that was made, as the command told.
@@ -56,73 +24,51 @@ pub(crate) struct Promise {
 }
 
 impl Promise {
-    /// Runs the command undisturbed and notes what it makes of the root.
-    pub(crate) fn of(prepared: Prepared, root: &TestRoot, run: impl FnOnce() -> String) -> Self {
+    /// Learns from two undisturbed runs in copies of the root, then runs the command in the root itself.
+    pub(crate) fn of(prepared: Prepared, root: &TestRoot, run: impl FnOnce() -> Ran) -> Self {
+        let below = scratch();
+        let copies = [(), ()].map(|()| root.copy_below(below.path()));
+        for copy in &copies {
+            let _ = copy.json(&prepared.command).ok();
+        }
         let target = prepared.scenario.target();
-        let (old, restores) = (picture(&root.path(target)), restores(root).unwrap());
-        let told: Value = serde_json::from_str(&run()).unwrap();
-        let new = picture(&root.path(target));
+        let judge = promise::Promise::new(root, [&copies[0], &copies[1]], &[target]);
+        let restores = restores(root).unwrap();
+        let told = run().ok().json();
         let backup = told["id"].as_str().or(told["preBackup"].as_str()).map(str::to_owned);
-        let applies = prepared.plan.is_some();
-        assert_eq!(applies, old != new, "a restore changes the tree, nothing else does");
-        Self { prepared, old, new, restores, backup }
-    }
-
-    /// Which scenario it is of.
-    pub(crate) fn scenario(&self) -> Scenario {
-        self.prepared.scenario
+        Self { prepared, judge, restores, backup }
     }
 
     /// Judges; `done`: the command had returned, so what it promised is there without another run.
     pub(crate) fn judge(&self, root: &TestRoot, done: bool) -> Result<(), String> {
-        self.tree(root, done).and_then(|()| self.records(root, done)).map_err(|why| format!("at once: {why}"))?;
+        let at_once = none(&self.judge.after_crash(root));
+        let at_once = at_once.and_then(|()| if done { self.done(root) } else { Ok(()) });
+        at_once.map_err(|why| format!("at once: {why}"))?;
         self.rerun(root).map_err(|why| format!("after the rerun: {why}"))
     }
 
-    fn tree(&self, root: &TestRoot, done: bool) -> Result<(), String> {
-        let found = picture(&root.path(self.scenario().target()));
-        if found == self.new || !done && found == self.old {
-            return Ok(());
-        }
-        let (old, new) = (differences(&found, &self.old), differences(&found, &self.new));
-        Err(format!("the tree is not the new one{}: against the old one {old}; against the new one {new}", if done { "" } else { " and not the old one" }))
-    }
-
-    /// The files that are shared with others parse and agree.
-    fn records(&self, root: &TestRoot, done: bool) -> Result<(), String> {
-        index(root)?;
-        for command in [["run", "list"], ["instance", "list"], ["backup", "list"]] {
-            succeeds(root, &command)?;
-        }
-        let log = std::fs::read_to_string(root.path(LOG)).map_err(|error| format!("the log: {error}"))?;
-        let lines: Vec<Option<Value>> = log.lines().map(|line| serde_json::from_str(line).ok()).collect();
-        ensure(lines.iter().filter(|line| line.is_none()).count() <= 1, || format!("the log is torn: {log}"))?;
-        if done {
-            let last = lines.last().cloned().flatten().unwrap_or_default();
-            if let Some(wanted) = self.scenario().logged() {
-                ensure(last["command"] == wanted && last["rc"] == 0, || {
-                    format!("the last line of the log is not that of {wanted}: {last}")
-                })?;
-            }
-            self.recorded(root)?;
-        }
-        Ok(())
-    }
-
-    /// What the command said is on record.
-    fn recorded(&self, root: &TestRoot) -> Result<(), String> {
+    /// What the command said is there and on record.
+    fn done(&self, root: &TestRoot) -> Result<(), String> {
         if let Some(id) = &self.backup {
-            let entries = entries(root)?;
-            ensure(entries.iter().any(|entry| entry["id"] == **id), || format!("{id} is not in the index"))?;
+            let known = entries(root)?.iter().any(|entry| entry["id"] == **id);
+            ensure(known, || format!("{id} is not in the index"))?;
+        }
+        if let Some(wanted) = self.prepared.scenario.logged() {
+            let log = std::fs::read_to_string(root.path(LOG)).unwrap_or_default();
+            let last: Value = log.lines().last().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default();
+            ensure(last["command"] == wanted && last["rc"] == 0, || {
+                format!("the last line of the log is not that of {wanted}: {last}")
+            })?;
         }
         if self.prepared.plan.is_some() {
+            ensure(self.judge.is_new(root) == Some(true), || "the tree is not the new one".to_owned())?;
             let found = restores(root)?;
             ensure(found == self.restores + 1, || format!("{found} restores are in the index"))?;
             let runs = succeeds(root, &["run", "list"])?;
             ensure(runs["runs"][0]["outcome"] == "applied", || format!("the run: {runs}"))?;
-        } else if self.scenario() == Scenario::Prune {
-            let left = root.path("srv/.abssctl").exists();
-            ensure(!left, || "the displaced tree is still there".to_owned())?;
+        }
+        if self.prepared.scenario == Scenario::Prune {
+            ensure(!root.path("srv/.abssctl").exists(), || "the displaced tree is there".to_owned())?;
         }
         Ok(())
     }
@@ -136,20 +82,17 @@ impl Promise {
             let again = succeeds(root, &command)?;
             ensure(again["outcome"] == "already_applied", || format!("the second time it said {again}"))?;
         }
-        self.tree(root, true)?;
-        index(root)?;
-        if self.prepared.plan.is_some() || self.scenario() == Scenario::Prune {
-            let own = Self { backup: None, ..self.clone() };
-            own.recorded(root)?;
+        none(&self.judge.after_rerun(root, 1))?;
+        if self.prepared.plan.is_some() || self.prepared.scenario == Scenario::Prune {
+            ensure(!root.path("srv/.abssctl/staging").exists(), || "staging is left".to_owned())?;
         }
-        let runs = succeeds(root, &["run", "list"])?;
-        for run in runs["runs"].as_array().into_iter().flatten() {
-            let outcome = run["outcome"].as_str().unwrap_or_default();
-            let over = ["applied", "rolled_back", "not_begun"].contains(&outcome);
-            ensure(over, || format!("a run is {outcome}: {run}"))?;
+        if self.prepared.scenario == Scenario::Prune {
+            ensure(!root.path("srv/.abssctl").exists(), || "the displaced tree is there".to_owned())?;
         }
-        succeeds(root, &["backup", "verify", "--all"])?;
-        leftovers(root, &runs)
+        for command in [["instance", "list"], ["backup", "list"]] {
+            let _ = succeeds(root, &command)?;
+        }
+        succeeds(root, &["backup", "verify", "--all"]).map(drop)
     }
 }
 
@@ -161,11 +104,15 @@ impl Scenario {
     /// The command as the operations log names it, where it stands there.
     fn logged(self) -> Option<&'static str> {
         match self {
-            Self::Apply | Self::ApplyOne | Self::ApplyBeside => Some("plan apply"),
             Self::Create => Some("backup create"),
             Self::Prune => None,
+            _ => Some("plan apply"),
         }
     }
+}
+
+fn none(violations: &promise::Violations) -> Result<(), String> {
+    ensure(violations.is_empty(), || violations.join("; "))
 }
 
 fn ensure(holds: bool, why: impl FnOnce() -> String) -> Result<(), String> {
@@ -190,45 +137,7 @@ fn restores(root: &TestRoot) -> Result<usize, String> {
     Ok(entries(root)?.iter().map(count).sum())
 }
 
-/// Each archive that the index names is there, whole, and so is its sidecar.
-fn index(root: &TestRoot) -> Result<(), String> {
-    for entry in entries(root)? {
-        let path = entry["path"].as_str().unwrap_or_default();
-        let bytes = std::fs::read(root.path(path)).map_err(|error| format!("archive {path}: {error}"))?;
-        let digest = Sha256::of(&bytes).to_string();
-        ensure(entry["checksum"]["value"] == *digest, || format!("archive {path} is another one"))?;
-        let sidecar = std::fs::read_to_string(root.path(format!("{path}.sha256")));
-        let sidecar = sidecar.map_err(|error| format!("sidecar of {path}: {error}"))?;
-        ensure(sidecar.starts_with(&digest), || format!("sidecar of {path}: {sidecar}"))?;
-    }
-    Ok(())
-}
-
-/// Nothing is left that no list names.
-fn leftovers(root: &TestRoot, runs: &Value) -> Result<(), String> {
-    let displaced: Vec<&str> =
-        runs["runs"].as_array().into_iter().flatten().filter_map(|run| run["displaced"].as_str()).collect();
-    for name in picture(&root.path("")).keys() {
-        let path = Path::new(name);
-        // A run that never began keeps what it has; it is listed, and goes as a whole.
-        let temporary = ["partial", "scratch", "tmp"].iter().any(|end| path.extension().is_some_and(|e| e == *end));
-        if temporary && !path.starts_with("var/lib/abssctl/runs") {
-            return Err(format!("{name} is left"));
-        }
-        let private = path.starts_with("srv/.abssctl") && path.components().count() > 3;
-        let listed = displaced.iter().any(|at| path.starts_with(at.trim_start_matches('/')));
-        if private && !listed || name == "srv/.abssctl/staging" {
-            return Err(format!("{name} is left, and no run keeps it: {displaced:?}"));
-        }
-    }
-    Ok(())
-}
-
-fn differences(found: &Picture, wanted: &Picture) -> String {
-    let missing = wanted.iter().filter(|(name, entry)| found.get(*name) != Some(entry));
-    let more = found.keys().filter(|name| !wanted.contains_key(*name));
-    let missing: Vec<String> =
-        missing.map(|(name, entry)| format!("{name:?} is {:?}, not {entry:?}", found.get(name))).take(4).collect();
-    let more: Vec<&String> = more.take(4).collect();
-    format!("{missing:?}, and too much: {more:?}")
+/// All paths below a directory.
+pub(crate) fn paths(directory: &Path) -> Vec<PathBuf> {
+    Tree::of(directory).paths().into_iter().filter(|path| !path.is_empty()).map(PathBuf::from).collect()
 }

@@ -7,11 +7,11 @@ use std::path::Path;
 use crate::calls::Kind;
 use crate::disk::scratch;
 use crate::model::{Model, Node};
-use crate::oracle::Promise;
+use crate::oracle::{Promise, paths};
 use crate::random::{self, Random, sample};
 use crate::scenario::Scenario;
 use crate::states::States;
-use crate::support::TestRoot;
+use crate::support::{Ran, TestRoot};
 use crate::support::tools::skip_unless;
 use crate::tracer::{self, Act};
 use crate::watch::{Step, Watched, watch};
@@ -39,9 +39,9 @@ fn play(scenario: Scenario, act: impl Fn(&tracer::Call) -> Act + Sync) -> Played
     let promise = Promise::of(prepared, &root, || {
         let seen = watch(&command, base.path(), &act);
         assert_eq!(seen.ran.code, 0, "{}: {}{}", scenario.name(), seen.ran.stdout, seen.ran.stderr);
-        let told = seen.ran.stdout.clone();
+        let ran = Ran { code: seen.ran.code, stdout: seen.ran.stdout.clone(), stderr: String::new() };
         watched = Some(seen);
-        told
+        ran
     });
     Played { watched: watched.unwrap(), promise, base, _root: root }
 }
@@ -124,10 +124,10 @@ fn proves_itself(played: &Played) {
         step.tell(&mut model, root);
     }
     let mut real = BTreeMap::new();
-    for name in crate::oracle::picture(root).keys().filter(|name| !name.is_empty()) {
-        let path = root.join(name);
+    for name in paths(root) {
+        let path = root.join(&name);
         let bytes = if path.is_file() && !path.is_symlink() { std::fs::read(&path).unwrap() } else { Vec::new() };
-        let _ = real.insert(name.clone(), bytes);
+        let _ = real.insert(name.display().to_string(), bytes);
     }
     let modelled: BTreeMap<String, Vec<u8>> = model
         .now

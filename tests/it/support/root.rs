@@ -53,6 +53,15 @@ impl TestRoot {
         Self { root: directory.to_owned(), _own: None, work: TempDir::new().unwrap() }
     }
 
+    /// A copy of all of it, in a directory of its own below `parent`.
+    pub(crate) fn copy_below(&self, parent: &Path) -> Self {
+        let own = TempDir::with_prefix_in("abssctl-it-", parent).unwrap();
+        let from = self.root.join(".");
+        let (from, to) = (from.to_str().unwrap(), own.path().to_str().unwrap());
+        let _ = tool("cp", &["-a", "--reflink=auto", from, to]);
+        Self { root: own.path().to_owned(), _own: Some(own), work: TempDir::new().unwrap() }
+    }
+
     fn unpack(&self) {
         let archive = fixture("budget-root.tar.gz");
         let _ = tool("tar", &["-xpf", archive.to_str().unwrap(), "-C", self.root.to_str().unwrap()]);

@@ -20,6 +20,7 @@ struct Entry {
     links: u64,
     mtime: i128,
     content: String,
+    xattrs: Vec<(String, Vec<u8>)>,
 }
 
 impl Tree {
@@ -48,7 +49,8 @@ impl Tree {
         let mtime = i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec());
         let links = if kind.is_dir() { 0 } else { meta.nlink() };
         let owner = (meta.uid(), meta.gid());
-        let entry = Entry { kind: letter, mode: meta.mode(), owner, links, mtime, content };
+        let xattrs = xattrs(&path);
+        let entry = Entry { kind: letter, mode: meta.mode(), owner, links, mtime, content, xattrs };
         if kind.is_dir() {
             for child in std::fs::read_dir(&path).unwrap() {
                 self.add(base, below.join(child.unwrap().file_name()));
@@ -61,6 +63,23 @@ impl Tree {
     pub(crate) fn without(mut self, paths: &[&str]) -> Self {
         self.0.retain(|path, _| !paths.iter().any(|left_out| path.starts_with(left_out)));
         self
+    }
+
+    /// Paths that both pictures have with another time in each.
+    pub(crate) fn restless(&self, other: &Self) -> Vec<PathBuf> {
+        let differs = |path: &&PathBuf| other.0.get(*path).is_some_and(|is| is.mtime != self.0[*path].mtime);
+        self.0.keys().filter(differs).cloned().collect()
+    }
+
+    /// Without the times of these paths.
+    pub(crate) fn without_times(mut self, paths: &[PathBuf]) -> Self {
+        self.0.iter_mut().filter(|(path, _)| paths.contains(path)).for_each(|(_, entry)| entry.mtime = 0);
+        self
+    }
+
+    /// Whether there is nothing at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Without times of directories, which change with what is made in them and taken away again.
@@ -84,6 +103,12 @@ impl Tree {
     /// Proves that two pictures are equal; names each difference.
     #[track_caller]
     pub(crate) fn assert_same(&self, after: &Self, what: &str) {
+        let differences = self.differences(after);
+        assert!(differences.is_empty(), "{what}: the tree has changed\n{differences}");
+    }
+
+    /// Each path that is not the same in the other picture, with what it was and is; empty where all are.
+    pub(crate) fn differences(&self, after: &Self) -> String {
         let mut differences = String::new();
         for path in self.0.keys().chain(after.0.keys().filter(|path| !self.0.contains_key(*path))) {
             let (was, is) = (self.0.get(path), after.0.get(path));
@@ -91,6 +116,22 @@ impl Tree {
                 writeln!(differences, "{}\n  was {was:?}\n  is  {is:?}", path.display()).unwrap();
             }
         }
-        assert!(differences.is_empty(), "{what}: the tree has changed\n{differences}");
+        differences
     }
+}
+
+/// Extended attributes of a path itself; none where the file system has none.
+fn xattrs(path: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut names = vec![0; 1 << 16];
+    let length = rustix::fs::llistxattr(path, &mut names[..]).unwrap_or(0);
+    let names = names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    let value = |name: &[u8]| {
+        let name = String::from_utf8_lossy(name).into_owned();
+        let mut value = vec![0; 1 << 16];
+        let length = rustix::fs::lgetxattr(path, name.as_str(), &mut value[..]).unwrap_or(0);
+        (name, value[..length].to_vec())
+    };
+    let mut found: Vec<_> = names.map(value).collect();
+    found.sort();
+    found
 }
