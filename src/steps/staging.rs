@@ -112,7 +112,9 @@ pub fn prune_empty(cx: &Context, directory: &AbsPath) -> Result<(), StepError> {
         };
         if let Some(parent) = parent
             && !fs::remove_dir_if_empty(&parent, &name).context("remove", cx.root.host_path(&inside))?
+            && fs::entry(&parent, &name).context("look at", cx.root.host_path(&inside))? != fs::Entry::Absent
         {
+            // Where it is gone already, a crash may have left the one above it.
             return Ok(());
         }
         inside = parent_path;

@@ -162,7 +162,7 @@ fn power_cuts(kind: Kind, test: &str) {
         return skipped(test, &why);
     }
     let mut count = 0;
-    for scenario in Scenario::ALL {
+    for scenario in Scenario::PLAIN {
         let few = [Scenario::Apply, Scenario::Create].contains(&scenario);
         if few || random::all() {
             count += try_all(kind, scenario, if scenario == Scenario::Apply { 9 } else { 4 });

@@ -176,14 +176,6 @@ impl Model {
                 let _ = event.waits.remove(&node);
             }
         }
-        // One that is safe makes those safe that it came after.
-        for at in (0..self.events.len()).rev() {
-            if self.events[at].waits.is_empty() {
-                for earlier in self.needs(at) {
-                    self.events[earlier].waits.clear();
-                }
-            }
-        }
     }
 
     /// `syncfs`.
@@ -261,6 +253,16 @@ impl Model {
                 _ => {}
             }
         }
+        found.extend(self.waiting(&is, &counts));
         found
+    }
+
+    /// Names that a directory was never synced for, although what came later makes them likely.
+    fn waiting(&self, is: &BTreeMap<&str, Node>, counts: &dyn Fn(&&str) -> bool) -> Vec<String> {
+        let is_there = |node: &Node| *node == TOP || is.iter().any(|(path, other)| node == other && counts(path));
+        let waits = |event: &&Event| {
+            matches!(event.change, Change::Names(_)) && event.waits.iter().any(|node| is_there(node))
+        };
+        self.events.iter().filter(waits).map(|event| format!("{} waits for a directory", event.call)).collect()
     }
 }

@@ -13,7 +13,7 @@ use crate::scenario::Scenario;
 use crate::states::States;
 use crate::support::{Ran, TestRoot};
 use crate::support::tools::skip_unless;
-use crate::tracer::{self, Act};
+use crate::tracer;
 use crate::watch::{Step, Watched, watch};
 
 /// Where lock files lie: they hold nothing that a machine that was off needs.
@@ -29,7 +29,7 @@ struct Played {
     _root: TestRoot,
 }
 
-fn play(scenario: Scenario, act: impl Fn(&tracer::Call) -> Act + Sync) -> Played {
+fn play(scenario: Scenario) -> Played {
     let base = scratch();
     let root = TestRoot::at(base.path());
     let prepared = scenario.prepare(&root);
@@ -37,8 +37,7 @@ fn play(scenario: Scenario, act: impl Fn(&tracer::Call) -> Act + Sync) -> Played
     command.arg("--json");
     let mut watched = None;
     let promise = Promise::of(prepared, &root, || {
-        let seen = watch(&command, base.path(), &act);
-        assert_eq!(seen.ran.code, 0, "{}: {}{}", scenario.name(), seen.ran.stdout, seen.ran.stderr);
+        let seen = watch(&command, base.path(), scenario.act());
         let ran = Ran { code: seen.ran.code, stdout: seen.ran.stdout.clone(), stderr: String::new() };
         watched = Some(seen);
         ran
@@ -146,10 +145,10 @@ fn strictly(scenario: Scenario, limit: usize) {
     if skip_unless(scenario.name(), tracer::works(), "this machine lets nobody trace a program") {
         return;
     }
-    let played = play(scenario, |_| Act::Go);
+    let played = play(scenario);
     proves_itself(&played);
     let mut random = Random::new(scenario.name());
-    let (broken, states) = walk(&played, if random::all() { 40 } else { 2 }, &mut random);
+    let (broken, states) = walk(&played, if random::all() { 40 } else { 4 }, &mut random);
     assert!(broken.is_empty(), "{}:\n{}", scenario.name(), broken.join("\n"));
     let (differ, mut found) = (states.found.len(), states.found);
     if !random::all() {
@@ -200,4 +199,19 @@ fn a_backup_says_nothing_before_it_is_safe() {
 #[test]
 fn a_prune_says_nothing_before_it_is_safe() {
     strictly(Scenario::Prune, 6);
+}
+
+#[test]
+fn an_undone_apply_says_nothing_before_it_is_safe() {
+    strictly(Scenario::Undo, 8);
+}
+
+#[test]
+fn a_record_that_is_taken_back_harms_no_other() {
+    strictly(Scenario::Halfway, 12);
+}
+
+#[test]
+fn a_resumed_apply_says_nothing_before_it_is_safe() {
+    strictly(Scenario::Resume, 10);
 }

@@ -80,7 +80,9 @@ impl TestRoot {
 
     /// The binary on this root in an environment that holds nothing of ours.
     pub(crate) fn command<S: AsRef<std::ffi::OsStr>>(&self, args: &[S]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_abssctl"));
+        // Another program takes its place to see that tests notice: tests/power/mutations.sh.
+        let other = std::env::var_os("ABSSCTL_TEST_BINARY");
+        let mut command = Command::new(other.unwrap_or_else(|| env!("CARGO_BIN_EXE_abssctl").into()));
         command.env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into()));
         command.env("HOME", self.work.path()).env("TZ", "UTC").env("COLUMNS", "100").env("NO_COLOR", "1");
