@@ -118,7 +118,7 @@ pub fn create(cx: &Context, request: &Request, progress: &dyn Fn(u64)) -> Result
     let mut publish =
         Publish::begin(&cx.root, &cx.config, &request.instance, &request.id, &algorithm.to_string())?;
     leftovers::remove_abandoned(cx, publish.dir(), &request.id);
-    let scratch = Scratch::create(publish.dir(), &request.id)?;
+    let scratch = Scratch::create(publish.dir(), &publish.directory(), &request.id)?;
     let created_at = clock::now();
     let payload = Payload {
         id: &request.id,
@@ -265,11 +265,16 @@ impl Scratch {
         self.keep.set(true);
     }
 
-    fn create(parent: &Dir, id: &BackupId) -> Result<Self, BackupError> {
+    fn create(parent: &Dir, path: &std::path::Path, id: &BackupId) -> Result<Self, BackupError> {
         let name = leftovers::scratch_name(id);
-        fs::create_dir(parent, &name, 0o700).context("create", &name)?;
-        let dir = fs::open_dir(parent, &name).context("open", &name)?;
-        let parent = parent.try_clone().context("open the directory of", &name)?;
+        let path = path.join(&name);
+        let made = fs::create_dir(parent, &name, 0o700).context("create", &path);
+        let dir = made.and_then(|()| fs::open_dir(parent, &name).context("open", &path));
+        let dir = dir.inspect_err(|_| {
+            // It may be there although it is not durable.
+            drop(fs::remove_tree(parent, &name));
+        })?;
+        let parent = parent.try_clone().context("open the directory of", &path)?;
         Ok(Self { parent, name, dir, keep: std::cell::Cell::new(false) })
     }
 }

@@ -1,16 +1,18 @@
 //! From error to exit code: one exhaustive match. The codes are part of the interface.
 
+use std::io::ErrorKind;
+
 use super::approve::ApproveError;
 use super::error::CliError;
 use crate::archive::ArchiveError;
 use crate::backup::BackupError;
 use crate::engine::apply::ApplyError;
 use crate::host::lock::LockError;
-use crate::host::sqlite::SqliteError;
 use crate::planner::PlanError;
 use crate::run::journal::JournalError;
 use crate::run::receipt::ReceiptError;
 use crate::state::backup_index::IndexError;
+use crate::state::config::ConfigError;
 use crate::state::instances::RegistryError;
 use crate::steps::StepError;
 use crate::store::StoreError;
@@ -42,6 +44,10 @@ pub const TERMINATED: u8 = 143;
 /// The exit code of an error. `interrupted` is the code for a signal that came.
 pub fn code(error: &CliError, interrupted: u8) -> u8 {
     match error {
+        // A file that cannot be read; what is no file at all is a wrong setting.
+        CliError::Config(ConfigError::Fs(error)) if error.source.kind() != ErrorKind::InvalidInput => {
+            ENVIRONMENT
+        }
         CliError::Config(_)
         | CliError::Load(_)
         | CliError::NoPlanFile(_)
@@ -308,8 +314,7 @@ fn archive(error: &ArchiveError, interrupted: u8) -> u8 {
         ArchiveError::Fs(_)
             | ArchiveError::Read(_)
             | ArchiveError::Write(_)
-            | ArchiveError::Sqlite(SqliteError::Io(_) | SqliteError::Busy { .. })
             | ArchiveError::FileChanged { .. }
-    );
+    ) || matches!(error, ArchiveError::Sqlite(error) if error.is_environment());
     if environment || error.is_out_of_space() { ENVIRONMENT } else { INVALID }
 }

@@ -154,6 +154,32 @@ impl SqliteError {
         matches!(self, Self::Io(error) if error.is_out_of_space())
     }
 
+    /// Whether the machine is at fault and not the database: the disk, its space, who else works on it.
+    pub fn is_environment(&self) -> bool {
+        let io = |error: &rusqlite::Error| {
+            matches!(
+                error.sqlite_error_code(),
+                Some(
+                    ErrorCode::SystemIoFailure
+                        | ErrorCode::CannotOpen
+                        | ErrorCode::PermissionDenied
+                        | ErrorCode::ReadOnly
+                )
+            )
+        };
+        match self {
+            Self::Io(_) | Self::Busy { .. } => true,
+            Self::Sql { source, .. } => io(source),
+            Self::NotADatabase { .. }
+            | Self::Linked { .. }
+            | Self::TooLong { .. }
+            | Self::Stopped { .. }
+            | Self::Computes { .. }
+            | Self::Unsettled { .. }
+            | Self::Corrupt { .. } => false,
+        }
+    }
+
     /// Whether the file itself is at fault: damaged, or no database at all.
     pub fn is_damage(&self) -> bool {
         matches!(self, Self::NotADatabase { .. } | Self::Corrupt { .. })

@@ -13,7 +13,7 @@ use crate::archive::{
     self, Algorithm, ArchiveError, DATA, ExtractOptions, Extracted, HashingReader, Limits, Owners,
 };
 use crate::host::cancel::Cancel;
-use crate::host::fs::{self, IoContext as _};
+use crate::host::fs::{self, FsError, IoContext as _};
 use crate::host::sqlite;
 use crate::ids::BackupId;
 use crate::plan::spec::{Ownership, OwnershipSource};
@@ -60,7 +60,7 @@ impl StepRunner for Extract {
             Ok(extracted) => extracted,
             Err(error) => {
                 cx.check_cancelled()?;
-                return Err(error.into());
+                return Err(placed(error, &cx.host.root.host_path(&directory)).into());
             }
         };
         let settled = settle_databases(&dir, &extracted)?;
@@ -94,6 +94,16 @@ fn unpack(
     progress: &dyn Fn(u64),
 ) -> Result<Extracted, ArchiveError> {
     archive::extract(archive::decoder(algorithm, source)?, id, dir, options, stop, progress)
+}
+
+/// A member is named as in the archive; where its file cannot be written, the file is meant.
+fn placed(error: ArchiveError, staging: &Path) -> ArchiveError {
+    match error {
+        ArchiveError::Fs(error) if error.path.is_relative() => {
+            ArchiveError::Fs(FsError { path: staging.join(&error.path), ..error })
+        }
+        other => other,
+    }
 }
 
 /// Owners of the live tree by path, where the plan takes them from there.

@@ -8,7 +8,7 @@
 
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cap_std::fs::Dir;
 use rustix::fs::Mode;
@@ -292,6 +292,12 @@ impl Publish {
     /// The directory that the archive will lie in.
     pub fn dir(&self) -> &Dir {
         &self.dir
+    }
+
+    /// Where that directory lies on this machine, for messages.
+    pub fn directory(&self) -> PathBuf {
+        let path = self.root.host_path(&self.path);
+        path.parent().map(Path::to_path_buf).unwrap_or_default()
     }
 
     /// Gives the archive its name and writes its sidecar.

@@ -10,23 +10,23 @@ use crate::promise::Violations;
 use crate::support::TestRoot;
 use crate::support::tools::skip_unless;
 use crate::tracer::{self, Act, Tracer};
-use crate::worlds::{self, COMMANDS, Scene, Subject, everything};
+use crate::worlds::{self, COMMANDS, Scene, Subject, everything, subject};
 
 /// How many places of each command the sample has.
 const SAMPLE: usize = 12;
 
-fn skip(test: &str) -> bool {
+pub(crate) fn skip(test: &str) -> bool {
     skip_unless(test, tracer::works(), "ptrace is not permitted")
 }
 
 /// Says how far a test has come, also when it passes.
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     use std::io::Write as _;
     writeln!(std::io::stderr().lock(), "{text}").unwrap();
 }
 
 #[track_caller]
-fn assert_kept(found: &Violations) {
+pub(crate) fn assert_kept(found: &Violations) {
     assert!(found.is_empty(), "{} promises are broken:\n{}", found.len(), found.join("\n"));
 }
 
@@ -100,8 +100,7 @@ fn at_every_call(name: &str) {
     if skip(name) {
         return;
     }
-    let subject = COMMANDS.iter().find(|subject| subject.name == name).unwrap();
-    let scene = Scene::new(subject);
+    let scene = Scene::new(subject(name));
     let calls = scene.watch().mutating();
     let numbers: Vec<usize> =
         if everything() { (1..=calls).collect() } else { Chance::of(name).some_of(1..=calls, SAMPLE) };
@@ -270,8 +269,8 @@ fn a_large_instance_killed_at_500_calls() {
             root.write(path, "changed");
         }
     };
-    let subject = Subject::newest("apply-5000");
-    let scene = Scene::with(&subject, &worlds::quick(), fill);
+    let newest = Subject::newest("apply-5000");
+    let scene = Scene::with(&newest, &worlds::quick(), fill);
     let calls = scene.watch().mutating();
     let (cases, found) = kill_at_each(&scene, Chance::of("large").some_of(1..=calls, 500));
     say(&format!("5,000 files: {calls} calls, killed at {cases}, {} violations", found.len()));

@@ -19,8 +19,11 @@
 
 mod calls;
 mod chance;
+mod faults;
 mod kill;
+mod neighbours;
 mod promise;
+mod reader;
 mod tracer;
 mod worlds;
 

@@ -285,6 +285,9 @@ impl Promise {
             for name in ["", "plan", "journal.jsonl"] {
                 named.files.insert(directory.join(name));
             }
+            if let Some(staging) = run["staging"].as_str() {
+                named.trees.push(PathBuf::from(staging.trim_start_matches('/')));
+            }
             if let Some(displaced) = run["displaced"].as_str() {
                 let displaced = PathBuf::from(displaced.trim_start_matches('/'));
                 let target = self.targets.iter().find(|target| run["target"] == format!("/{}", target.path));

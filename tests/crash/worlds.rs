@@ -38,6 +38,11 @@ pub(crate) const COMMANDS: &[Subject] = &[
     },
 ];
 
+/// The command of a name.
+pub(crate) fn subject(name: &str) -> &'static Subject {
+    COMMANDS.iter().find(|subject| subject.name == name).unwrap_or_else(|| panic!("no command {name}"))
+}
+
 /// A command to break.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Subject {
@@ -49,6 +54,11 @@ pub(crate) struct Subject {
 }
 
 impl Subject {
+    /// A command of one test alone, which replaces the live directory.
+    pub(crate) fn live(name: &'static str, arguments: fn(&TestRoot) -> Vec<String>) -> Self {
+        Self { name, targets: &[LIVE], arguments }
+    }
+
     /// Restores the newest backup of the world.
     pub(crate) fn newest(name: &'static str) -> Self {
         Self { name, targets: &[LIVE], arguments: |root| apply(root, &["--instance", "budget", "--latest"]) }
@@ -69,6 +79,8 @@ fn apply(root: &TestRoot, plan: &[&str]) -> Vec<String> {
 pub(crate) struct Scene {
     pub(crate) name: &'static str,
     pub(crate) promise: Promise,
+    /// Run again, it does the same once more.
+    pub(crate) is_repeated: bool,
     template: TestRoot,
     arguments: Vec<String>,
     below: PathBuf,
@@ -98,7 +110,16 @@ impl Scene {
             let _ = copy.run(&arguments).ok();
         }
         let promise = Promise::new(&template, [&copies[0], &copies[1]], subject.targets);
-        Self { name: subject.name, promise, template, arguments, below: below.to_owned(), _own: own }
+        let is_repeated = subject.name == "backup-create";
+        Self {
+            name: subject.name,
+            promise,
+            is_repeated,
+            template,
+            arguments,
+            below: below.to_owned(),
+            _own: own,
+        }
     }
 
     /// A fresh copy of the world.
@@ -109,6 +130,14 @@ impl Scene {
     /// The command in a copy.
     pub(crate) fn command(&self, root: &TestRoot) -> Command {
         root.command(&self.arguments)
+    }
+
+    /// The same, but it waits for nobody.
+    pub(crate) fn impatient(&self, root: &TestRoot) -> Command {
+        let mut arguments = self.arguments.clone();
+        arguments.pop();
+        arguments.push("0".to_owned());
+        root.command(&arguments)
     }
 
     /// Runs it undisturbed under the tracer.

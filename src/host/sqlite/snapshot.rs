@@ -89,7 +89,8 @@ fn copy_pages(dir: &Dir, name: &Path, scratch: &Dir, out: &str) -> Result<bool, 
 
 fn backup(live: &Connection, scratch: &Dir, out: &str, path: &Path) -> Result<(), SqliteError> {
     let mut copy = connect(scratch, Path::new(out), Access::Write)?;
-    let sql = |error| SqliteError::from_sql(path, error);
+    let target = location(scratch, Path::new(out));
+    let sql = |error| SqliteError::from_sql(if is_of_writing(&error) { &target } else { path }, error);
     copy.execute_batch("PRAGMA synchronous = OFF; PRAGMA journal_mode = MEMORY").map_err(sql)?;
     let deadline = Instant::now() + BUSY_TIMEOUT;
     {
@@ -101,7 +102,19 @@ fn backup(live: &Connection, scratch: &Dir, out: &str, path: &Path) -> Result<()
             sleep(PAUSE);
         }
     }
-    copy.close().map_err(|(_, error)| SqliteError::from_sql(path, error))
+    copy.close().map_err(|(_, error)| sql(error))
+}
+
+/// Whether the copy is at fault: nothing is ever written to the database that is copied.
+fn is_of_writing(error: &rusqlite::Error) -> bool {
+    let writing = [
+        rusqlite::ffi::SQLITE_FULL,
+        rusqlite::ffi::SQLITE_IOERR_WRITE,
+        rusqlite::ffi::SQLITE_IOERR_FSYNC,
+        rusqlite::ffi::SQLITE_IOERR_DIR_FSYNC,
+        rusqlite::ffi::SQLITE_IOERR_TRUNCATE,
+    ];
+    error.sqlite_error().is_some_and(|error| writing.contains(&error.extended_code))
 }
 
 /// The backup interface counts itself as a change (change counter, schema cookie, version): with the
