@@ -18,9 +18,7 @@ use fuser::{
 use tempfile::TempDir;
 
 /// Bytes of a block, the unit in which contents are kept.
-pub(crate) const BLOCK: usize = 4096;
-/// Bytes that a disk writes at once or not at all.
-pub(crate) const SECTOR: usize = 512;
+const BLOCK: usize = 4096;
 /// The one file.
 const NAME: &str = "disk";
 
@@ -168,7 +166,7 @@ impl OneFile {
         FileAttr {
             ino: inode,
             size: if top { 0 } else { self.size },
-            blocks: self.size / SECTOR as u64,
+            blocks: self.size / 512,
             atime: time,
             mtime: time,
             ctime: time,

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use crate::block_log::{Blocks, Disk, Entry, SECTOR};
+use crate::block_log::{Blocks, Disk, Entry};
 use crate::disk::{BTRFS, EXT4, Kind, Mounted, XFS, scratch};
 use crate::oracle::Promise;
 use crate::random::{self, Random, sample};
@@ -89,7 +89,7 @@ fn cuts(log: &[Entry]) -> Vec<Cut> {
 }
 
 /// The disk as the cut leaves it.
-fn image(recorded: &Recorded, cut: Cut, random: &mut Random) -> Blocks {
+fn image(kind: Kind, recorded: &Recorded, cut: Cut, random: &mut Random) -> Blocks {
     let (log, place) = (&recorded.log, cut.place());
     let flushed = log[..place].iter().rposition(|entry| matches!(entry, Entry::Flush)).map_or(0, |at| at + 1);
     let mut writes: Vec<(u64, Arc<[u8]>)> = Vec::new();
@@ -102,11 +102,11 @@ fn image(recorded: &Recorded, cut: Cut, random: &mut Random) -> Blocks {
         }
     }
     if let (Cut::Torn(_), Some((_, bytes))) = (cut, writes.last_mut())
-        && bytes.len() > SECTOR
+        && bytes.len() > kind.sector
         && place > flushed
     {
-        let sectors = 1 + random.below(bytes.len() / SECTOR - 1);
-        *bytes = bytes[..sectors * SECTOR].into();
+        let sectors = 1 + random.below((bytes.len() / kind.sector - 1).max(1));
+        *bytes = bytes[..sectors * kind.sector].into();
     }
     let mut blocks = recorded.base.clone();
     for (offset, bytes) in writes {
@@ -141,7 +141,7 @@ fn try_all(kind: Kind, scenario: Scenario, limit: usize) -> usize {
     }
     let (mut broken, count) = (Vec::new(), chosen.len());
     for cut in chosen {
-        let blocks = image(&recorded, cut, &mut random);
+        let blocks = image(kind, &recorded, cut, &mut random);
         if let Err(why) = judge(kind, &recorded, cut, &blocks) {
             broken.push(format!("{cut:?} of {}: {why}", recorded.log.len()));
         }

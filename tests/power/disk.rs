@@ -14,12 +14,14 @@ pub(crate) struct Kind {
     pub(crate) name: &'static str,
     /// The least that its tools make one of, in bytes.
     pub(crate) size: u64,
+    /// What it takes for granted to be written whole: a disk under btrfs writes its 4 KiB at once.
+    pub(crate) sector: usize,
     make: &'static [&'static str],
 }
 
-pub(crate) const EXT4: Kind = Kind { name: "ext4", size: 32 << 20, make: &["-q", "-F"] };
-pub(crate) const XFS: Kind = Kind { name: "xfs", size: 300 << 20, make: &["-q", "-f"] };
-pub(crate) const BTRFS: Kind = Kind { name: "btrfs", size: 128 << 20, make: &["-q", "-f"] };
+pub(crate) const EXT4: Kind = Kind { name: "ext4", size: 32 << 20, sector: 512, make: &["-q", "-F"] };
+pub(crate) const XFS: Kind = Kind { name: "xfs", size: 300 << 20, sector: 512, make: &["-q", "-f"] };
+pub(crate) const BTRFS: Kind = Kind { name: "btrfs", size: 128 << 20, sector: 4096, make: &["-q", "-f"] };
 
 impl Kind {
     /// Why this machine cannot try it; `None` where it can.

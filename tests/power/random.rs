@@ -42,6 +42,11 @@ pub(crate) fn all() -> bool {
     std::env::var_os("ABSSCTL_TEST_CRASH").is_some_and(|wish| wish == "all")
 }
 
+/// Whether only the rules of order are asked for, and no crash is tried: tests/power/mutations.sh.
+pub(crate) fn rules_only() -> bool {
+    std::env::var_os("ABSSCTL_TEST_CRASH").is_some_and(|wish| wish == "rules")
+}
+
 /// At most `limit` of them, spread evenly, each of them the one of its stretch that chance says.
 pub(crate) fn sample<T>(items: Vec<T>, limit: usize, random: &mut Random) -> Vec<T> {
     let count = items.len();

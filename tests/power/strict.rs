@@ -12,7 +12,7 @@ use crate::random::{self, Random, sample};
 use crate::scenario::Scenario;
 use crate::states::States;
 use crate::support::{Ran, TestRoot};
-use crate::support::tools::skip_unless;
+use crate::support::tools::{have, skip_unless, tool};
 use crate::tracer;
 use crate::watch::{Step, Watched, watch};
 
@@ -24,7 +24,8 @@ const READS: &str = "verify";
 /// A scenario that ran under the tracer.
 struct Played {
     watched: Watched,
-    promise: Promise,
+    /// Not where the rules alone are asked for.
+    promise: Option<Promise>,
     base: tempfile::TempDir,
     _root: TestRoot,
 }
@@ -35,13 +36,19 @@ fn play(scenario: Scenario) -> Played {
     let prepared = scenario.prepare(&root);
     let mut command = root.command(&prepared.command);
     command.arg("--json");
+    if random::rules_only() {
+        prepared.begin(&root);
+        let watched = watch(&command, base.path(), scenario.act());
+        assert_eq!(watched.ran.code != 0, scenario.fails(), "exit code {}", watched.ran.code);
+        return Played { watched, promise: None, base, _root: root };
+    }
     let mut watched = None;
-    let promise = Promise::of(prepared, &root, || {
+    let promise = Some(Promise::of(prepared, &root, || {
         let seen = watch(&command, base.path(), scenario.act());
         let ran = Ran { code: seen.ran.code, stdout: seen.ran.stdout.clone(), stderr: String::new() };
         watched = Some(seen);
         ran
-    });
+    }));
     Played { watched: watched.unwrap(), promise, base, _root: root }
 }
 
@@ -148,7 +155,12 @@ fn strictly(scenario: Scenario, limit: usize) {
     let played = play(scenario);
     proves_itself(&played);
     let mut random = Random::new(scenario.name());
-    let (broken, states) = walk(&played, if random::all() { 40 } else { 4 }, &mut random);
+    let each = match (random::all(), random::rules_only()) {
+        (true, _) => 40,
+        (false, true) => 0,
+        (false, false) => 4,
+    };
+    let (broken, states) = walk(&played, each, &mut random);
     assert!(broken.is_empty(), "{}:\n{}", scenario.name(), broken.join("\n"));
     let (differ, mut found) = (states.found.len(), states.found);
     if !random::all() {
@@ -161,7 +173,8 @@ fn strictly(scenario: Scenario, limit: usize) {
     for state in &found {
         let directory = scratch();
         state.write(directory.path());
-        if let Err(why) = played.promise.judge(&TestRoot::found_at(directory.path()), state.done) {
+        let root = TestRoot::found_at(directory.path());
+        if let Some(Err(why)) = played.promise.as_ref().map(|promise| promise.judge(&root, state.done)) {
             broken.push(format!("{}: {why}", state.what));
         }
     }
@@ -214,4 +227,13 @@ fn a_record_that_is_taken_back_harms_no_other() {
 #[test]
 fn a_resumed_apply_says_nothing_before_it_is_safe() {
     strictly(Scenario::Resume, 10);
+}
+
+#[test]
+fn every_sync_call_of_the_source_is_in_the_list_of_mutations() {
+    if skip_unless("the list of mutations", have("python3"), "python3 is missing") {
+        return;
+    }
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/power/mutations.sh");
+    let _ = tool(script, &["--check"]);
 }
