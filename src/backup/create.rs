@@ -1,5 +1,7 @@
 //! `backup create`, and the pre-backup of a restore.
 
+use std::path::Path;
+
 use cap_std::fs::Dir;
 use jiff::Timestamp;
 
@@ -9,7 +11,7 @@ use super::leftovers;
 use crate::archive::{self, Algorithm, ArchiveError, HashingReader, Limits, Payload, Scope};
 use crate::context::Context;
 use crate::host::clock;
-use crate::host::fs::{self, IoContext as _};
+use crate::host::fs::{self, FsError, IoContext as _};
 use crate::ids::{AbsPath, BackupId, InstanceName, Sha256};
 use crate::state::backup_index::{BackupIndex, NewBackup};
 use crate::state::config::Config;
@@ -131,7 +133,8 @@ pub fn create(cx: &Context, request: &Request, progress: &dyn Fn(u64)) -> Result
         exclude: &[fs::PRIVATE.to_owned()],
     };
     let written = archive::write(&payload, algorithm, request.level, publish.file(), &cx.cancel, progress);
-    let written = written.map_err(BackupError::from)?;
+    let written =
+        written.map_err(|error| placed(error, &cx.root.host_path(&directory), &publish.partial()))?;
     let published = publish.publish(&written.sha256)?;
     let created = Created {
         id: request.id.clone(),
@@ -162,6 +165,19 @@ pub fn create(cx: &Context, request: &Request, progress: &dyn Fn(u64)) -> Result
     // Until now it marked the archive as one that nobody can count on.
     drop(scratch);
     Ok(created)
+}
+
+/// The archive's writer knows its members, not where they lie, and its file, not where that lies.
+fn placed(mut error: ArchiveError, directory: &Path, partial: &Path) -> BackupError {
+    if let ArchiveError::Fs(place) = &mut error
+        && let Ok(below) = place.path.strip_prefix(archive::DATA)
+    {
+        place.path = if below.as_os_str().is_empty() { directory.to_owned() } else { directory.join(below) };
+    }
+    if let ArchiveError::Write(source) = error {
+        return BackupError::Fs(FsError { action: "write", path: partial.to_owned(), source });
+    }
+    BackupError::from(error)
 }
 
 fn is_indexed(cx: &Context, id: &BackupId) -> Result<bool, BackupError> {
@@ -265,7 +281,7 @@ impl Scratch {
         self.keep.set(true);
     }
 
-    fn create(parent: &Dir, path: &std::path::Path, id: &BackupId) -> Result<Self, BackupError> {
+    fn create(parent: &Dir, path: &Path, id: &BackupId) -> Result<Self, BackupError> {
         let name = leftovers::scratch_name(id);
         let path = path.join(&name);
         let made = fs::create_dir(parent, &name, 0o700).context("create", &path);

@@ -13,7 +13,7 @@ use crate::archive::{
     self, Algorithm, ArchiveError, DATA, ExtractOptions, Extracted, HashingReader, Limits, Owners,
 };
 use crate::host::cancel::Cancel;
-use crate::host::fs::{self, FsError, IoContext as _};
+use crate::host::fs::{self, IoContext as _};
 use crate::host::sqlite;
 use crate::ids::BackupId;
 use crate::plan::spec::{Ownership, OwnershipSource};
@@ -97,13 +97,13 @@ fn unpack(
 }
 
 /// A member is named as in the archive; where its file cannot be written, the file is meant.
-fn placed(error: ArchiveError, staging: &Path) -> ArchiveError {
-    match error {
-        ArchiveError::Fs(error) if error.path.is_relative() => {
-            ArchiveError::Fs(FsError { path: staging.join(&error.path), ..error })
-        }
-        other => other,
+fn placed(mut error: ArchiveError, staging: &Path) -> ArchiveError {
+    if let ArchiveError::Fs(place) = &mut error
+        && place.path.is_relative()
+    {
+        place.path = staging.join(&place.path);
     }
+    error
 }
 
 /// Owners of the live tree by path, where the plan takes them from there.

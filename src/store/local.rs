@@ -300,6 +300,11 @@ impl Publish {
         path.parent().map(Path::to_path_buf).unwrap_or_default()
     }
 
+    /// Where the file lies as long as it is written, for messages.
+    pub fn partial(&self) -> PathBuf {
+        self.directory().join(&self.partial)
+    }
+
     /// Gives the archive its name and writes its sidecar.
     ///
     /// # Atomicity
@@ -317,12 +322,20 @@ impl Publish {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 return Err(StoreError::Exists { path: shown });
             }
-            Err(error) => return Err(error).context("create", &shown).map_err(StoreError::from),
+            Err(error) => {
+                // The name may be there although it is not durable; the partial one is gone then.
+                if self.dir.try_exists(&self.partial).is_ok_and(|there| !there) {
+                    drop(self.dir.remove_file(&name));
+                }
+                return Err(error).context("create", &shown).map_err(StoreError::from);
+            }
         }
         let line = format!("{digest}  {name}\n");
-        let written = fs::replace(&self.dir, &format!("{name}{SIDECAR}"), line.as_bytes(), 0o640);
-        if let Err(error) = written {
-            // Without its sidecar and index entry it would be a file that nothing lists.
+        let beside = format!("{name}{SIDECAR}");
+        if let Err(error) = fs::replace(&self.dir, &beside, line.as_bytes(), 0o640) {
+            // Without its sidecar and index entry it would be a file that nothing lists; the sidecar may be
+            // there although it is not durable.
+            drop(self.dir.remove_file(&beside));
             drop(self.dir.remove_file(&name));
             return Err(error).context("write", self.root.host_path(&sidecar)).map_err(StoreError::from);
         }

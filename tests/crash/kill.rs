@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Mutex;
 
+use crate::calls::Kind;
 use crate::chance::Chance;
 use crate::promise::Violations;
 use crate::support::TestRoot;
@@ -12,8 +13,8 @@ use crate::support::tools::skip_unless;
 use crate::tracer::{self, Act, Tracer};
 use crate::worlds::{self, COMMANDS, Scene, Subject, everything, subject};
 
-/// How many places of each command the sample has.
-const SAMPLE: usize = 12;
+/// How many places of each command the sample has beside those where a name changes.
+const SAMPLE: usize = 4;
 
 pub(crate) fn skip(test: &str) -> bool {
     skip_unless(test, tracer::works(), "ptrace is not permitted")
@@ -87,7 +88,9 @@ fn all(scene: &Scene, cases: &[Vec<usize>]) -> Violations {
             let _ = scope.spawn(move || {
                 for case in cases {
                     let broken = killed(scene, &scene.world(), case);
-                    broken.iter().for_each(|what| say(what));
+                    if !broken.is_empty() {
+                        say(&broken.join("\n"));
+                    }
                     found.lock().unwrap().extend(broken);
                 }
             });
@@ -101,9 +104,17 @@ fn at_every_call(name: &str) {
         return;
     }
     let scene = Scene::new(subject(name));
-    let calls = scene.watch().mutating();
-    let numbers: Vec<usize> =
-        if everything() { (1..=calls).collect() } else { Chance::of(name).some_of(1..=calls, SAMPLE) };
+    let traced = scene.watch();
+    let calls = traced.mutating();
+    let numbers: BTreeSet<usize> = if everything() {
+        (1..=calls).collect()
+    } else {
+        // Names that change hands are where things can go wrong: before each, and after the exchange.
+        let renames = traced.calls.iter().filter(|call| call.kind == Kind::Rename);
+        let after = |call: &crate::tracer::Call| usize::from(call.name == "renameat2");
+        let around = renames.flat_map(|call| [call.number, call.number + after(call)]);
+        around.chain(Chance::of(name).some_of(1..=calls, SAMPLE)).collect()
+    };
     let (cases, found) = kill_at_each(&scene, numbers);
     say(&format!(
         "{name}: {calls} calls change something, killed at {cases} of them, {} violations",
@@ -190,7 +201,7 @@ fn a_recovery_killed_at_every_call() {
     let places = distinct_places(&scene);
     assert!(places.len() > 20, "{places:?}");
     let mut chance = Chance::of("recovery");
-    let firsts = if everything() { places.clone() } else { chance.some_of(places.iter().copied(), 8) };
+    let firsts = if everything() { places.clone() } else { chance.some_of(places.iter().copied(), 5) };
     let mut cases = Vec::new();
     for first in firsts {
         let calls = recovery_of(&scene, first);
@@ -214,8 +225,8 @@ fn a_recovery_killed_again_and_again() {
     }
     let scene = Scene::new(&COMMANDS[0]);
     let places = distinct_places(&scene);
-    let wanted = if everything() { places.len() } else { 2 };
-    let length = if everything() { 60 } else { 8 };
+    let wanted = if everything() { places.len() } else { 1 };
+    let length = if everything() { 60 } else { 6 };
     // Its recovery is killed at its first call, the next one at its second, and so on.
     let chain = |first: usize| std::iter::once(first).chain(1..=length).collect();
     let cases: Vec<Vec<usize>> =

@@ -24,6 +24,7 @@ mod kill;
 mod neighbours;
 mod promise;
 mod reader;
+mod self_test;
 mod tracer;
 mod worlds;
 

@@ -36,6 +36,9 @@ fn before_call(
     traced
 }
 
+/// Which call is meant.
+type Picks = fn(&Call) -> bool;
+
 fn is_in(call: &Call, part: &str) -> bool {
     call.paths.iter().any(|path| path.to_string_lossy().contains(part))
 }
@@ -96,7 +99,7 @@ fn the_disk_becomes_read_only_in_the_middle() {
     if skip(test) || skip_unless(test, is_root(), "only root mounts") {
         return;
     }
-    let places: [(&str, fn(&Call) -> bool); 3] = [
+    let places: [(&str, Picks); 3] = [
         ("staging", |call| call.name == "mkdirat" && is_in(call, "/.abssctl")),
         ("pre-backup", |call| call.kind == Kind::Create && is_in(call, ".partial")),
         ("swap", |call| call.name == "renameat2" && call.paths[1].ends_with(LIVE)),
@@ -163,7 +166,7 @@ fn the_archive_vanishes_or_changes_while_it_is_unpacked() {
     for in_sequence in [false, true] {
         let scene = Scene::new(&plain(in_sequence));
         // Right before the first file is unpacked; in a sequence that is after all of it was verified.
-        let unpacks: fn(&Call) -> bool = |call| call.kind == Kind::Write && is_in(call, "/.abssctl/staging");
+        let unpacks: Picks = |call| call.kind == Kind::Write && is_in(call, "/.abssctl/staging");
         let root = scene.world();
         let bytes = std::fs::read(root.path(&archive)).unwrap();
         let traced =
@@ -178,7 +181,7 @@ fn the_archive_vanishes_or_changes_while_it_is_unpacked() {
 
         let root = scene.world();
         // Where both read once, before that; in a sequence, between the two.
-        let reads: fn(&Call) -> bool = |call| call.kind == Kind::Read && is_in(call, NONE);
+        let reads: Picks = |call| call.kind == Kind::Read && is_in(call, NONE);
         let picks = if in_sequence { unpacks } else { reads };
         let traced = before_call(&scene, &root, picks, || {
             // In place, as a broken disk or another program does; its last block says nothing to a reader.
@@ -206,7 +209,8 @@ fn other_commands_at_the_same_time_are_refused_and_harm_nothing() {
     let calls = scene.watch().calls;
     // From the call after the instance's lock to the exchange, and from there to the end of the record.
     let first = |picks: &dyn Fn(&Call) -> bool| calls.iter().find(|call| picks(call)).unwrap().number;
-    let locked = first(&|call| call.kind == Kind::Lock && is_in(call, "budget.lock"));
+    let locked =
+        first(&|call| call.kind == Kind::Lock && is_in(call, "budget.lock") && call.args[1] & 2 != 0);
     let swapped = first(&|call| call.name == "renameat2" && call.paths[1].ends_with(LIVE));
     let recorded = first(&|call| call.kind == Kind::Rename && is_in(call, REGISTRY));
     let mut chance = Chance::of(test);

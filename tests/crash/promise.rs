@@ -109,22 +109,6 @@ impl Promise {
         judged(|found| self.trees(root, found))
     }
 
-    /// Whether all directories are as before (`false`), all as promised (`true`), or neither.
-    pub(crate) fn is_new(&self, root: &TestRoot) -> Option<bool> {
-        let all = |pick: fn(&Target) -> &Tree| {
-            self.targets.iter().all(|target| {
-                let is = Tree::of(&root.path(target.path));
-                let is = if std::ptr::eq(pick(target), &raw const target.new) {
-                    is.without_times(&target.restless)
-                } else {
-                    is
-                };
-                pick(target).differences(&is).is_empty()
-            })
-        };
-        if all(|target| &target.old) { Some(false) } else { all(|target| &target.new).then_some(true) }
-    }
-
     /// After the same command has run again to a good end; `attempts` came to no end before.
     pub(crate) fn after_rerun(&self, root: &TestRoot, attempts: usize) -> Violations {
         judged(|found| {
@@ -249,11 +233,7 @@ impl Promise {
         match value {
             Value::String(text) if text.parse::<jiff::Timestamp>().is_ok() => "(time)".into(),
             Value::String(text) if text.parse::<RunId>().is_ok() => "(run)".into(),
-            Value::String(text)
-                if text.parse::<BackupId>().is_ok() && !self.before.entries().contains_key(text) =>
-            {
-                "(backup)".into()
-            }
+            Value::String(text) if self.is_new_backup(text) => "(backup)".into(),
             Value::Array(values) => values.iter().map(|value| self.scrubbed(value)).collect(),
             Value::Object(map) => map
                 .iter()
@@ -262,6 +242,12 @@ impl Promise {
                 .into(),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
         }
+    }
+
+    /// The id of a backup that was not there before; it begins with its time.
+    fn is_new_backup(&self, text: &str) -> bool {
+        let dated = text.len() > 15 && text.bytes().take(8).all(|byte| byte.is_ascii_digit());
+        dated && text.parse::<BackupId>().is_ok() && !self.before.entries().contains_key(text)
     }
 
     /// Every path is one that was there before, or that a list of the program names.

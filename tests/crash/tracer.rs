@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -109,7 +110,6 @@ impl<'c> Tracer<'c> {
     }
 
     /// Notes what is written.
-    #[allow(dead_code, reason = "for models of what a power cut leaves: another binary of tests")]
     pub(crate) fn with_data(mut self) -> Self {
         self.data = true;
         self
@@ -119,7 +119,7 @@ impl<'c> Tracer<'c> {
     pub(crate) fn run(self, act: impl FnMut(&Call) -> Act + Send) -> Traced {
         // All calls of ptrace and wait come from one thread, and it waits for its own children only.
         std::thread::scope(|scope| {
-            let traced = scope.spawn(move || Session::start(&self, act).to_the_end());
+            let traced = scope.spawn(move || Session::start(&self, act).ended());
             traced.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
@@ -226,7 +226,7 @@ impl<A: FnMut(&Call) -> Act> Session<A> {
         }
     }
 
-    fn to_the_end(mut self) -> Traced {
+    fn ended(mut self) -> Traced {
         loop {
             match waitpid(None, Some(WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD)) {
                 Ok(status) => self.status(status),
@@ -291,7 +291,8 @@ impl<A: FnMut(&Call) -> Act> Session<A> {
             return resume(pid, None);
         };
         let changes = calls::changes(shape, pid, &args(&regs));
-        if !changes && !(self.reads && shape.kind.reads()) {
+        let wanted = changes || self.reads && shape.kind.reads();
+        if !wanted {
             return resume(pid, None);
         }
         // Locks are not waited for here: their holder may be another thread.
@@ -421,7 +422,6 @@ pub(crate) fn string(pid: Pid, at: u64) -> PathBuf {
         }
         found.extend(bytes);
     }
-    use std::os::unix::ffi::OsStringExt as _;
     PathBuf::from(std::ffi::OsString::from_vec(found))
 }
 

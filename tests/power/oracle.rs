@@ -1,6 +1,7 @@
 //! Judges a root after a power cut: the promises that hold after every crash (`promise`, shared with the
 //! proof by kill), and what a command promised when it returned. Runs commands in the root.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -9,6 +10,7 @@ use crate::disk::scratch;
 use crate::promise;
 use crate::scenario::{Prepared, Scenario};
 use crate::support::root::{INDEX, LIVE, LOG};
+use crate::support::sums;
 use crate::support::tree::Tree;
 use crate::support::{Ran, TestRoot};
 
@@ -17,6 +19,8 @@ use crate::support::{Ran, TestRoot};
 pub(crate) struct Promise {
     prepared: Prepared,
     judge: promise::Promise,
+    /// What the files of the target are when the command has returned.
+    new: BTreeMap<String, String>,
     /// How often the backups were restored before, all together.
     restores: usize,
     /// The backup that was made, as the command told.
@@ -39,7 +43,8 @@ impl Promise {
         assert_eq!(ran.code != 0, prepared.scenario.fails(), "exit code {}: {}", ran.code, ran.stdout);
         let told = ran.json();
         let backup = told["id"].as_str().or(told["preBackup"].as_str()).map(str::to_owned);
-        Self { prepared, judge, restores, backup }
+        let new = sums::of(&root.path(target));
+        Self { prepared, judge, new, restores, backup }
     }
 
     /// Judges; `done`: the command had returned, so what it promised is there without another run.
@@ -67,7 +72,8 @@ impl Promise {
             })?;
         }
         if self.prepared.plan.is_some() {
-            ensure(self.judge.is_new(root) == Some(true), || "the tree is not the new one".to_owned())?;
+            let found = sums::of(&root.path(self.prepared.scenario.target()));
+            ensure(found == self.new, || format!("the tree is not the new one: {found:?}"))?;
             let found = restores(root)?;
             ensure(found == self.restores + 1, || format!("{found} restores are in the index"))?;
             let runs = succeeds(root, &["run", "list"])?;
