@@ -129,7 +129,6 @@ mutate() {
     echo "$file:$function:$number" >"$work/left-out"
     noticed=$(red env ABSSCTL_TEST_CRASH=rules)
     [ -n "$noticed" ] || noticed=$(red env)
-    [ -n "$noticed" ] || noticed=$(red env ABSSCTL_TEST_CRASH=all)
     # The first one named is enough for the table.
     local count
     count=$(wc -w <<<"$noticed")

@@ -27,6 +27,8 @@ pub(crate) enum Scenario {
     Undo,
     /// A restore whose journal cannot be synced once, so that a record is taken back.
     Halfway,
+    /// A plan is written to a file.
+    Plan,
     /// A restore that goes on after a cut which left a torn record.
     Resume,
 }
@@ -54,6 +56,7 @@ impl Scenario {
             Self::Prune => "run prune",
             Self::Undo => "apply undone",
             Self::Halfway => "apply with a record taken back",
+            Self::Plan => "plan restore",
             Self::Resume => "apply resumed",
         }
     }
@@ -104,6 +107,10 @@ impl Scenario {
                 // The first command of a machine begins the log.
                 std::fs::remove_file(root.path(LOG)).unwrap();
                 says(&["backup", "create", "budget", "--label", "power"])
+            }
+            Self::Plan => {
+                let file = root.path("srv/plan.json");
+                says(&["plan", "restore", ZSTD, "-o", file.to_str().unwrap()])
             }
             Self::Undo | Self::Halfway | Self::Resume => applies(&[ZSTD, "--no-pre-backup"]),
             Self::Prune => {
