@@ -6,6 +6,7 @@
 //! | module | what it is for |
 //! | --- | --- |
 //! | [`cli`] | commands, text and JSON output, prompts, exit codes |
+//! | [`doctor`] | says what is not in order on a machine; changes nothing |
 //! | [`planner`] | reads the host, writes a plan; changes nothing |
 //! | [`engine`] | runs a plan: schedule, journal, undo, events |
 //! | [`steps`] | one file a step kind: run, undo, probe |
@@ -28,6 +29,7 @@ pub mod archive;
 pub mod backup;
 pub mod cli;
 pub mod context;
+pub mod doctor;
 pub mod duration;
 pub mod engine;
 pub mod facts;

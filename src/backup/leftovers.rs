@@ -23,16 +23,27 @@ pub(super) fn scratch_name(id: &BackupId) -> String {
     format!(".{id}{SCRATCH}")
 }
 
+/// The backup that a file or directory of this name marks as being made.
+pub fn being_made(name: &str) -> Option<BackupId> {
+    let name = name.strip_prefix('.')?;
+    name.strip_suffix(PARTIAL).or_else(|| name.strip_suffix(SCRATCH))?.parse().ok()
+}
+
+/// The backup that a file of this name is the archive of.
+pub fn of_archive(name: &str) -> Option<BackupId> {
+    [Algorithm::Zstd, Algorithm::Gzip, Algorithm::None].iter().find_map(|algorithm| {
+        let id = name.strip_suffix(algorithm.extension()).and_then(|rest| rest.strip_suffix('.'));
+        id?.parse().ok()
+    })
+}
+
 /// Removes what backups of this instance left that were killed in the middle: the caller holds the
 /// instance's lock, so none of them is at work. What cannot be removed is in nobody's way.
 pub(super) fn remove_abandoned(cx: &Context, dir: &Dir, own: &BackupId) {
     let (Ok(entries), Ok(index)) = (dir.entries(), BackupIndex::load(&cx.root, &cx.config)) else { return };
     let mut ids: Vec<BackupId> = entries
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter_map(|name| {
-            let name = name.strip_prefix('.')?;
-            name.strip_suffix(PARTIAL).or_else(|| name.strip_suffix(SCRATCH))?.parse().ok()
-        })
+        .filter_map(|name| being_made(&name))
         .filter(|id| id != own)
         .collect();
     ids.dedup();

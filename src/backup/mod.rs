@@ -13,4 +13,4 @@ pub mod verify;
 
 pub use create::{Compression, Created, Request, create, new_id, validate};
 pub use error::BackupError;
-pub use leftovers::discard;
+pub use leftovers::{being_made, discard, of_archive};

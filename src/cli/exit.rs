@@ -241,7 +241,10 @@ fn preflight(error: &PreflightError) -> u8 {
 
 fn survey(error: &SurveyError) -> u8 {
     match error {
-        SurveyError::Fs(_) | SurveyError::TargetKind { .. } | SurveyError::NoParent { .. } => ENVIRONMENT,
+        SurveyError::Fs(_)
+        | SurveyError::TargetKind { .. }
+        | SurveyError::MountInside { .. }
+        | SurveyError::NoParent { .. } => ENVIRONMENT,
         SurveyError::Registry(error) => registry(error),
         SurveyError::DataOutside { .. } => INVALID,
     }

@@ -6,6 +6,7 @@ pub mod approve;
 pub mod args;
 pub mod backup;
 pub mod config;
+pub mod doctor;
 pub mod error;
 pub mod exit;
 pub mod facts;

@@ -16,8 +16,8 @@ use super::error::CliError;
 use super::output::{Output, name_file};
 use super::signals::{self, Caught};
 use super::{
-    apply, approve, backup, config, exit, facts, instance, plan, plan_diff, plan_validate, prune, restore,
-    run, schema, verify,
+    apply, approve, backup, config, doctor, exit, facts, instance, plan, plan_diff, plan_validate, prune,
+    restore, run, schema, verify,
 };
 use crate::context::Context;
 use crate::host::cancel::Cancel;
@@ -142,6 +142,7 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, CliError> {
         Command::Instance(InstanceCommand::List) => instance::list(session),
         Command::Instance(InstanceCommand::Show(args)) => instance::show(session, &args),
         Command::Config(ConfigCommand::Show) => config::show(session),
+        Command::Doctor => doctor::doctor(session),
         Command::Schema(args) => schema::schema(session, &args),
         Command::Completion(args) => schema::completion(session, &args),
         Command::Man => schema::man(session),

@@ -26,7 +26,7 @@ const BUFFER: usize = 128 << 10;
 const MAX_XATTR: usize = 64 << 10;
 
 /// Copies what is below `from` into the empty directory `to`, then gives `to` what belongs to `from`
-/// itself. [`fs::PRIVATE`] at the top is left out. `progress` is told how many bytes were copied so far.
+/// itself. What [`fs::is_foreign`] at the top is left out. `progress` is told how many bytes were copied so far.
 ///
 /// # Errors
 /// What could not be read or written, with its path below `from`; another file system mounted in it; or
@@ -56,6 +56,14 @@ pub fn like(from: &Dir, path: &Path, target: &std::fs::File) -> io::Result<()> {
     attributes(&source, target, &stat)
 }
 
+/// Gives one directory the owner, mode, times and extended attributes of another.
+pub fn directory_like(from: &Dir, to: &Dir) -> io::Result<()> {
+    // Opened anew: a handle may be for look-ups alone.
+    let (from, to) = (fs::open_dir(from, ".")?, fs::open_dir(to, ".")?);
+    let stat = rustix::fs::fstat(&from)?;
+    attributes(&from, &to, &stat)
+}
+
 fn again(dir: &Dir) -> Result<Dir, FsError> {
     fs::open_dir(dir, ".").context("open directory", ".")
 }
@@ -80,7 +88,7 @@ impl Copy<'_> {
             names.push(entry.context("list", base)?.file_name());
         }
         names.sort();
-        for name in names.iter().filter(|name| depth > 0 || name.as_os_str() != fs::PRIVATE) {
+        for name in names.iter().filter(|name| depth > 0 || !fs::is_foreign(name)) {
             let path = base.join(name);
             self.cancel.check().map_err(io::Error::other).context("copy", &path)?;
             self.entry(from, to, Path::new(name), &path, depth)?;

@@ -21,6 +21,15 @@ use crate::ids::AbsPath;
 /// target it is no part of its content.
 pub const PRIVATE: &str = ".abssctl";
 
+/// What `mkfs` puts into the root of a file system, where an instance may live: no part of its content.
+pub const LOST_FOUND: &str = "lost+found";
+
+/// Whether a name at the top of an instance is none of the instance's: this program's own directory, or
+/// the file system's.
+pub fn is_foreign(name: &std::ffi::OsStr) -> bool {
+    name == PRIVATE || name == LOST_FOUND
+}
+
 /// An operation on a file or directory failed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {}: {source}", .path.display())]
@@ -219,6 +228,12 @@ pub fn try_create(dir: &Dir, name: &str) -> io::Result<()> {
 /// What a file is called until it is whole.
 fn temporary(name: &str) -> String {
     format!(".{name}.abssctl-{}.tmp", std::process::id())
+}
+
+/// Whether a file of this name is what a killed [`replace`] left, or one that is at work.
+pub fn is_temporary(name: &str) -> bool {
+    let middle = name.strip_prefix('.').and_then(|rest| rest.strip_suffix(".tmp"));
+    middle.and_then(|rest| rest.rsplit_once(".abssctl-")).is_some_and(|(_, pid)| pid.parse::<u32>().is_ok())
 }
 
 /// Removes temporary files that processes left which are no more, or this one.

@@ -202,6 +202,18 @@ pub fn try_lock_file(file: &File) -> io::Result<bool> {
     }
 }
 
+/// Who holds the lock on an open file now; `None` where nobody does. The lock is taken, shared, for an
+/// instant to find out.
+pub fn holder_of(file: &File) -> io::Result<Option<String>> {
+    match fs2::FileExt::try_lock_shared(file) {
+        Ok(()) => fs2::FileExt::unlock(file).map(|()| None),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Ok(Some(holder(file).unwrap_or_else(|| "another process".to_owned())))
+        }
+        Err(error) => Err(error),
+    }
+}
+
 struct Wait<'a> {
     started: Instant,
     timeout: Duration,

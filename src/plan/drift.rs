@@ -106,6 +106,10 @@ impl Found {
             };
             let (was, is) = (word(planned.target.presence), word(now.target.presence));
             self.add(Weight::Identity, "target", format!("the target was {was}, now it is {is}"));
+        } else if planned.target.mount_point != now.target.mount_point {
+            let word = |mounted| if mounted { "a mount point" } else { "no mount point" };
+            let (was, is) = (word(planned.target.mount_point), word(now.target.mount_point));
+            self.add(Weight::Identity, "target", format!("the target was {was}, now it is {is}"));
         }
     }
 

@@ -176,6 +176,15 @@ pub fn warnings(spec: &Spec, observed: &Observed, preview: &Preview) -> Vec<Warn
             ),
         );
     }
+    if observed.target.mount_point {
+        warn(
+            "not-in-one-step",
+            format!(
+                "{} is a mount point: what is in it is replaced entry by entry, not all at once; the server's data go last and in one step",
+                spec.target.directory
+            ),
+        );
+    }
     if spec.drift == DriftPolicy::Ignore {
         warn("drift-ignore", "drift: ignore — the plan is applied whatever the target holds by then".into());
     }

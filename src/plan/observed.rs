@@ -242,6 +242,9 @@ pub enum Presence {
 pub struct ObservedTarget {
     /// What stands there.
     pub presence: Presence,
+    /// Whether a file system is mounted there: it cannot be exchanged as a whole then, only what is in it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mount_point: bool,
     /// Fingerprint of what a running server does not change: budgets and group ids, the server's
     /// migrations, files that are neither databases nor budget blobs.
     #[serde(default, skip_serializing_if = "Option::is_none")]

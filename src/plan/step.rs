@@ -408,6 +408,9 @@ pub enum SwapMethod {
     Exchange,
     /// It is moved to a name that is free.
     Rename,
+    /// Their entries change places one by one, the server's data last and in one step: a mount point
+    /// cannot be moved.
+    Entries,
 }
 
 /// A step of this kind is not part of this plan, or cannot be made from what was observed.
@@ -474,6 +477,7 @@ pub fn derive(
             directory: spec.target.directory.clone(),
             method: match observed.target.presence {
                 Presence::Absent => SwapMethod::Rename,
+                _ if observed.target.mount_point => SwapMethod::Entries,
                 Presence::Empty | Presence::Content => SwapMethod::Exchange,
             },
             tree: if spec.is_single() { StagedTree::Overlay } else { StagedTree::Unpacked },

@@ -51,6 +51,11 @@ impl Action {
                     with.directory,
                     with.tree.words()
                 ),
+                SwapMethod::Entries => format!(
+                    "put what is in {} in place of what is in {}, entry by entry and the server's data last, keep the old ones",
+                    with.tree.words(),
+                    with.directory
+                ),
                 SwapMethod::Rename => {
                     format!("move {} to {}, where nothing is now", with.tree.words(), with.directory)
                 }

@@ -19,6 +19,20 @@ pub struct FileId {
     pub inode: u64,
 }
 
+/// One entry of a mount point.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EntryIds {
+    /// Its name.
+    pub name: String,
+    /// Inode of what has the name in the target before; absent where nothing has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old: Option<u64>,
+    /// Inode of what was unpacked under the name; absent where nothing was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new: Option<u64>,
+}
+
 /// Which of the two trees of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -66,6 +80,9 @@ pub enum Fact {
         staged_at: AbsPath,
         /// Where the displaced tree is kept after it.
         displaced_at: AbsPath,
+        /// What changes places one by one, in this order, where a file system is mounted at the target.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        entries: Vec<EntryIds>,
     },
     /// What a whole tree was, for the receipt; no step acts on it.
     #[serde(rename_all = "camelCase")]

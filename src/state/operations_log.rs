@@ -256,6 +256,12 @@ pub fn contains(root: &Root, config: &Config, op_id: &str) -> Result<bool, LogEr
     Ok(tail(root, &path)?.split(|byte| *byte == b'\n').any(|line| id_of(line).as_deref() == Some(op_id)))
 }
 
+/// Whether the log ends in a line that was cut off.
+pub fn ends_torn(root: &Root, config: &Config) -> Result<bool, LogError> {
+    let tail = tail(root, &config.operations_log())?;
+    Ok(!tail.is_empty() && !tail.ends_with(b"\n"))
+}
+
 fn tail(root: &Root, path: &AbsPath) -> Result<Vec<u8>, FsError> {
     let Some(mut file) = root.open_file(path)? else { return Ok(Vec::new()) };
     let mut read = || {

@@ -30,7 +30,7 @@ impl StepRunner for Check {
     }
 
     fn undo(&self, cx: &StepContext<'_>, _step: &Step) -> Result<(), StepError> {
-        let directory = staging::staging(&cx.plan.spec.target.directory, cx.run)?;
+        let directory = staging::staging(cx)?;
         staging::remove(cx.host, &staging::join(&directory, "try")?)?;
         staging::remove_if_empty(cx.host, &directory)
     }
@@ -43,7 +43,7 @@ impl StepRunner for Check {
 /// Exchanges two empty directories: some file systems say no only when asked.
 fn try_exchange(cx: &StepContext<'_>) -> Result<(), StepError> {
     let target = &cx.plan.spec.target.directory;
-    let directory = staging::staging(target, cx.run)?;
+    let directory = staging::staging(cx)?;
     let attempt = staging::join(&directory, "try")?;
     let path = cx.host.root.host_path(&attempt);
     let dir = staging::ensure(cx.host, &attempt)?;

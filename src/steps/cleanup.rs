@@ -20,7 +20,7 @@ pub struct Cleanup;
 
 impl StepRunner for Cleanup {
     fn run(&self, cx: &StepContext<'_>, step: &Step) -> Result<Done, StepError> {
-        let directory = staging::staging(&cx.plan.spec.target.directory, cx.run)?;
+        let directory = staging::staging(cx)?;
         let mut done = Done::new("staging is removed");
         if let Err(error) = staging::remove(cx.host, &directory) {
             done = Done::new("staging is left");
@@ -45,7 +45,7 @@ impl StepRunner for Cleanup {
     }
 
     fn probe(&self, cx: &StepContext<'_>, _step: &Step) -> Result<Probe, StepError> {
-        let directory = staging::staging(&cx.plan.spec.target.directory, cx.run)?;
+        let directory = staging::staging(cx)?;
         Ok(if cx.host.root.dir_optional(&directory)?.is_some() { Probe::NotBegun } else { Probe::Done })
     }
 }

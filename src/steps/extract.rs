@@ -29,7 +29,7 @@ pub struct Extract;
 impl StepRunner for Extract {
     fn run(&self, cx: &StepContext<'_>, step: &Step) -> Result<Done, StepError> {
         let source = cx.shared.pass.source();
-        let directory = staging::staging(&cx.plan.spec.target.directory, cx.run)?;
+        let directory = staging::staging(cx)?;
         cx.note(step, Fact::Staging { directory: directory.clone() })?;
         // What an earlier, cut-off try left is of no use: it may be torn.
         staging::remove(cx.host, &directory)?;
@@ -74,11 +74,11 @@ impl StepRunner for Extract {
     }
 
     fn undo(&self, cx: &StepContext<'_>, _step: &Step) -> Result<(), StepError> {
-        staging::remove(cx.host, &staging::staging(&cx.plan.spec.target.directory, cx.run)?)
+        staging::remove(cx.host, &staging::staging(cx)?)
     }
 
     fn probe(&self, cx: &StepContext<'_>, _step: &Step) -> Result<Probe, StepError> {
-        let directory = staging::staging(&cx.plan.spec.target.directory, cx.run)?;
+        let directory = staging::staging(cx)?;
         // Whether it is whole is known to the process that unpacked it alone.
         Ok(if cx.host.root.dir_optional(&directory)?.is_some() { Probe::Half } else { Probe::NotBegun })
     }

@@ -35,7 +35,7 @@ impl StepRunner for Inspect {
         if !matches!(step.action, Action::Inspect(_)) {
             return Err(StepError::Unavailable { kind: step.kind() });
         }
-        let directory = staging::staging(&cx.plan.spec.target.directory, cx.run)?;
+        let directory = staging::staging(cx)?;
         let dir = cx.host.root.dir(&directory)?;
         let held = lock(&cx.shared.extracted);
         let Some(extracted) = held.as_ref() else {

@@ -4,6 +4,7 @@
 pub mod check;
 pub mod cleanup;
 pub mod context;
+mod entries;
 pub mod error;
 pub mod extract;
 pub mod inspect;

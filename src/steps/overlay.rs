@@ -38,7 +38,7 @@ impl StepRunner for Overlay {
         let Action::Overlay(with) = &step.action else {
             return Err(StepError::Unavailable { kind: step.kind() });
         };
-        let staged = staging::staging(&cx.plan.spec.target.directory, cx.run)?;
+        let staged = staging::staging(cx)?;
         let at = staging::join(&staged, OVERLAY)?;
         swap::refuse_users(cx)?;
         staging::remove(cx.host, &at)?;
@@ -59,12 +59,12 @@ impl StepRunner for Overlay {
     }
 
     fn undo(&self, cx: &StepContext<'_>, _step: &Step) -> Result<(), StepError> {
-        let staged = staging::staging(&cx.plan.spec.target.directory, cx.run)?;
+        let staged = staging::staging(cx)?;
         staging::remove(cx.host, &staging::join(&staged, OVERLAY)?)
     }
 
     fn probe(&self, cx: &StepContext<'_>, _step: &Step) -> Result<Probe, StepError> {
-        let staged = staging::staging(&cx.plan.spec.target.directory, cx.run)?;
+        let staged = staging::staging(cx)?;
         let there = cx.host.root.dir_optional(&staging::join(&staged, OVERLAY)?)?.is_some();
         // Whether it is whole is known to the process that built it alone.
         Ok(if there { Probe::Half } else { Probe::NotBegun })

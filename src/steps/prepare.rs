@@ -28,7 +28,7 @@ impl StepRunner for Prepare {
         let Action::Prepare(with) = &step.action else {
             return Err(StepError::Unavailable { kind: step.kind() });
         };
-        let directory = staging::staging(&cx.plan.spec.target.directory, cx.run)?;
+        let directory = staging::staging(cx)?;
         let mut done = if !with.clients.resets_any() && with.sessions == SessionPolicy::Keep {
             Done::new("nothing to change")
         } else {

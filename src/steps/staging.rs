@@ -1,4 +1,5 @@
-//! The private directories of a run beside its target: `<parent>/.abssctl/staging/<run>` for what is
+//! The private directories of a run beside its target (in it, where it is a mount point, whose file system
+//! is another one than its parent's): `<parent>/.abssctl/staging/<run>` for what is
 //! unpacked, `<parent>/.abssctl/displaced/<run>` for what was there. Both 0700 and on the target's own
 //! file system, so that one `renameat2` moves between them. Opened by handles and only where they are this program's
 //! own. A crash leaves empty ones at most beside what the run's journal names.
@@ -7,26 +8,26 @@ use std::io;
 
 use cap_std::fs::Dir;
 
+use super::context::StepContext;
 use super::error::StepError;
 use crate::context::Context;
 use crate::host::fs::{self, FsError, IoContext as _};
-use crate::ids::{AbsPath, RunId};
+use crate::ids::AbsPath;
 use crate::survey::private;
 
-/// Below which all private directories lie, beside a target.
-pub fn base(target: &AbsPath) -> Result<AbsPath, StepError> {
-    let parent = target.parent().unwrap_or_else(|| target.clone());
-    join(&parent, fs::PRIVATE)
-}
-
 /// Where a run unpacks.
-pub fn staging(target: &AbsPath, run: &RunId) -> Result<AbsPath, StepError> {
-    join(&join(&base(target)?, "staging")?, run.as_str())
+pub fn staging(cx: &StepContext<'_>) -> Result<AbsPath, StepError> {
+    join(&join(&base(cx)?, "staging")?, cx.run.as_str())
 }
 
 /// Where a run keeps what it displaced.
-pub fn displaced(target: &AbsPath, run: &RunId) -> Result<AbsPath, StepError> {
-    join(&join(&base(target)?, "displaced")?, run.as_str())
+pub fn displaced(cx: &StepContext<'_>) -> Result<AbsPath, StepError> {
+    join(&join(&base(cx)?, "displaced")?, cx.run.as_str())
+}
+
+/// Below which the private directories of a run lie.
+fn base(cx: &StepContext<'_>) -> Result<AbsPath, StepError> {
+    join(&private::holder(&cx.plan.spec.target.directory, cx.plan.observed.target.mount_point), fs::PRIVATE)
 }
 
 /// A path with one more part.

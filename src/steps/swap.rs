@@ -10,13 +10,13 @@ use cap_std::fs::{Dir, MetadataExt as _};
 
 use super::context::{Done, Probe, StepContext, StepRunner, lock};
 use super::error::StepError;
-use super::{overlay, staging};
+use super::{entries, overlay, staging};
 use crate::archive::DATA;
 use crate::host::fs::{self, IoContext as _};
 use crate::host::processes;
 use crate::ids::AbsPath;
 use crate::plan::step::{Action, StagedTree, Step, SwapMethod};
-use crate::run::fact::{Fact, FileId};
+use crate::run::fact::{EntryIds, Fact, FileId};
 use crate::survey::observe;
 
 /// The code of `swap`.
@@ -24,18 +24,20 @@ use crate::survey::observe;
 pub struct Swap;
 
 /// What the journal knows of a swap.
-struct Noted {
+pub(super) struct Noted {
     staged: FileId,
     live: Option<FileId>,
-    staged_at: AbsPath,
-    displaced_at: AbsPath,
+    pub(super) staged_at: AbsPath,
+    pub(super) displaced_at: AbsPath,
+    /// Where a file system is mounted at the target.
+    pub(super) entries: Vec<EntryIds>,
 }
 
 /// Where the two trees of a swap are.
 enum Place {
     /// The target has its old tree, the unpacked one is in staging (or gone).
     Before,
-    /// The target has the unpacked tree, the old one is still in staging.
+    /// The target has the unpacked tree, the old one is still in staging; of a mount point, some entries.
     Exchanged,
     /// The target has the unpacked tree, the old one is kept aside (or there was none).
     After,
@@ -49,13 +51,20 @@ impl StepRunner for Swap {
             Some(noted) => noted,
             None => note(cx, step)?,
         };
+        let by_entry = !noted.entries.is_empty();
         match place(cx, &noted)? {
             Place::Before => {
                 refuse_users(cx)?;
                 refuse_changes(cx)?;
-                exchange(cx, &noted)?;
-                move_aside(cx, &noted)?;
+                if by_entry {
+                    entries::forward(cx, &noted)?;
+                } else {
+                    exchange(cx, &noted)?;
+                    move_aside(cx, &noted)?;
+                }
             }
+            // Also where all are in their places: what belongs to the directory itself may not be there yet.
+            Place::Exchanged | Place::After if by_entry => entries::forward(cx, &noted)?,
             Place::Exchanged => move_aside(cx, &noted)?,
             Place::After => {}
             Place::Unknown(what) => return Err(StepError::UnknownState { what }),
@@ -70,6 +79,9 @@ impl StepRunner for Swap {
     fn undo(&self, cx: &StepContext<'_>, _step: &Step) -> Result<(), StepError> {
         let Some(noted) = noted(cx) else { return Ok(()) };
         match place(cx, &noted)? {
+            Place::Before | Place::Exchanged | Place::After if !noted.entries.is_empty() => {
+                entries::back(cx, &noted)?;
+            }
             Place::Before => {}
             Place::Exchanged => exchange(cx, &noted)?,
             Place::After => put_back(cx, &noted)?,
@@ -94,11 +106,12 @@ impl StepRunner for Swap {
 
 fn noted(cx: &StepContext<'_>) -> Option<Noted> {
     cx.fact(|fact| match fact {
-        Fact::Swap { staged, live, staged_at, displaced_at } => Some(Noted {
+        Fact::Swap { staged, live, staged_at, displaced_at, entries } => Some(Noted {
             staged: *staged,
             live: *live,
             staged_at: staged_at.clone(),
             displaced_at: displaced_at.clone(),
+            entries: entries.clone(),
         }),
         Fact::Staging { .. } | Fact::PreBackup { .. } | Fact::Record { .. } | Fact::Tree { .. } => None,
     })
@@ -114,19 +127,33 @@ fn note(cx: &StepContext<'_>, step: &Step) -> Result<Noted, StepError> {
         StagedTree::Unpacked => DATA,
         StagedTree::Overlay => overlay::OVERLAY,
     };
-    let staged_at = staging::join(&staging::staging(target, cx.run)?, tree)?;
-    let displaced_at = staging::displaced(target, cx.run)?;
-    let staged =
-        file_id(&cx.host.root.dir(&staged_at)?).context("look at", cx.host.root.host_path(&staged_at))?;
-    let (_, live) = observe::open_target(cx.host, target)?;
-    let live = live.as_ref().map(file_id).transpose().context("look at", cx.host.root.host_path(target))?;
-    if (with.method == SwapMethod::Exchange) != live.is_some() {
+    let staged_at = staging::join(&staging::staging(cx)?, tree)?;
+    let displaced_at = staging::displaced(cx)?;
+    let (path, staged_path) = (cx.host.root.host_path(target), cx.host.root.host_path(&staged_at));
+    let unpacked = cx.host.root.dir(&staged_at)?;
+    let staged = file_id(&unpacked).context("look at", staged_path)?;
+    let (parent, dir) = observe::open_target(cx.host, target)?;
+    let live = dir.as_ref().map(file_id).transpose().context("look at", &path)?;
+    let mounted = observe::is_mount_point(&parent, target).context("look at", &path)?;
+    let entries = match dir.as_ref().filter(|_| mounted) {
+        Some(dir) => entries::list(cx, dir, &unpacked).context("list", &path)?,
+        None => Vec::new(),
+    };
+    let found = match (&live, mounted) {
+        (None, _) => SwapMethod::Rename,
+        (Some(_), false) => SwapMethod::Exchange,
+        (Some(_), true) => SwapMethod::Entries,
+    };
+    if with.method != found {
         let what = format!("{target} appeared or disappeared since it was checked");
         return Err(StepError::Changed { what });
     }
-    let (at, aside) = (staged_at.clone(), displaced_at.clone());
-    cx.note(step, Fact::Swap { staged, live, staged_at: at, displaced_at: aside })?;
-    Ok(Noted { staged, live, staged_at, displaced_at })
+    // Of an empty mount point nothing is displaced.
+    let live = live.filter(|_| entries.is_empty() || entries.iter().any(|entry| entry.old.is_some()));
+    let noted = Noted { staged, live, staged_at, displaced_at, entries };
+    let (at, aside, entries) = (noted.staged_at.clone(), noted.displaced_at.clone(), noted.entries.clone());
+    cx.note(step, Fact::Swap { staged, live, staged_at: at, displaced_at: aside, entries })?;
+    Ok(noted)
 }
 
 fn file_id(dir: &Dir) -> std::io::Result<FileId> {
@@ -136,6 +163,13 @@ fn file_id(dir: &Dir) -> std::io::Result<FileId> {
 
 /// Looks which tree lies under which name.
 fn place(cx: &StepContext<'_>, noted: &Noted) -> Result<Place, StepError> {
+    if !noted.entries.is_empty() {
+        return Ok(match entries::probe(cx, noted)? {
+            Probe::NotBegun => Place::Before,
+            Probe::Half => Place::Exchanged,
+            Probe::Done => Place::After,
+        });
+    }
     let target = &cx.plan.spec.target.directory;
     let at = |inside: &AbsPath| -> Result<Option<FileId>, StepError> {
         let dir = cx.host.root.dir_optional(inside)?;

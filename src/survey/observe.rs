@@ -41,6 +41,21 @@ pub enum SurveyError {
         /// What to do.
         help: String,
     },
+    /// Another file system is mounted somewhere in the target: it would move away with the old tree, and
+    /// come back over the new one at the next start of the machine.
+    #[error("the target {directory} has another file system mounted in it, at {}", .inner.display())]
+    #[diagnostic(
+        code(abssctl::survey::mount_inside),
+        help(
+            "mount it where the whole instance lies instead, or unmount it and copy what it holds into the instance's directory"
+        )
+    )]
+    MountInside {
+        /// The target.
+        directory: AbsPath,
+        /// Where, below it.
+        inner: std::path::PathBuf,
+    },
     /// The directory that holds the target does not exist.
     #[error("the directory {path}, which is to hold the target, does not exist")]
     #[diagnostic(code(abssctl::survey::no_parent), help("create it, or choose another --dest"))]
@@ -121,7 +136,12 @@ pub struct Place {
 pub fn place(cx: &Context, directory: &AbsPath, data: &Path) -> Result<Place, SurveyError> {
     let (parent, dir) = open_target(cx, directory)?;
     let path = cx.root.host_path(directory);
-    let target = target::look(dir.as_ref(), data).context("look at", &path)?;
+    let mut target = target::look(dir.as_ref(), data).context("look at", &path)?;
+    if let Some(inner) = target.entries.iter().find(|entry| entry.mount_point) {
+        let (directory, inner) = (directory.clone(), inner.path.clone());
+        return Err(SurveyError::MountInside { directory, inner });
+    }
+    target.observed.mount_point = is_mount_point(&parent, directory).context("look at", &path)?;
     let found =
         fs::file_system(dir.as_ref().unwrap_or(&parent)).context("look at the file system of", &path)?;
     let file_system = ObservedFileSystem {
@@ -193,6 +213,12 @@ pub fn backup_free(cx: &Context) -> Result<u64, SurveyError> {
     }
 }
 
+/// Whether a file system is mounted where a target is; `parent` is the directory that holds it.
+pub fn is_mount_point(parent: &Dir, target: &AbsPath) -> std::io::Result<bool> {
+    let entry = fs::entry(parent, target.file_name().unwrap_or_default())?;
+    Ok(entry == fs::Entry::Directory { mount_point: true })
+}
+
 /// Opens the target's parent and the target, if it is there; refuses what cannot be replaced safely.
 pub fn open_target(cx: &Context, target: &AbsPath) -> Result<(Dir, Option<Dir>), SurveyError> {
     let refuse =
@@ -207,14 +233,10 @@ pub fn open_target(cx: &Context, target: &AbsPath) -> Result<(Dir, Option<Dir>),
     let path = cx.root.host_path(target);
     match fs::entry(&parent, name).context("look at", &path)? {
         fs::Entry::Absent => Ok((parent, None)),
-        fs::Entry::Directory { mount_point: false } => {
+        fs::Entry::Directory { .. } => {
             let dir = fs::open_dir(&parent, name).context("open directory", &path)?;
             Ok((parent, Some(dir)))
         }
-        fs::Entry::Directory { mount_point: true } => Err(refuse(
-            "a mount point, which cannot be exchanged in one step",
-            "mount the file system one level higher, or restore into a directory on it with --dest",
-        )),
         fs::Entry::Symlink => Err(refuse(
             "a symbolic link",
             "name the real directory: in 'paths' of instances.yml, or with --dest",

@@ -418,11 +418,12 @@ impl Preflight {
                 self.not_checked.push(format!("open files: {}", processes::INCOMPLETE));
             }
         }
+        let holder = private::holder(target, survey.target.observed.mount_point);
         if survey.read_only {
             let message = format!("the file system of {target} is mounted read-only");
             self.problem(Class::Environment, "read-only", message, "mount it read-write");
-        } else if let Err(error) = writable_parent(cx, target) {
-            let message = format!("no file can be made beside {target}: {error}");
+        } else if let Err(error) = writable(cx, &holder) {
+            let message = format!("no file can be made in {holder}: {error}");
             self.problem(
                 Class::Environment,
                 "permission",
@@ -430,8 +431,7 @@ impl Preflight {
                 "run as root, or as the user who owns the directory that holds the target",
             );
         }
-        let beside = target.parent().and_then(|parent| cx.root.dir(&parent).ok());
-        if let Some(message) = beside.and_then(|parent| private::flaw(cx, &parent, target)) {
+        if let Some(message) = private::flaw(cx, &holder) {
             self.problem(Class::Environment, "private-directory", message, private::HELP);
         }
         if survey.observed.file_system.atomic_exchange == Verdict::WillNot {
@@ -487,9 +487,8 @@ fn foreign(survey: &Survey) -> bool {
     survey.target.entries.iter().any(|entry| entry.uid != me)
 }
 
-fn writable_parent(cx: &Context, target: &AbsPath) -> std::io::Result<()> {
-    let Some(parent) = target.parent() else { return Ok(()) };
-    let dir = cx.root.dir(&parent).map_err(|error| error.source)?;
+fn writable(cx: &Context, directory: &AbsPath) -> std::io::Result<()> {
+    let dir = cx.root.dir(directory).map_err(|error| error.source)?;
     Ok(rustix::fs::accessat(
         &dir,
         ".",

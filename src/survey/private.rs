@@ -38,14 +38,21 @@ pub fn open(parent: &Dir, name: &str) -> io::Result<Option<Dir>> {
     Ok(Some(dir))
 }
 
-/// What stands under a private name beside a target and is not ours, in one sentence.
-pub fn flaw(cx: &Context, parent: &Dir, target: &AbsPath) -> Option<String> {
-    let beside = target.parent()?;
+/// The directory that holds `.abssctl`: the target's parent, or a mount point itself.
+pub fn holder(target: &AbsPath, mount_point: bool) -> AbsPath {
+    let above = if mount_point { None } else { target.parent() };
+    above.unwrap_or_else(|| target.clone())
+}
+
+/// What stands under a private name in this directory and is not ours, in one sentence; nothing where the
+/// directory cannot be opened, which others tell.
+pub fn flaw(cx: &Context, holder: &AbsPath) -> Option<String> {
+    let parent = cx.root.dir_optional(holder).ok().flatten()?;
     let describe = |below: &str, error: &io::Error| {
-        let path = cx.root.host_path(&beside).join(fs::PRIVATE).join(below);
+        let path = cx.root.host_path(holder).join(fs::PRIVATE).join(below);
         format!("{} cannot be used as a private directory: {error}", path.display())
     };
-    let private = match open(parent, fs::PRIVATE) {
+    let private = match open(&parent, fs::PRIVATE) {
         Ok(private) => private?,
         Err(error) => return Some(describe("", &error)),
     };

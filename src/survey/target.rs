@@ -49,6 +49,7 @@ pub fn look(target: Option<&Dir>, data: &Path) -> io::Result<TargetSurvey> {
 fn empty(presence: Presence) -> TargetSurvey {
     let observed = ObservedTarget {
         presence,
+        mount_point: false,
         structure: None,
         content: None,
         files: Vec::new(),
@@ -122,6 +123,7 @@ impl Builder {
         let structure = observed::structure(&self.fixed, &budgets, unreadable.is_none());
         let observed = ObservedTarget {
             presence: Presence::Content,
+            mount_point: false,
             structure: Some(structure),
             content: Some(Sha256::of(self.content.as_bytes())),
             files: if self.fixed.len() > MAX_LISTED { Vec::new() } else { self.fixed },

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use crate::archive::HashingReader;
 use crate::host::fs;
 use crate::ids::Sha256;
-use cap_std::fs::{Dir, MetadataExt as _};
+use cap_std::fs::Dir;
+use rustix::fs::{AtFlags, FileType, Statx, StatxAttributes, StatxFlags, StatxTimestamp};
 
 const MAX_DEPTH: usize = 128;
 
@@ -42,6 +43,8 @@ pub struct Entry {
     pub mtime: i128,
     /// Inode number.
     pub inode: u64,
+    /// Whether another file system, or a part of one, is mounted there.
+    pub mount_point: bool,
 }
 
 /// Visits every entry below `dir` in the order of names, directories before their content.
@@ -64,40 +67,48 @@ fn level(
     let mut names = dir.entries()?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?;
     names.sort();
     for name in names {
-        if depth == 0 && name == fs::PRIVATE {
+        if depth == 0 && fs::is_foreign(&name) {
             continue;
         }
-        let meta = match dir.symlink_metadata(&name) {
-            Ok(meta) => meta,
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+        let stat = match rustix::fs::statx(dir, &name, flags, StatxFlags::BASIC_STATS) {
+            Ok(stat) => stat,
             // A running server's temporary files come and go.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
+            Err(rustix::io::Errno::NOENT) => continue,
+            Err(error) => return Err(error.into()),
         };
-        let kind = if meta.is_dir() {
-            Kind::Directory
-        } else if meta.is_file() {
-            Kind::File
-        } else if meta.is_symlink() {
-            Kind::Symlink
-        } else {
-            Kind::Special
-        };
-        let entry = Entry {
-            path: base.join(&name),
-            kind,
-            mode: meta.mode() & 0o7777,
-            uid: meta.uid(),
-            gid: meta.gid(),
-            size: if kind == Kind::File { meta.size() } else { 0 },
-            mtime: i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec()),
-            inode: meta.ino(),
-        };
+        let entry = described(base.join(&name), &stat);
         visit(&entry, dir)?;
-        if kind == Kind::Directory {
+        if entry.kind == Kind::Directory {
             level(&fs::open_dir(dir, &name)?, &entry.path, depth + 1, visit)?;
         }
     }
     Ok(())
+}
+
+fn described(path: PathBuf, stat: &Statx) -> Entry {
+    let kind = match FileType::from_raw_mode(stat.stx_mode.into()) {
+        FileType::Directory => Kind::Directory,
+        FileType::RegularFile => Kind::File,
+        FileType::Symlink => Kind::Symlink,
+        FileType::Fifo
+        | FileType::Socket
+        | FileType::CharacterDevice
+        | FileType::BlockDevice
+        | FileType::Unknown => Kind::Special,
+    };
+    let StatxTimestamp { tv_sec, tv_nsec, .. } = stat.stx_mtime;
+    Entry {
+        path,
+        kind,
+        mode: u32::from(stat.stx_mode) & 0o7777,
+        uid: stat.stx_uid,
+        gid: stat.stx_gid,
+        size: if kind == Kind::File { stat.stx_size } else { 0 },
+        mtime: i128::from(tv_sec) * 1_000_000_000 + i128::from(tv_nsec),
+        inode: stat.stx_ino,
+        mount_point: stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
+    }
 }
 
 /// SHA-256 of a regular file below `dir`; anything else is refused, and a FIFO does not block.

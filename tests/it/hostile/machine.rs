@@ -207,17 +207,6 @@ fn a_live_directory_that_is_a_file() {
 }
 
 #[test]
-fn a_live_directory_that_is_a_mount_point() {
-    if skip("a_live_directory_that_is_a_mount_point") {
-        return;
-    }
-    let root = TestRoot::new();
-    let plan = root.plan(&[ZSTD]);
-    let _mount = Mount::tmpfs(&root.path(LIVE), "size=4m");
-    not_exchangeable(&root, &plan, "a mount point");
-}
-
-#[test]
 fn a_live_directory_whose_parent_is_gone() {
     let root = TestRoot::new();
     let before = root.tree();

@@ -1,0 +1,87 @@
+//! What killed processes may have left beside instances and among the files of state, and no run or
+//! index names: staging and displaced directories, temporary files.
+
+use std::collections::BTreeSet;
+
+use super::{Area, Finding, Health, Notes};
+use crate::context::Context;
+use crate::host::fs;
+use crate::ids::AbsPath;
+use crate::run::fact::Fact;
+use crate::run::list::{self, Run};
+use crate::state::instances::Registry;
+
+pub(super) fn look(cx: &Context) -> Vec<Finding> {
+    let mut notes = Notes::new(Area::Leftovers);
+    let runs = list::all(cx).unwrap_or_default();
+    let named: BTreeSet<AbsPath> = runs.iter().flat_map(directories).collect();
+    for base in bases(cx, &runs) {
+        for kind in ["staging", "displaced"] {
+            let Ok(parent) = base.join(kind) else { continue };
+            for path in names(cx, &parent).iter().filter_map(|name| parent.join(name).ok()) {
+                if !named.contains(&path) {
+                    let message = format!("{path} belongs to no run that is on record");
+                    let help = "when nobody misses what is in it, remove it by hand";
+                    notes.warning("unnamed-directory", message, help);
+                }
+            }
+        }
+    }
+    for parent in parents(cx, &runs) {
+        for name in names(cx, &parent).iter().filter(|name| fs::is_temporary(name)) {
+            let message = format!("{parent}/{name} is what a process left that was killed while it wrote");
+            notes.warning(
+                "temporary-file",
+                message,
+                "nothing to do: the next one that writes there removes it",
+            );
+        }
+    }
+    if notes.found.is_empty() {
+        notes.add(Health::Good, "leftovers", "nothing is left of killed processes".to_owned(), "");
+    }
+    notes.found
+}
+
+/// The private directories that a run knows of.
+fn directories(run: &Run) -> Vec<AbsPath> {
+    let of = |fact: &Fact| match fact {
+        Fact::Staging { directory } => vec![directory.clone()],
+        Fact::Swap { staged_at, displaced_at, .. } => {
+            [staged_at.parent(), Some(displaced_at.clone())].into_iter().flatten().collect()
+        }
+        Fact::PreBackup { .. } | Fact::Record { .. } | Fact::Tree { .. } => Vec::new(),
+    };
+    run.state.facts().flat_map(of).collect()
+}
+
+/// Where private directories may be: beside and in each instance, and each target of a run.
+fn bases(cx: &Context, runs: &[Run]) -> BTreeSet<AbsPath> {
+    let registry = Registry::load(&cx.root, &cx.config).ok();
+    let instances = registry.iter().flat_map(Registry::entries).map(|entry| entry.paths.root.clone());
+    let targets = runs.iter().filter_map(|run| Some(run.state.started.as_ref()?.target.clone()));
+    instances
+        .chain(targets)
+        .flat_map(|target| [target.parent(), Some(target)])
+        .flatten()
+        .filter_map(|path| path.join(fs::PRIVATE).ok())
+        .collect()
+}
+
+/// Where files are replaced through temporary names.
+fn parents(cx: &Context, runs: &[Run]) -> BTreeSet<AbsPath> {
+    let config = &cx.config;
+    let mut found = BTreeSet::from([config.registry_dir.clone(), config.backups.root.clone()]);
+    found.extend(config.backups.index.parent());
+    found.extend(runs.iter().filter_map(|run| config.runs_dir().join(run.id.as_str()).ok()));
+    found
+}
+
+fn names(cx: &Context, directory: &AbsPath) -> Vec<String> {
+    let Ok(Some(dir)) = cx.root.dir_optional(directory) else { return Vec::new() };
+    let Ok(entries) = dir.entries() else { return Vec::new() };
+    let mut names: Vec<String> =
+        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    names.sort();
+    names
+}
