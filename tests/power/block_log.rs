@@ -34,17 +34,17 @@ impl Blocks {
         let mut block = [0; BLOCK];
         let mut at = 0;
         while file.read_exact(&mut block).is_ok() {
-            blocks.put(at, block);
+            blocks.put(at, &block);
             at += 1;
         }
         blocks
     }
 
-    fn put(&mut self, at: u64, block: [u8; BLOCK]) {
+    fn put(&mut self, at: u64, block: &[u8; BLOCK]) {
         if block.iter().all(|byte| *byte == 0) {
             self.0.remove(&at);
         } else {
-            self.0.insert(at, Arc::new(block));
+            self.0.insert(at, Arc::new(*block));
         }
     }
 
@@ -56,7 +56,7 @@ impl Blocks {
             let length = bytes.len().min(BLOCK - inner);
             let mut block = self.0.get(&at).map_or([0; BLOCK], |block| **block);
             block[inner..inner + length].copy_from_slice(&bytes[..length]);
-            self.put(at, block);
+            self.put(at, &block);
             bytes = &bytes[length..];
             offset += length as u64;
         }
@@ -246,16 +246,7 @@ impl Filesystem for OneFile {
         reply.ok();
     }
 
-    fn fallocate(
-        &self,
-        _: &Request,
-        _: INodeNo,
-        _: FileHandle,
-        _: u64,
-        _: u64,
-        _: i32,
-        reply: ReplyEmpty,
-    ) {
+    fn fallocate(&self, _: &Request, _: INodeNo, _: FileHandle, _: u64, _: u64, _: i32, reply: ReplyEmpty) {
         // A disk that cannot discard: nothing vanishes but by writes.
         reply.error(Errno::EOPNOTSUPP);
     }

@@ -11,6 +11,7 @@ use crate::block_log::{Blocks, Disk, Entry};
 use crate::disk::{BTRFS, EXT4, Kind, Mounted, XFS, scratch};
 use crate::oracle::Promise;
 use crate::random::{self, Random, sample};
+use crate::say;
 use crate::scenario::Scenario;
 use crate::support::TestRoot;
 use crate::support::tools::skipped;
@@ -122,7 +123,7 @@ fn judge(kind: Kind, recorded: &Recorded, cut: Cut, blocks: &Blocks) -> Result<(
     let path = scratch.path().join("disk");
     blocks.save(&path, kind.size);
     let mounted = Mounted::new(&path, kind, false)?;
-    recorded.promise.judge(&TestRoot::found_at(&mounted.path()), done)
+    recorded.promise.judge(&TestRoot::at(&mounted.path()), done)
 }
 
 /// All images of a scenario, or a sample; gives how many.
@@ -147,11 +148,11 @@ fn try_all(kind: Kind, scenario: Scenario, limit: usize) -> usize {
         }
     }
     let what = format!("{} on {}", scenario.name(), kind.name);
-    println!(
+    say(&format!(
         "{what}: {writes} writes, {flushes} flushes, {count} images, {} violations (seed {})",
         broken.len(),
         random::seed()
-    );
+    ));
     assert!(broken.is_empty(), "{what}: {} of {count} images:\n{}", broken.len(), broken.join("\n"));
     count
 }
@@ -168,7 +169,7 @@ fn power_cuts(kind: Kind, test: &str) {
             count += try_all(kind, scenario, if scenario == Scenario::Apply { 9 } else { 4 });
         }
     }
-    println!("{}: {count} images", kind.name);
+    say(&format!("{}: {count} images", kind.name));
 }
 
 #[test]

@@ -54,7 +54,7 @@ impl Kind {
 pub(crate) struct Mounted {
     device: String,
     directory: TempDir,
-    mounted: bool,
+    there: bool,
 }
 
 impl Mounted {
@@ -64,7 +64,7 @@ impl Mounted {
         let device = tool("losetup", &["--find", "--show", direct, disk.to_str().unwrap()]);
         let device = device.stdout.trim().to_owned();
         let directory = TempDir::with_prefix("abssctl-power-").unwrap();
-        let mut mounted = Self { device, directory, mounted: false };
+        let mut mounted = Self { device, directory, there: false };
         let out = Command::new("mount")
             .args(["-t", kind.name, &mounted.device])
             .arg(mounted.directory.path())
@@ -73,7 +73,7 @@ impl Mounted {
         if !out.status.success() {
             return Err(String::from_utf8_lossy(&out.stderr).into_owned());
         }
-        mounted.mounted = true;
+        mounted.there = true;
         Ok(mounted)
     }
 
@@ -85,7 +85,7 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        if self.mounted {
+        if self.there {
             let plain = Command::new("umount").arg(self.directory.path()).output();
             if !plain.is_ok_and(|out| out.status.success()) {
                 drop(Command::new("umount").arg("-l").arg(self.directory.path()).output());

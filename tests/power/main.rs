@@ -9,7 +9,6 @@
 #![expect(let_underscore_drop, reason = "what was proven is not needed any more")]
 #![expect(clippy::let_underscore_must_use, reason = "what was proven is not needed any more")]
 #![expect(clippy::disallowed_methods, reason = "tests make and break files as other programs do")]
-
 #![expect(
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
@@ -31,10 +30,16 @@ mod random;
 mod scenario;
 mod states;
 mod strict;
+#[path = "../it/support/mod.rs"]
+#[expect(dead_code, reason = "shared with other tests, which need more of it")]
+mod support;
 #[path = "../crash/tracer.rs"]
 #[expect(dead_code, reason = "shared with the tests that kill")]
 mod tracer;
 mod watch;
-#[path = "../it/support/mod.rs"]
-#[expect(dead_code, reason = "shared with other tests, which need more of it")]
-mod support;
+
+/// Says how far a test has come, also when it passes.
+fn say(text: &str) {
+    use std::io::Write as _;
+    writeln!(std::io::stderr().lock(), "{text}").unwrap();
+}

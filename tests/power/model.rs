@@ -188,6 +188,15 @@ impl Model {
         (0..self.events.len()).filter(|at| !self.events[*at].waits.is_empty()).collect()
     }
 
+    /// Whether bytes or length of a file are not safe.
+    pub(crate) fn has_pending_bytes(&self, file: Node) -> bool {
+        self.events.iter().any(|event| {
+            let changes =
+                matches!(event.change, Change::Write(node, ..) | Change::Length(node, _) if node == file);
+            changes && !event.waits.is_empty()
+        })
+    }
+
     /// The events before this one that it cannot be without: those on one of its names.
     fn needs(&self, at: usize) -> Vec<usize> {
         let Change::Names(own) = &self.events[at].change else { return Vec::new() };
@@ -219,7 +228,9 @@ impl Model {
                     let half = bytes[..bytes.len().div_ceil(2)].into();
                     view.apply(&Change::Write(*node, *offset, half));
                 }
-                change => view.apply(change),
+                Change::Names(_) | Change::Write(..) | Change::Length(..) | Change::Attributes(..) => {
+                    view.apply(&self.events[at].change);
+                }
             }
         }
         view
@@ -259,10 +270,14 @@ impl Model {
 
     /// Names that a directory was never synced for, although what came later makes them likely.
     fn waiting(&self, is: &BTreeMap<&str, Node>, counts: &dyn Fn(&&str) -> bool) -> Vec<String> {
-        let is_there = |node: &Node| *node == TOP || is.iter().any(|(path, other)| node == other && counts(path));
-        let waits = |event: &&Event| {
-            matches!(event.change, Change::Names(_)) && event.waits.iter().any(|node| is_there(node))
-        };
-        self.events.iter().filter(waits).map(|event| format!("{} waits for a directory", event.call)).collect()
+        let is_there =
+            |node: &Node| *node == TOP || is.iter().any(|(path, other)| node == other && counts(path));
+        let waits =
+            |event: &&Event| matches!(event.change, Change::Names(_)) && event.waits.iter().any(is_there);
+        self.events
+            .iter()
+            .filter(waits)
+            .map(|event| format!("{} waits for a directory", event.call))
+            .collect()
     }
 }

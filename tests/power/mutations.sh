@@ -36,6 +36,7 @@ src/run/journal.rs create 1          the names of journal and plan before the fi
 src/run/journal.rs cut 1             a record that was taken back stays away before the next one is written
 src/run/journal.rs keep 1            the plan's bytes and the signatures that came with it
 src/run/journal.rs resume 1          a torn record stays away before the next one is written
+src/steps/entries.rs like 1          mode and owner of a mount point, which is not replaced itself
 src/steps/extract.rs run 1           the unpacked tree before `extract` counts as done
 src/steps/overlay.rs build 1         the copied tree before `overlay` counts as done
 src/steps/prepare.rs change 1        the changes to the unpacked tree before `prepare` counts as done

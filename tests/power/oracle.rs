@@ -66,7 +66,8 @@ impl Promise {
         }
         if let Some(wanted) = self.prepared.scenario.logged() {
             let log = std::fs::read_to_string(root.path(LOG)).unwrap_or_default();
-            let last: Value = log.lines().last().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default();
+            let last: Value =
+                log.lines().last().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default();
             ensure(last["command"] == wanted && last["rc"] == 0, || {
                 format!("the last line of the log is not that of {wanted}: {last}")
             })?;
@@ -117,8 +118,9 @@ impl Scenario {
     fn logged(self) -> Option<&'static str> {
         match self {
             Self::Create => Some("backup create"),
-            Self::Prune => None,
-            _ => Some("plan apply"),
+            Self::Prune | Self::Plan => None,
+            Self::Apply | Self::ApplyOne | Self::ApplyBeside | Self::Undo => Some("plan apply"),
+            Self::Halfway | Self::Mounted | Self::Resume => Some("plan apply"),
         }
     }
 }

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use crate::calls::Kind;
 use crate::support::TestRoot;
 use crate::support::root::{DATA_ONLY, GZIP, LIVE, LOG, ZSTD};
+use crate::support::tools::{Mount, tool};
 use crate::tracer::{Act, Call, Tracer};
 
 /// A command that changes the disk.
@@ -29,17 +30,21 @@ pub(crate) enum Scenario {
     Halfway,
     /// A plan is written to a file.
     Plan,
+    /// A restore of an instance that is a mount point, entry by entry.
+    Mounted,
     /// A restore that goes on after a cut which left a torn record.
     Resume,
 }
 
 /// What there is before the command.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) scenario: Scenario,
     pub(crate) command: Vec<String>,
     /// The plan, where one is applied.
     pub(crate) plan: Option<PathBuf>,
+    /// What is mounted in the root.
+    pub(crate) mount: Option<Mount>,
 }
 
 impl Scenario {
@@ -57,6 +62,7 @@ impl Scenario {
             Self::Undo => "apply undone",
             Self::Halfway => "apply with a record taken back",
             Self::Plan => "plan restore",
+            Self::Mounted => "apply at a mount point",
             Self::Resume => "apply resumed",
         }
     }
@@ -68,7 +74,8 @@ impl Scenario {
 
     /// What becomes of a call of the command: some fail as they do on a bad disk.
     pub(crate) fn act(self) -> impl Fn(&Call) -> Act + Sync {
-        let (swapped, noted, failed) = (AtomicBool::new(false), AtomicBool::new(false), AtomicBool::new(false));
+        let (swapped, noted, failed) =
+            (AtomicBool::new(false), AtomicBool::new(false), AtomicBool::new(false));
         move |call: &Call| {
             let path = call.paths.last().map(|path| path.display().to_string()).unwrap_or_default();
             if call.name == "renameat2" && path.ends_with(LIVE) {
@@ -81,7 +88,8 @@ impl Scenario {
             let fails = match self {
                 Self::Undo => swapped.load(Ordering::Relaxed) && index,
                 Self::Halfway => noted.load(Ordering::Relaxed) && call.name == "fdatasync",
-                _ => false,
+                Self::Apply | Self::ApplyOne | Self::ApplyBeside | Self::Create | Self::Prune => false,
+                Self::Plan | Self::Mounted | Self::Resume => false,
             };
             if fails && !failed.swap(true, Ordering::Relaxed) { Act::Fail(Errno::EIO) } else { Act::Go }
         }
@@ -92,12 +100,13 @@ impl Scenario {
         let applies = |arguments: &[&str]| {
             let plan = root.plan(arguments);
             let command = ["apply", plan.to_str().unwrap(), "--yes"].map(str::to_owned).to_vec();
-            Prepared { scenario: self, command, plan: Some(plan) }
+            Prepared { scenario: self, command, plan: Some(plan), mount: None }
         };
         let says = |words: &[&str]| Prepared {
             scenario: self,
             command: words.iter().map(|word| (*word).to_owned()).collect(),
             plan: None,
+            mount: None,
         };
         match self {
             Self::Apply => applies(&[ZSTD, "--sessions", "revoke"]),
@@ -111,6 +120,10 @@ impl Scenario {
             Self::Plan => {
                 let file = root.path("srv/plan.json");
                 says(&["plan", "restore", ZSTD, "-o", file.to_str().unwrap()])
+            }
+            Self::Mounted => {
+                let mount = mounted(root);
+                Prepared { mount: Some(mount), ..applies(&[ZSTD, "--no-pre-backup"]) }
             }
             Self::Undo | Self::Halfway | Self::Resume => applies(&[ZSTD, "--no-pre-backup"]),
             Self::Prune => {
@@ -128,6 +141,17 @@ impl Prepared {
             interrupt(root, &self.command);
         }
     }
+}
+
+/// Puts the instance on a file system of its own.
+fn mounted(root: &TestRoot) -> Mount {
+    let (live, aside) = (root.path(LIVE), root.path("srv/aside"));
+    std::fs::rename(&live, &aside).unwrap();
+    std::fs::create_dir(&live).unwrap();
+    let mount = Mount::tmpfs(&live, "size=16m,mode=0755");
+    let _ = tool("cp", &["-aT", aside.to_str().unwrap(), live.to_str().unwrap()]);
+    std::fs::remove_dir_all(aside).unwrap();
+    mount
 }
 
 /// Applies up to the swap, then the power goes: of the next record, the first sector did not arrive.

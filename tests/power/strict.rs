@@ -9,10 +9,11 @@ use crate::disk::scratch;
 use crate::model::{Model, Node};
 use crate::oracle::{Promise, paths};
 use crate::random::{self, Random, sample};
+use crate::say;
 use crate::scenario::Scenario;
 use crate::states::States;
+use crate::support::tools::{Mount, have, is_root, skip_unless, tool};
 use crate::support::{Ran, TestRoot};
-use crate::support::tools::{have, skip_unless, tool};
 use crate::tracer;
 use crate::watch::{Step, Watched, watch};
 
@@ -26,6 +27,7 @@ struct Played {
     watched: Watched,
     /// Not where the rules alone are asked for.
     promise: Option<Promise>,
+    _mount: Option<Mount>,
     base: tempfile::TempDir,
     _root: TestRoot,
 }
@@ -36,12 +38,12 @@ fn play(scenario: Scenario) -> Played {
     let prepared = scenario.prepare(&root);
     let mut command = root.command(&prepared.command);
     command.arg("--json");
-    // A plan is the user's own file: there is nothing to go on with.
-    if random::rules_only() || scenario == Scenario::Plan {
+    // A plan is the user's own file: there is nothing to go on with. A mount is no part of a tree.
+    if random::rules_only() || matches!(scenario, Scenario::Plan | Scenario::Mounted) {
         prepared.begin(&root);
         let watched = watch(&command, base.path(), scenario.act());
         assert_eq!(watched.ran.code != 0, scenario.fails(), "exit code {}", watched.ran.code);
-        return Played { watched, promise: None, base, _root: root };
+        return Played { watched, promise: None, _mount: prepared.mount, base, _root: root };
     }
     let mut watched = None;
     let promise = Some(Promise::of(prepared, &root, || {
@@ -50,7 +52,7 @@ fn play(scenario: Scenario) -> Played {
         watched = Some(seen);
         ran
     }));
-    Played { watched: watched.unwrap(), promise, base, _root: root }
+    Played { watched: watched.unwrap(), promise, _mount: None, base, _root: root }
 }
 
 /// What the rules of order say.
@@ -74,6 +76,9 @@ impl Rules {
         }
         if path.ends_with("journal.jsonl") && step.call.kind == Kind::Write && step.call.name == "write" {
             if let Some(node) = model.now.find(path) {
+                if model.has_pending_bytes(node) {
+                    self.broken.push(format!("{} follows what is not safe in the journal", step.call));
+                }
                 let _ = self.open.insert(step.call.thread, node);
             }
             let text = String::from_utf8_lossy(&step.call.data);
@@ -133,14 +138,17 @@ fn proves_itself(played: &Played) {
     let mut real = BTreeMap::new();
     for name in paths(root) {
         let path = root.join(&name);
-        let bytes = if path.is_file() && !path.is_symlink() { std::fs::read(&path).unwrap() } else { Vec::new() };
+        let bytes =
+            if path.is_file() && !path.is_symlink() { std::fs::read(&path).unwrap() } else { Vec::new() };
         let _ = real.insert(name.display().to_string(), bytes);
     }
     let modelled: BTreeMap<String, Vec<u8>> = model
         .now
         .paths()
         .into_iter()
-        .map(|(path, node)| (path, model.now.bytes.get(&node).map(|bytes| bytes.to_vec()).unwrap_or_default()))
+        .map(|(path, node)| {
+            (path, model.now.bytes.get(&node).map(|bytes| bytes.to_vec()).unwrap_or_default())
+        })
         .collect();
     let names = |tree: &BTreeMap<String, Vec<u8>>| tree.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&modelled), names(&real));
@@ -174,20 +182,27 @@ fn strictly(scenario: Scenario, limit: usize) {
     for state in &found {
         let directory = scratch();
         state.write(directory.path());
-        let root = TestRoot::found_at(directory.path());
+        let root = TestRoot::at(directory.path());
         if let Some(Err(why)) = played.promise.as_ref().map(|promise| promise.judge(&root, state.done)) {
             broken.push(format!("{}: {why}", state.what));
         }
     }
-    println!(
+    say(&format!(
         "{}: {} calls, {differ} states, {} tried, {} violations (seed {})",
         scenario.name(),
         played.watched.steps.len(),
         found.len(),
         broken.len(),
         random::seed()
+    ));
+    assert!(
+        broken.is_empty(),
+        "{}: {} of {}:\n{}",
+        scenario.name(),
+        broken.len(),
+        found.len(),
+        broken.join("\n")
     );
-    assert!(broken.is_empty(), "{}: {} of {}:\n{}", scenario.name(), broken.len(), found.len(), broken.join("\n"));
 }
 
 #[test]
@@ -233,6 +248,13 @@ fn a_resumed_apply_says_nothing_before_it_is_safe() {
 #[test]
 fn a_plan_is_safe_before_it_is_announced() {
     strictly(Scenario::Plan, 0);
+}
+
+#[test]
+fn an_apply_at_a_mount_point_says_nothing_before_it_is_safe() {
+    if !skip_unless("an apply at a mount point", is_root(), "only root can mount a file system") {
+        strictly(Scenario::Mounted, 0);
+    }
 }
 
 #[test]

@@ -59,11 +59,7 @@ pub(crate) fn watch(command: &Command, root: &Path, act: impl Fn(&Call) -> Act +
     let calls = std::mem::take(&mut traced.calls);
     let steps = calls
         .into_iter()
-        .map(|call| Step {
-            after: after.remove(&call.number),
-            copied: copied.remove(&call.number),
-            call,
-        })
+        .map(|call| Step { after: after.remove(&call.number), copied: copied.remove(&call.number), call })
         .collect();
     Watched { ran: traced.ran, model, steps }
 }
@@ -100,7 +96,10 @@ fn add(model: &mut Model, directory: &Path, parent: Node) {
             model.put(&Change::Write(node, 0, std::fs::read(&path).unwrap().into()));
         }
         let own = attributes(&path).unwrap().1;
-        model.put(&Change::Attributes(node, Attributes { time: Some((meta.mtime(), meta.mtime_nsec())), ..own }));
+        model.put(&Change::Attributes(
+            node,
+            Attributes { time: Some((meta.mtime(), meta.mtime_nsec())), ..own },
+        ));
         if meta.is_dir() {
             add(model, &path, node);
         }

@@ -40,17 +40,14 @@ impl TestRoot {
         root
     }
 
-    /// The same in a directory that is there already (a file system of its own).
+    /// The same in a directory that is there already (a file system of its own). One that has been a root
+    /// stays as it is: a disk that comes back after a crash.
     pub(crate) fn at(directory: &Path) -> Self {
         let root = Self { root: directory.to_owned(), _own: None, work: TempDir::new().unwrap() };
-        root.unpack();
+        if !root.path("srv").exists() {
+            root.unpack();
+        }
         root
-    }
-
-    /// A root that is there already, as it is: a disk that comes back after a crash.
-    #[allow(dead_code, reason = "not every test binary has such a disk")]
-    pub(crate) fn found_at(directory: &Path) -> Self {
-        Self { root: directory.to_owned(), _own: None, work: TempDir::new().unwrap() }
     }
 
     /// A copy of all of it, in a directory of its own below `parent`.
