@@ -76,7 +76,9 @@ impl<R: Read> TarReader<R> {
                 _ => {
                     let raw = extensions.apply(header, size)?;
                     self.remaining = raw.size;
-                    self.padding = raw.size.next_multiple_of(BLOCK as u64) - raw.size;
+                    let whole = raw.size.checked_next_multiple_of(BLOCK as u64);
+                    let whole = whole.ok_or_else(|| malformed(&name, &"a size that no file has"))?;
+                    self.padding = whole - raw.size;
                     return Ok(Some(raw));
                 }
             };

@@ -60,6 +60,7 @@ pub(super) fn walk(payload: &Payload<'_>, cancel: &Cancel) -> Result<Vec<Item>, 
     // In the order of the archive: a hard link then refers to an earlier name, and a database comes
     // before its companions, as its name is their beginning.
     found.sort_by(|(a, _), (b, _)| a.cmp(b));
+    refuse_foreign_links(&found)?;
     let mut walk = Walk {
         data: &data,
         scratch: payload.scratch,
@@ -74,6 +75,29 @@ pub(super) fn walk(payload: &Payload<'_>, cancel: &Cancel) -> Result<Vec<Item>, 
         walk.look(path, stat)?;
     }
     Ok(walk.items)
+}
+
+/// Where the kernel lets everybody make hard links (`fs.protected_hardlinks=0`), the owner of the directory
+/// can link somebody else's secret into it, and would have it from the backup later: a file that has names
+/// elsewhere, is closed to others, and belongs neither to them nor to whom the directory belongs.
+fn refuse_foreign_links(found: &[(PathBuf, Stat)]) -> Result<(), ArchiveError> {
+    let Some((_, top)) = found.first().filter(|_| rustix::process::geteuid().is_root()) else {
+        return Ok(());
+    };
+    let mut names: HashMap<(u64, u64), u64> = HashMap::new();
+    for (_, stat) in found {
+        *names.entry((stat.st_dev, stat.st_ino)).or_default() += 1;
+    }
+    let foreign = |stat: &Stat| {
+        FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+            && stat.st_uid != top.st_uid
+            && stat.st_mode & 0o004 == 0
+            && names.get(&(stat.st_dev, stat.st_ino)).is_some_and(|count| *count < stat.st_nlink)
+    };
+    match found.iter().find(|(_, stat)| foreign(stat)) {
+        Some((path, _)) => Err(unsupported(path, "a hard link to a closed file of somebody else")),
+        None => Ok(()),
+    }
 }
 
 /// What stands in one directory.
@@ -149,6 +173,7 @@ impl Walk<'_> {
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => {
                 let dir = still_there(open_dir(self.data, path), path, "open directory")?;
+                same(&dir, stat, path)?;
                 let entry = entry(path, EntryKind::Directory, stat, xattrs(&dir, path)?);
                 self.items.push(Item { entry, source: Source::Nothing });
                 Ok(())
@@ -195,6 +220,7 @@ impl Walk<'_> {
         }
         let opened = open_live(self.data, below).map_err(Into::into);
         let file = still_there(opened, below, "open")?;
+        same(&file, stat, below)?;
         let mut entry = entry(below, EntryKind::File, stat, xattrs(&file, below)?);
         let mut header = [0; 16];
         let is_sqlite = file.read_exact_at(&mut header, 0).is_ok() && sqlite::looks_like_sqlite(&header);
@@ -205,6 +231,7 @@ impl Walk<'_> {
                 return Ok(true);
             }
             let file = still_there(open_live(self.data, below).map_err(Into::into), below, "open")?;
+            same(&file, stat, below)?;
             return self.plain(below, entry, &file).map(|()| false);
         }
         self.plain(below, entry, &file).map(|()| false)
@@ -256,6 +283,18 @@ impl Walk<'_> {
             }
         }
     }
+}
+
+/// What was opened must be what was listed: owner and mode in the archive are of the file whose content
+/// is in it, whoever exchanges names meanwhile.
+fn same(opened: &impl AsFd, listed: &Stat, path: &Path) -> Result<(), ArchiveError> {
+    let stat = rustix::fs::fstat(opened).context("inspect", in_archive(path))?;
+    if (stat.st_dev, stat.st_ino, stat.st_uid, stat.st_gid)
+        == (listed.st_dev, listed.st_ino, listed.st_uid, listed.st_gid)
+    {
+        return Ok(());
+    }
+    Err(ArchiveError::FileChanged { path: in_archive(path) })
 }
 
 fn entry(below: &Path, kind: EntryKind, stat: &Stat, xattrs: BTreeMap<String, String>) -> Entry {

@@ -53,7 +53,7 @@ pub(super) fn remove_abandoned(cx: &Context, dir: &Dir, own: &BackupId) {
     }
 }
 
-/// Removes what an interrupted [`create`](super::create) left of a backup that the index does not know.
+/// Removes what an interrupted [`create()`](super::create()) left of a backup that the index does not know.
 pub fn discard(cx: &Context, instance: &InstanceName, id: &BackupId) -> Result<(), BackupError> {
     let directory = cx.config.backups.root.join(instance.as_str()).map_err(StoreError::from)?;
     let Some(dir) = cx.root.dir_optional(&directory)? else { return Ok(()) };

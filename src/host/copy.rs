@@ -107,6 +107,8 @@ impl Copy<'_> {
             rustix::fs::mkdirat(to, name, Mode::from_raw_mode(0o700)).context("create directory", path)?;
             let below = fs::open_dir(from, name).context("open directory", path)?;
             let copied = fs::open_dir(to, name).context("open directory", path)?;
+            // What is open counts: another one may have taken the name since.
+            let stat = rustix::fs::fstat(&below).context("look at", path)?;
             self.level(&below, &copied, path, depth + 1)?;
             return attributes(&below, &copied, &stat).context("give its owner, mode and times to", path);
         }
@@ -117,7 +119,7 @@ impl Copy<'_> {
             self.links.insert(stat.st_ino, path.to_path_buf());
         }
         match kind {
-            FileType::RegularFile => self.regular(from, to, name, &stat).context("copy", path),
+            FileType::RegularFile => self.regular(from, to, name).context("copy", path),
             FileType::Symlink => symlink(from, to, name, &stat).context("copy", path),
             FileType::Fifo | FileType::Socket | FileType::CharacterDevice | FileType::BlockDevice => {
                 special(to, name, &stat, kind).context("copy", path)
@@ -128,8 +130,11 @@ impl Copy<'_> {
         }
     }
 
-    fn regular(&mut self, from: &Dir, to: &Dir, name: &Path, stat: &Stat) -> io::Result<()> {
+    /// Owner and mode are those of the file that is read, never of what had its name before: else the
+    /// owner of the directory could get a copy of somebody else's file as one of theirs.
+    fn regular(&mut self, from: &Dir, to: &Dir, name: &Path) -> io::Result<()> {
         let source = fs::open_regular(from, name)?;
+        let stat = &rustix::fs::fstat(&source)?;
         let target = fs::create_file(to, name, 0o600)?;
         let (progress, bytes) = (self.progress, &mut self.bytes);
         content(&source, &target, self.cancel, &mut |more| {

@@ -1,8 +1,8 @@
 //! File-system primitives on directory handles: where durability is written once.
 //!
 //! Every path of a configuration file or a plan is *inside* a [`Root`]; it is resolved with
-//! `openat2(RESOLVE_IN_ROOT)`, so that with `--root DIR` no symbolic link leads out of `DIR`. What
-//! happens below an opened directory goes through [`cap_std::fs::Dir`], which no name can leave.
+//! handles, so that with `--root DIR` no symbolic link leads out of `DIR`; root follows no link that
+//! somebody else made. What happens below an opened directory goes through [`cap_std::fs::Dir`], which no name can leave.
 //! Each primitive that changes names says under *Atomicity* what a crash leaves.
 
 use std::io::{self, Read as _, Write as _};
@@ -15,6 +15,7 @@ use cap_std::ambient_authority;
 use cap_std::fs::{Dir, DirBuilder, DirBuilderExt as _, OpenOptions, OpenOptionsExt as _};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, ResolveFlags, StatxFlags};
 
+use super::follow;
 use crate::ids::AbsPath;
 
 /// The directory beside a target that holds this program's staging and displaced trees; inside a
@@ -87,17 +88,21 @@ impl Root {
         self.path == Path::new("/")
     }
 
+    /// The root directory itself.
+    pub fn top(&self) -> &Dir {
+        &self.dir
+    }
+
     /// Where an inside path lies on the host: for messages and for programs that need a path.
     pub fn host_path(&self, inside: &AbsPath) -> PathBuf {
         self.path.join(inside.relative())
     }
 
-    /// Opens a directory; symbolic links on the way stay inside the root.
+    /// Opens a directory; symbolic links on the way stay inside the root. Root follows only those of its
+    /// own (see [`follow`]).
     pub fn dir(&self, inside: &AbsPath) -> Result<Dir, FsError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd =
-            rustix::fs::openat2(&*self.dir, inside.relative(), flags, Mode::empty(), ResolveFlags::IN_ROOT)
-                .context("open directory", self.host_path(inside))?;
+        let fd = follow::open(&self.dir, inside, flags).context("open directory", self.host_path(inside))?;
         Ok(Dir::from_std_file(fd.into()))
     }
 
@@ -138,8 +143,7 @@ impl Root {
     /// regular file is refused, and a FIFO does not block.
     pub fn open_file(&self, inside: &AbsPath) -> Result<Option<std::fs::File>, FsError> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-        let opened =
-            rustix::fs::openat2(&*self.dir, inside.relative(), flags, Mode::empty(), ResolveFlags::IN_ROOT);
+        let opened = follow::open(&self.dir, inside, flags);
         let Some(fd) = optional(opened.context("open", self.host_path(inside)))? else { return Ok(None) };
         let file = std::fs::File::from(fd);
         let kind = file.metadata().context("inspect", self.host_path(inside))?;

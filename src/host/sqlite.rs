@@ -75,6 +75,16 @@ pub enum SqliteError {
         /// The name.
         path: PathBuf,
     },
+    /// What should be its journal is no file.
+    #[error("{} is not a file, and cannot belong to a database", .path.display())]
+    #[diagnostic(
+        code(abssctl::sqlite::odd_companion),
+        help("find out who made it, and remove it: a server makes files only")
+    )]
+    Odd {
+        /// The name.
+        path: PathBuf,
+    },
     /// Working on it did not end in time.
     #[error("{} took too long: it is damaged, or made to stall", .path.display())]
     #[diagnostic(
@@ -172,6 +182,7 @@ impl SqliteError {
             Self::Sql { source, .. } => io(source),
             Self::NotADatabase { .. }
             | Self::Linked { .. }
+            | Self::Odd { .. }
             | Self::TooLong { .. }
             | Self::Stopped { .. }
             | Self::Computes { .. }
@@ -269,6 +280,7 @@ enum Access {
 /// In WAL mode SQLite creates a missing `-wal` or `-shm` even for a reader, so that mode is only
 /// opened with locks where both exist, which they do while any process has the database open.
 fn access(dir: &Dir, name: &Path, header: &[u8; HEADER]) -> Result<Option<Access>, SqliteError> {
+    refuse_odd_companions(dir, name)?;
     let wal_mode = header[18] == 2 || header[19] == 2;
     let [_, wal, shm] = companions(name);
     let wal = size_of(dir, &wal)?;
@@ -318,6 +330,32 @@ fn open_with(dir: &Dir, name: &Path, flags: OFlags) -> Result<(std::fs::File, Fi
     Ok((file, (meta.dev(), meta.ino())))
 }
 
+/// Refuses a companion that is no file: SQLite would open it by its name, and wait at a FIFO for ever.
+fn refuse_odd_companions(dir: &Dir, name: &Path) -> Result<(), SqliteError> {
+    for companion in companions(name) {
+        let path = location(dir, &companion);
+        match dir.symlink_metadata(&companion) {
+            Ok(meta) if meta.is_file() => {}
+            Ok(meta) if meta.is_symlink() => return Err(SqliteError::Linked { path }),
+            Ok(_) => return Err(SqliteError::Odd { path }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).context("inspect", path).map_err(SqliteError::from),
+        }
+    }
+    Ok(())
+}
+
+/// How many descriptors of this process are of a file.
+fn times_open(id: FileId) -> io::Result<usize> {
+    let mut count = 0;
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        // One that another thread closed meanwhile was not of this file.
+        let meta = std::fs::metadata(entry?.path());
+        count += usize::from(meta.is_ok_and(|meta| (meta.dev(), meta.ino()) == id));
+    }
+    Ok(count)
+}
+
 /// Where a regular file really is, and which it is. Nothing is opened that would drop SQLite's locks
 /// when it is closed.
 fn find(dir: &Dir, name: &Path) -> Result<(PathBuf, FileId), SqliteError> {
@@ -341,10 +379,14 @@ fn header(file: &std::fs::File, path: &Path) -> Result<[u8; HEADER], SqliteError
 
 /// Opens a connection; nothing is read or locked yet.
 ///
-/// SQLite takes names only. It gets the real one and is told to refuse links in it; that it was the same
-/// file before and after is proven.
+/// SQLite takes names only. It gets the real one and is told to refuse links in it. Whoever owns a
+/// directory on the way can exchange that between two looks of SQLite, so it is proven by its descriptor,
+/// before anything is read, that SQLite has opened this very file.
 fn connect(dir: &Dir, name: &Path, access: Access) -> Result<Connection, SqliteError> {
     let (real, id) = find(dir, name)?;
+    refuse_odd_companions(dir, name)?;
+    let open = |when| times_open(id).context(when, location(dir, name)).map_err(SqliteError::from);
+    let before = open("look for")?;
     let (query, mode) = match access {
         Access::Shared => ("mode=ro&readonly_shm=1", OpenFlags::SQLITE_OPEN_READ_ONLY),
         Access::Immutable => ("mode=ro&immutable=1", OpenFlags::SQLITE_OPEN_READ_ONLY),
@@ -359,7 +401,7 @@ fn connect(dir: &Dir, name: &Path, access: Access) -> Result<Connection, SqliteE
     let conn = opened
         .and_then(|mut conn| guard::harden(&mut conn).map(|()| conn))
         .map_err(|error| SqliteError::from_sql(&real, error))?;
-    if find(dir, name)? != (real, id) {
+    if find(dir, name)? != (real, id) || open("look for")? <= before {
         return Err(SqliteError::Busy { path: location(dir, name) });
     }
     Ok(conn)

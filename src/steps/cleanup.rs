@@ -46,7 +46,7 @@ impl StepRunner for Cleanup {
 
     fn probe(&self, cx: &StepContext<'_>, _step: &Step) -> Result<Probe, StepError> {
         let directory = staging::staging(cx)?;
-        Ok(if cx.host.root.dir_optional(&directory)?.is_some() { Probe::NotBegun } else { Probe::Done })
+        Ok(if staging::existing(cx.host, &directory)?.is_some() { Probe::NotBegun } else { Probe::Done })
     }
 }
 

@@ -233,7 +233,7 @@ impl Place {
         let parent = if create {
             Some(staging::ensure(cx.host, &above)?)
         } else {
-            cx.host.root.dir_optional(&above)?
+            staging::existing(cx.host, &above)?
         };
         let Some(parent) = parent else { return Ok(Self { dir: None, path: path.clone() }) };
         if create && fs::entry(&parent, name).context("look at", &shown)? == fs::Entry::Absent {

@@ -80,7 +80,7 @@ impl StepRunner for Extract {
     fn probe(&self, cx: &StepContext<'_>, _step: &Step) -> Result<Probe, StepError> {
         let directory = staging::staging(cx)?;
         // Whether it is whole is known to the process that unpacked it alone.
-        Ok(if cx.host.root.dir_optional(&directory)?.is_some() { Probe::Half } else { Probe::NotBegun })
+        Ok(if staging::existing(cx.host, &directory)?.is_some() { Probe::Half } else { Probe::NotBegun })
     }
 }
 

@@ -36,7 +36,8 @@ impl StepRunner for Inspect {
             return Err(StepError::Unavailable { kind: step.kind() });
         }
         let directory = staging::staging(cx)?;
-        let dir = cx.host.root.dir(&directory)?;
+        let dir = staging::existing(cx.host, &directory)?
+            .ok_or_else(|| StepError::Changed { what: format!("{directory} is gone") })?;
         let held = lock(&cx.shared.extracted);
         let Some(extracted) = held.as_ref() else {
             return Err(StepError::UnknownState { what: "nothing was unpacked by this process".into() });

@@ -65,7 +65,7 @@ impl StepRunner for Overlay {
 
     fn probe(&self, cx: &StepContext<'_>, _step: &Step) -> Result<Probe, StepError> {
         let staged = staging::staging(cx)?;
-        let there = cx.host.root.dir_optional(&staging::join(&staged, OVERLAY)?)?.is_some();
+        let there = staging::tree(cx.host, &staging::join(&staged, OVERLAY)?)?.is_some();
         // Whether it is whole is known to the process that built it alone.
         Ok(if there { Probe::Half } else { Probe::NotBegun })
     }
@@ -94,7 +94,8 @@ fn build(
     let (from_path, to_path) =
         (cx.host.root.host_path(staged).join(DATA), cx.host.root.host_path(staged).join(OVERLAY));
     let data = Path::new(&with.data_directory);
-    let staged = cx.host.root.dir(staged)?;
+    let staged = staging::existing(cx.host, staged)?
+        .ok_or_else(|| StepError::Changed { what: format!("{staged} is gone") })?;
     let from = fs::open_dir(&staged, Path::new(DATA).join(data)).context("open", from_path.join(data))?;
     let to = fs::open_dir(dir, data).context("open", to_path.join(data))?;
     let warnings = take(cx, with, &from, &to).map_err(|error| placed(error, &to_path.join(data)))?;

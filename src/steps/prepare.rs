@@ -53,7 +53,8 @@ impl StepRunner for Prepare {
 
 /// Changes the unpacked tree, proves and syncs it; says in one line what was changed.
 fn change(cx: &StepContext<'_>, with: &PrepareWith, directory: &AbsPath) -> Result<String, StepError> {
-    let dir = cx.host.root.dir(directory)?;
+    let dir = staging::existing(cx.host, directory)?
+        .ok_or_else(|| StepError::Changed { what: format!("{directory} is gone") })?;
     let path = cx.host.root.host_path(directory);
     let below = Path::new(DATA).join(&cx.plan.observed.instance.data_directory);
     let data = fs::open_dir(&dir, &below).context("open", path.join(&below))?;

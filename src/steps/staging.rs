@@ -63,6 +63,9 @@ fn open(cx: &Context, directory: &AbsPath, create: bool) -> Result<Option<Dir>, 
     };
     let mut path = cx.root.host_path(&holder);
     let Some(mut dir) = cx.root.dir_optional(&holder)? else { return Ok(None) };
+    if let Some(what) = private::exposed(cx, &dir).context("look above", &path)? {
+        return Err(StepError::Changed { what: format!("{} cannot be used: {what}", path.display()) });
+    }
     for name in names {
         path.push(&name);
         let unusable = |error: io::Error| {
@@ -90,6 +93,28 @@ pub fn ensure(cx: &Context, directory: &AbsPath) -> Result<Dir, StepError> {
         let what = format!("{directory} is gone: the directory that holds it does not exist any more");
         StepError::Changed { what }
     })
+}
+
+/// Opens a private directory that is there; `None` where it is missing.
+pub fn existing(cx: &Context, directory: &AbsPath) -> Result<Option<Dir>, StepError> {
+    open(cx, directory, false)
+}
+
+/// Opens the directory that holds a tree of a run, which is private, and gives the tree's name in it.
+pub fn parent_of<'p>(cx: &Context, tree: &'p AbsPath) -> Result<(Dir, &'p str), StepError> {
+    let gone = || StepError::Changed { what: format!("the directory that holds {tree} is gone") };
+    let (parent, name) = tree.parent().zip(tree.file_name()).ok_or_else(gone)?;
+    Ok((open(cx, &parent, false)?.ok_or_else(gone)?, name))
+}
+
+/// Opens a tree of a run, staged or displaced; `None` where it is missing. The tree itself belongs to the
+/// service; what holds it is private, and no link stands for it.
+pub fn tree(cx: &Context, directory: &AbsPath) -> Result<Option<Dir>, StepError> {
+    let (Some(parent_path), Some(name)) = (directory.parent(), directory.file_name()) else {
+        return Ok(None);
+    };
+    let Some(parent) = open(cx, &parent_path, false)? else { return Ok(None) };
+    Ok(fs::optional(fs::open_dir(&parent, name).context("open directory", cx.root.host_path(directory)))?)
 }
 
 /// Removes a private directory with all that is in it, and the empty ones above it.

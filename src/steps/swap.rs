@@ -130,7 +130,8 @@ fn note(cx: &StepContext<'_>, step: &Step) -> Result<Noted, StepError> {
     let staged_at = staging::join(&staging::staging(cx)?, tree)?;
     let displaced_at = staging::displaced(cx)?;
     let (path, staged_path) = (cx.host.root.host_path(target), cx.host.root.host_path(&staged_at));
-    let unpacked = cx.host.root.dir(&staged_at)?;
+    let unpacked = staging::tree(cx.host, &staged_at)?
+        .ok_or_else(|| StepError::Changed { what: format!("{staged_at} is gone") })?;
     let staged = file_id(&unpacked).context("look at", staged_path)?;
     let (parent, dir) = observe::open_target(cx.host, target)?;
     let live = dir.as_ref().map(file_id).transpose().context("look at", &path)?;
@@ -172,7 +173,8 @@ fn place(cx: &StepContext<'_>, noted: &Noted) -> Result<Place, StepError> {
     }
     let target = &cx.plan.spec.target.directory;
     let at = |inside: &AbsPath| -> Result<Option<FileId>, StepError> {
-        let dir = cx.host.root.dir_optional(inside)?;
+        let live = inside == target;
+        let dir = if live { cx.host.root.dir_optional(inside)? } else { staging::tree(cx.host, inside)? };
         Ok(dir.as_ref().map(file_id).transpose().context("look at", cx.host.root.host_path(inside))?)
     };
     let (in_place, staged, displaced) = (at(target)?, at(&noted.staged_at)?, at(&noted.displaced_at)?);
@@ -209,7 +211,9 @@ pub(super) fn refuse_users(cx: &StepContext<'_>) -> Result<(), StepError> {
 fn refuse_changes(cx: &StepContext<'_>) -> Result<(), StepError> {
     let Some(copied) = *lock(&cx.shared.copied) else { return Ok(()) };
     let target = &cx.plan.spec.target.directory;
-    let dir = cx.host.root.dir(target)?;
+    let (_, Some(dir)) = observe::open_target(cx.host, target)? else {
+        return Err(StepError::Changed { what: format!("{target} is gone") });
+    };
     if overlay::stamp(&dir).context("look at", cx.host.root.host_path(target))? == copied {
         return Ok(());
     }
@@ -221,7 +225,7 @@ fn exchange(cx: &StepContext<'_>, noted: &Noted) -> Result<(), StepError> {
     let target = &cx.plan.spec.target.directory;
     let path = cx.host.root.host_path(target);
     let (parent, name) = cx.host.root.parent_of(target)?;
-    let (staging, staged) = cx.host.root.parent_of(&noted.staged_at)?;
+    let (staging, staged) = staging::parent_of(cx.host, &noted.staged_at)?;
     if noted.live.is_some() {
         fs::exchange(&staging, staged, &parent, name).context("put the unpacked tree in place of", path)?;
     } else {
@@ -238,8 +242,8 @@ fn move_aside(cx: &StepContext<'_>, noted: &Noted) -> Result<(), StepError> {
     if let Some(parent) = noted.displaced_at.parent() {
         staging::ensure(cx.host, &parent)?;
     }
-    let (staging, staged) = cx.host.root.parent_of(&noted.staged_at)?;
-    let (aside, name) = cx.host.root.parent_of(&noted.displaced_at)?;
+    let (staging, staged) = staging::parent_of(cx.host, &noted.staged_at)?;
+    let (aside, name) = staging::parent_of(cx.host, &noted.displaced_at)?;
     Ok(fs::rename_noreplace(&staging, staged, &aside, name).context("keep the displaced tree at", path)?)
 }
 
@@ -249,10 +253,10 @@ fn put_back(cx: &StepContext<'_>, noted: &Noted) -> Result<(), StepError> {
     if let Some(parent) = noted.staged_at.parent() {
         staging::ensure(cx.host, &parent)?;
     }
-    let (staging, staged) = cx.host.root.parent_of(&noted.staged_at)?;
+    let (staging, staged) = staging::parent_of(cx.host, &noted.staged_at)?;
     if noted.live.is_some() {
         // Through staging, so that a crash in between is a place that the probe knows.
-        let (aside, name) = cx.host.root.parent_of(&noted.displaced_at)?;
+        let (aside, name) = staging::parent_of(cx.host, &noted.displaced_at)?;
         let path = cx.host.root.host_path(&noted.displaced_at);
         fs::rename_noreplace(&aside, name, &staging, staged).context("take back", path)?;
         exchange(cx, noted)

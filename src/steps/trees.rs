@@ -4,7 +4,8 @@
 
 use super::context::{Done, StepContext};
 use super::error::StepError;
-use crate::host::fs::{FsError, IoContext as _};
+use super::staging;
+use crate::host::fs::IoContext as _;
 use crate::ids::{AbsPath, Sha256};
 use crate::plan::step::Step;
 use crate::run::fact::{Fact, Side};
@@ -19,13 +20,15 @@ pub(super) fn note(
     done: &mut Done,
 ) -> Result<(), StepError> {
     let progress = |bytes: u64| (cx.progress)(&step.id, bytes);
-    let digest = || -> Result<Sha256, FsError> {
-        let dir = cx.host.root.dir(directory)?;
-        listing::digest(&dir, &cx.stop, &progress).context("read", cx.host.root.host_path(directory))
+    let digest = || -> Result<Sha256, StepError> {
+        let dir = staging::tree(cx.host, directory)?
+            .ok_or_else(|| StepError::Changed { what: format!("{directory} is gone") })?;
+        let path = cx.host.root.host_path(directory);
+        Ok(listing::digest(&dir, &cx.stop, &progress).context("read", path)?)
     };
     match digest() {
         Ok(sha256) => cx.note(step, Fact::Tree { side, sha256 }),
-        Err(FsError { source: error, .. }) => {
+        Err(error) => {
             let which = match side {
                 Side::Before => "displaced",
                 Side::After => "new",

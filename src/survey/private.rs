@@ -3,16 +3,21 @@
 //! decide where root unpacks and deletes. Reads only.
 
 use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 
 use cap_std::fs::Dir;
+use rustix::fs::{AtFlags, Mode, OFlags, StatxAttributes, StatxFlags};
 
 use crate::context::Context;
 use crate::host::fs;
 use crate::ids::AbsPath;
 
 /// What to do about a private directory that is not ours.
-pub const HELP: &str = "find out who made it and move it away; abssctl makes its own, with mode 0700";
+pub const HELP: &str = "find out who made it and move it away, abssctl makes its own with mode 0700; what holds the target must be root's (chown root DIR; chmod go-w DIR), or choose another --dest";
+
+/// No real tree is deeper.
+const MAX_DEPTH: usize = 4096;
 
 /// Opens one private directory; `None` where nothing of that name exists.
 ///
@@ -38,6 +43,45 @@ pub fn open(parent: &Dir, name: &str) -> io::Result<Option<Dir>> {
     Ok(Some(dir))
 }
 
+/// Why what root unpacks below a directory would not be safe there: it, or one above it, belongs to
+/// somebody else, or others may exchange names in it. They could put a tree of theirs in the place of what
+/// was just proven. `None` where all is well, or this is not root, who has nothing to lose by it. A mount point
+/// may belong to its service: only in it can its content be exchanged, and there each opening proves that
+/// what it opens is root's.
+pub fn exposed(cx: &Context, dir: &Dir) -> io::Result<Option<String>> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(None);
+    }
+    let top = rustix::fs::fstat(cx.root.top())?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut at = rustix::fs::openat(dir, ".", flags, Mode::empty())?;
+    for above in 0..MAX_DEPTH {
+        let stat = rustix::fs::fstat(&at)?;
+        let mounted = above == 0 && is_mount_root(&at)?;
+        let shown = || std::fs::read_link(format!("/proc/self/fd/{}", at.as_raw_fd()));
+        let shown = || shown().map_or_else(|_| format!("{above} above"), |path| path.display().to_string());
+        if !mounted && stat.st_uid != 0 && stat.st_uid != top.st_uid {
+            return Ok(Some(format!("{} belongs to user {}, who could exchange it", shown(), stat.st_uid)));
+        }
+        // Root's own group is root; in a directory with the sticky bit nobody renames what is not theirs.
+        let others = if stat.st_gid == 0 { 0o002 } else { 0o022 };
+        if !mounted && stat.st_mode & others != 0 && stat.st_mode & 0o1000 == 0 {
+            let mode = stat.st_mode & 0o7777;
+            return Ok(Some(format!("others may exchange what is in {} (mode {mode:04o})", shown())));
+        }
+        if (stat.st_dev, stat.st_ino) == (top.st_dev, top.st_ino) {
+            return Ok(None);
+        }
+        at = rustix::fs::openat(&at, "..", flags, Mode::empty())?;
+    }
+    Ok(Some("it lies too deep".to_owned()))
+}
+
+fn is_mount_root(dir: impl std::os::fd::AsFd) -> io::Result<bool> {
+    let found = rustix::fs::statx(dir, "", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)?;
+    Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
+}
+
 /// The directory that holds `.abssctl`: the target's parent, or a mount point itself.
 pub fn holder(target: &AbsPath, mount_point: bool) -> AbsPath {
     let above = if mount_point { None } else { target.parent() };
@@ -52,6 +96,16 @@ pub fn flaw(cx: &Context, holder: &AbsPath) -> Option<String> {
         let path = cx.root.host_path(holder).join(fs::PRIVATE).join(below);
         format!("{} cannot be used as a private directory: {error}", path.display())
     };
+    match exposed(cx, &parent) {
+        Ok(None) => {}
+        Ok(Some(what)) => {
+            return Some(format!(
+                "{} cannot hold private directories: {what}",
+                cx.root.host_path(holder).display()
+            ));
+        }
+        Err(error) => return Some(describe("", &error)),
+    }
     let private = match open(&parent, fs::PRIVATE) {
         Ok(private) => private?,
         Err(error) => return Some(describe("", &error)),

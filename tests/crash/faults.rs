@@ -96,8 +96,20 @@ fn failed(scene: &Scene, fault: &Fault, number: usize) -> Violations {
             ));
         }
     }
+    if at.kind == Kind::Remove && !found.is_empty() {
+        // What could not be removed stays, and the program says so when it is asked.
+        let doctor = root.json(&["doctor"]).stdout;
+        found.retain(|what| !named_by(&doctor, what));
+    }
     let place = format!("{}: {} at {at} (exit {})", scene.name, fault.errno, ran.code);
     found.into_iter().map(|what| format!("{place}: {what}")).collect()
+}
+
+/// Whether a violation is a leftover that this text names, or lies in one.
+fn named_by(text: &str, what: &str) -> bool {
+    let Some((path, _)) = what.split_once(" is left, and nothing names it") else { return false };
+    let near = Path::new(path).ancestors().filter(|near| near.components().count() > 3);
+    near.into_iter().any(|near| text.contains(&format!("/{} ", near.display())))
 }
 
 /// The error has a code and a help, and names the place.

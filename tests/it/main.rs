@@ -30,6 +30,7 @@ mod restore;
 mod review;
 mod sarif;
 mod stake;
+mod supply;
 #[expect(dead_code, reason = "tests/crash uses the rest")]
 mod support;
 mod versions;

@@ -179,8 +179,10 @@ fn snapshots_beside_a_busy_writer_are_sound_and_never_half_a_transaction() {
                 quick_check(&copies, Path::new(&name)).unwrap();
                 let rows = summarize(&copies, Path::new(&name), true).unwrap().tables["t"];
                 assert_eq!(rows % 2, 0, "{mode}: half a transaction");
-                summarize(&dir, Path::new("db"), false)
-                    .map_or_else(|error| assert!(matches!(error, SqliteError::Unsettled { .. })), drop);
+                summarize(&dir, Path::new("db"), false).map_or_else(
+                    |error| assert!(matches!(error, SqliteError::Unsettled { .. }), "{error:?}"),
+                    drop,
+                );
             }
             drop(guard);
             let rounds = writer.join().unwrap();

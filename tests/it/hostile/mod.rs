@@ -7,3 +7,5 @@ mod databases;
 mod disks;
 mod interrupted;
 mod machine;
+mod neighbour;
+mod oddities;
