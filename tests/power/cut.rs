@@ -16,6 +16,9 @@ use crate::scenario::Scenario;
 use crate::support::TestRoot;
 use crate::support::tools::skipped;
 
+/// The directory of the disk that is the root of the tests.
+const WORLD: &str = "world";
+
 /// How the disk came about.
 struct Recorded {
     base: Blocks,
@@ -32,12 +35,16 @@ fn record(kind: Kind, scenario: Scenario) -> Recorded {
     kind.make(&empty);
     let disk = Disk::new(Blocks::of(&empty), kind.size);
     let mounted = Mounted::new(&disk.path(), kind, true).unwrap();
-    let root = TestRoot::at(&mounted.path());
+    // Below it there is room for other things that do not count.
+    let world = mounted.path().join(WORLD);
+    std::fs::create_dir(&world).unwrap();
+    let root = TestRoot::at(&world);
     let prepared = scenario.prepare(&root);
-    rustix::fs::syncfs(std::fs::File::open(mounted.path()).unwrap()).unwrap();
-    let base = disk.base();
     let command = prepared.command.clone();
-    let promise = Promise::of(prepared, &root, || {
+    let mut base = Blocks::default();
+    let promise = Promise::of(prepared, &root, &mounted.path(), || {
+        rustix::fs::syncfs(std::fs::File::open(mounted.path()).unwrap()).unwrap();
+        base = disk.base();
         let ran = root.json(&command);
         disk.mark();
         ran
@@ -123,7 +130,7 @@ fn judge(kind: Kind, recorded: &Recorded, cut: Cut, blocks: &Blocks) -> Result<(
     let path = scratch.path().join("disk");
     blocks.save(&path, kind.size);
     let mounted = Mounted::new(&path, kind, false)?;
-    recorded.promise.judge(&TestRoot::at(&mounted.path()), done)
+    recorded.promise.judge(&TestRoot::at(&mounted.path().join(WORLD)), done)
 }
 
 /// All images of a scenario, or a sample; gives how many.

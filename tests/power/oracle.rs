@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::disk::scratch;
 use crate::promise;
 use crate::scenario::{Prepared, Scenario};
 use crate::support::root::{INDEX, LIVE, LOG};
@@ -29,15 +28,16 @@ pub(crate) struct Promise {
 
 impl Promise {
     /// Learns from two undisturbed runs in copies of the root, then runs the command in the root itself.
-    pub(crate) fn of(prepared: Prepared, root: &TestRoot, run: impl FnOnce() -> Ran) -> Self {
-        let below = scratch();
-        let copies = [(), ()].map(|()| root.copy_below(below.path()));
+    /// The copies lie in `below`, on the same file system: a plan is for one of that kind.
+    pub(crate) fn of(prepared: Prepared, root: &TestRoot, below: &Path, run: impl FnOnce() -> Ran) -> Self {
+        let copies = [(), ()].map(|()| root.copy_below(below));
         for copy in &copies {
             let _ = copy.json(&prepared.command).ok();
         }
         let target = prepared.scenario.target();
         let judge = promise::Promise::new(root, [&copies[0], &copies[1]], &[target]);
         let restores = restores(root).unwrap();
+        drop(copies);
         prepared.begin(root);
         let ran = run();
         assert_eq!(ran.code != 0, prepared.scenario.fails(), "exit code {}: {}", ran.code, ran.stdout);

@@ -46,7 +46,7 @@ fn play(scenario: Scenario) -> Played {
         return Played { watched, promise: None, _mount: prepared.mount, base, _root: root };
     }
     let mut watched = None;
-    let promise = Some(Promise::of(prepared, &root, || {
+    let promise = Some(Promise::of(prepared, &root, scratch().path(), || {
         let seen = watch(&command, base.path(), scenario.act());
         let ran = Ran { code: seen.ran.code, stdout: seen.ran.stdout.clone(), stderr: String::new() };
         watched = Some(seen);
