@@ -47,6 +47,9 @@ ssh-keygen openssh-client    signatures of plans
 git        git               plans that lie in a repository
 sqlite3    sqlite3           copies of databases beside another program that writes
 losetup    mount             disks that come back under another number
+mkfs.ext4  e2fsprogs         power cuts on ext4
+mkfs.xfs   xfsprogs          power cuts on xfs
+mkfs.btrfs btrfs-progs       power cuts on btrfs
 chromium   chromium          plans as pages, seen by a browser
 dot        graphviz          plans as graphs
 npm        npm               the real server and its client

@@ -3,7 +3,7 @@
 //!
 //! # Atomicity
 //! None by itself: a crash or an error leaves a partial tree, which the caller removes with its staging
-//! directory. After `Ok` everything is durable (one `syncfs`).
+//! directory. Nothing is synced: the caller does that once for the whole tree.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Write as _};
@@ -96,10 +96,8 @@ pub fn extract(
     cancel: &Cancel,
     progress: &dyn Fn(u64),
 ) -> Result<Extracted, ArchiveError> {
-    // Opened anew: the handle may be one for lookups only, which cannot be synced.
-    let staging = fs::open_dir(staging, ".").context("open", "staging")?;
     let mut work = Work {
-        staging: &staging,
+        staging,
         owners: options.owners,
         cancel,
         progress,
@@ -118,7 +116,6 @@ pub fn extract(
         work.member(member, &mut members)?;
     }
     work.finish_directories()?;
-    fs::sync_filesystem(&staging).context("sync", "staging")?;
     Ok(Extracted { entries: work.entries, manifest: members.manifest, bytes: work.bytes })
 }
 

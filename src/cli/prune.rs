@@ -26,6 +26,11 @@ pub fn prune(session: &Session, args: &RunPruneArgs) -> Result<u8, CliError> {
     let cx = session.context()?;
     let found = look(&cx, cleanup::due(&cx, args.older_than)?)?;
     if found.is_empty() {
+        let empty = cleanup::empty(&cx)?;
+        if !empty.is_empty() && !args.dry_run {
+            let _guard = session.locks(&cx, &[LockName::Global])?;
+            cleanup::remove_empty(&cx, &cleanup::empty(&cx)?);
+        }
         session.output.either(&json!({ "removed": [], "warnings": [] }), "nothing to remove\n")?;
         return Ok(exit::DONE);
     }

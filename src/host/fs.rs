@@ -323,14 +323,14 @@ pub fn append(dir: &Dir, name: &str, bytes: &[u8], mode: u32) -> io::Result<()> 
     if fresh { sync_dir(dir) } else { Ok(()) }
 }
 
-/// Creates one directory with exactly this mode and syncs the one that holds it.
+/// Creates one directory with exactly this mode and syncs the one that holds it. The new one itself is
+/// synced with the first name that it gets.
 pub fn create_dir(parent: &Dir, name: impl AsRef<Path>, mode: u32) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.mode(mode);
     parent.create_dir_with(&name, &builder)?;
     let dir = open_dir(parent, &name)?;
     rustix::fs::fchmod(&dir, Mode::from_raw_mode(mode))?;
-    sync_dir(&dir)?;
     sync_dir(parent)
 }
 

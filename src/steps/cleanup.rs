@@ -77,6 +77,34 @@ pub fn due(cx: &Context, older_than: Option<u64>) -> Result<Vec<(Run, AbsPath)>,
     Ok(runs.filter(|(_, path)| !matches!(cx.root.dir_optional(path), Ok(None))).collect())
 }
 
+/// Folders of displaced trees, and those that hold these, with nothing in them: a crash between a tree and
+/// its folder leaves one.
+pub fn empty(cx: &Context) -> Result<Vec<AbsPath>, JournalError> {
+    let mut found = Vec::new();
+    let runs = list::all(cx)?;
+    let folders = runs.iter().filter_map(|run| run.state.displaced()?.parent());
+    for folder in folders.flat_map(|folder| folder.parent().into_iter().chain([folder])) {
+        if found.contains(&folder) {
+            continue;
+        }
+        // One that cannot be looked at is in nobody's way.
+        if let Ok(Some(dir)) = cx.root.dir_optional(&folder)
+            && dir.entries().is_ok_and(|mut entries| entries.next().is_none())
+        {
+            found.push(folder);
+        }
+    }
+    Ok(found)
+}
+
+/// Removes such folders. The caller holds the global lock.
+pub fn remove_empty(cx: &Context, folders: &[AbsPath]) {
+    for folder in folders {
+        // What cannot be removed is found again the next time.
+        drop(staging::prune_empty(cx, folder));
+    }
+}
+
 /// Removes displaced trees. The caller holds the global lock.
 pub fn remove(cx: &Context, due: Vec<(Run, AbsPath)>) -> Pruned {
     let mut pruned = Pruned::default();

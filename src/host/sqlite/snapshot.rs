@@ -197,7 +197,8 @@ impl Stamp {
 /// afterwards no `-journal`, `-wal` or `-shm` is left. `false` where there was none to begin with.
 ///
 /// # Atomicity
-/// SQLite's own: a crash leaves the database and its journal, and the next opening recovers.
+/// SQLite's own: a crash leaves the database and its journal, and the next opening recovers. That journal
+/// and log are gone is not synced: the caller syncs the whole tree.
 ///
 /// # Errors
 /// [`SqliteError::Busy`] where another process has the database open.
@@ -226,9 +227,6 @@ pub fn settle(dir: &Dir, name: &Path) -> Result<bool, SqliteError> {
         return Err(SqliteError::Busy { path });
     }
     remove(dir, &names[2])?;
-    // Opened anew: the handle we were given may be one for lookups only, which cannot be synced.
-    let parent = name.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::open_dir(dir, parent).and_then(|parent| fs::sync_dir(&parent)).context("sync", path)?;
     Ok(true)
 }
 

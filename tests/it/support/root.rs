@@ -40,10 +40,13 @@ impl TestRoot {
         root
     }
 
-    /// The same in a directory that is there already (a file system of its own).
+    /// The same in a directory that is there already (a file system of its own). One that has been a root
+    /// stays as it is: a disk that comes back after a crash.
     pub(crate) fn at(directory: &Path) -> Self {
         let root = Self { root: directory.to_owned(), _own: None, work: TempDir::new().unwrap() };
-        root.unpack();
+        if !root.path("srv").exists() {
+            root.unpack();
+        }
         root
     }
 
@@ -74,7 +77,9 @@ impl TestRoot {
 
     /// The binary on this root in an environment that holds nothing of ours.
     pub(crate) fn command<S: AsRef<std::ffi::OsStr>>(&self, args: &[S]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_abssctl"));
+        // Another program takes its place to see that tests notice: tests/power/mutations.sh.
+        let other = std::env::var_os("ABSSCTL_TEST_BINARY");
+        let mut command = Command::new(other.unwrap_or_else(|| env!("CARGO_BIN_EXE_abssctl").into()));
         command.env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into()));
         command.env("HOME", self.work.path()).env("TZ", "UTC").env("COLUMNS", "100").env("NO_COLOR", "1");
