@@ -1,11 +1,8 @@
 //! Worlds to break: the command, a world in which it has something to do, what it promises there, and cheap
 //! copies of that world.
 
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-use abssctl::ids::Sha256;
 
 use crate::promise::Promise;
 use crate::support::TestRoot;
@@ -86,44 +83,6 @@ fn apply(root: &TestRoot, plan: &[&str]) -> Vec<String> {
     words(&["apply", plan.to_str().unwrap()])
 }
 
-/// Runs know their trees by inode, and a copy has others: lets the journals of a copy name those.
-fn rebind(root: &TestRoot) {
-    let Ok(runs) = std::fs::read_dir(root.path("var/lib/abssctl/runs")) else { return };
-    for run in runs {
-        let path = run.unwrap().path().join("journal.jsonl");
-        let text = std::fs::read_to_string(&path).unwrap();
-        let (mut lines, mut prev) = (String::new(), None);
-        for line in text.lines() {
-            let mut record: serde_json::Value = serde_json::from_str(line).unwrap();
-            if let Some(prev) = prev {
-                record["prev"] = prev;
-            }
-            let fact = &mut record["event"]["stepFact"]["fact"]["swap"];
-            if !fact.is_null() {
-                let displaced = root.path(fact["displacedAt"].as_str().unwrap());
-                for (key, place) in [("staged", root.path(LIVE)), ("live", displaced)] {
-                    let found = std::fs::metadata(place).unwrap();
-                    fact[key] = serde_json::json!({ "device": found.dev(), "inode": found.ino() });
-                }
-            }
-            let line = serde_json::to_string(&strip(record)).unwrap();
-            prev = Some(serde_json::json!(Sha256::of(line.as_bytes())));
-            lines += &(line + "\n");
-        }
-        std::fs::write(path, lines).unwrap();
-    }
-}
-
-/// Looking for a key that is not there leaves it, as null, behind.
-fn strip(mut record: serde_json::Value) -> serde_json::Value {
-    let event = record["event"].as_object_mut().unwrap();
-    event.retain(|_, value| !value.is_null() && value != &serde_json::json!({ "fact": { "swap": null } }));
-    if let Some(fact) = event.get_mut("stepFact").and_then(|fact| fact["fact"].as_object_mut()) {
-        fact.retain(|_, value| !value.is_null());
-    }
-    record
-}
-
 /// A command in its world, with what it promises.
 #[derive(Debug)]
 pub(crate) struct Scene {
@@ -157,7 +116,6 @@ impl Scene {
         arguments.extend(words(&["--yes", "--json", "--lock-timeout", "5"]));
         let copies = [(), ()].map(|()| template.copy_below(below));
         for copy in &copies {
-            rebind(copy);
             let _ = copy.run(&arguments).ok();
         }
         let promise = Promise::new(&template, [&copies[0], &copies[1]], subject.targets);
@@ -175,9 +133,7 @@ impl Scene {
 
     /// A fresh copy of the world.
     pub(crate) fn world(&self) -> TestRoot {
-        let copy = self.template.copy_below(&self.below);
-        rebind(&copy);
-        copy
+        self.template.copy_below(&self.below)
     }
 
     /// The command in a copy.

@@ -40,6 +40,7 @@ src/steps/entries.rs like 1          mode and owner of a mount point, which is n
 src/steps/extract.rs run 1           the unpacked tree before `extract` counts as done
 src/steps/overlay.rs build 1         the copied tree before `overlay` counts as done
 src/steps/prepare.rs change 1        the changes to the unpacked tree before `prepare` counts as done
+src/store/local.rs remove 1          an archive that was pruned stays away once the command is done
 src/store/local.rs publish 1         the archive's bytes before it has its name
 LIST
 }

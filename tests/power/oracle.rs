@@ -72,7 +72,7 @@ impl Promise {
                 format!("the last line of the log is not that of {wanted}: {last}")
             })?;
         }
-        if self.prepared.plan.is_some() {
+        if self.prepared.plan.is_some() || self.prepared.scenario == Scenario::Rollback {
             let found = sums::of(&root.path(self.prepared.scenario.target()));
             ensure(found == self.new, || format!("the tree is not the new one: {found:?}"))?;
             let found = restores(root)?;
@@ -118,6 +118,8 @@ impl Scenario {
     fn logged(self) -> Option<&'static str> {
         match self {
             Self::Create => Some("backup create"),
+            Self::PruneBackups => Some("backup prune"),
+            Self::Rollback => Some("run rollback"),
             Self::Prune | Self::Plan => None,
             Self::Apply | Self::ApplyOne | Self::ApplyBeside | Self::Undo => Some("plan apply"),
             Self::Halfway | Self::Mounted | Self::Resume => Some("plan apply"),

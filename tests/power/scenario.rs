@@ -24,6 +24,10 @@ pub(crate) enum Scenario {
     Create,
     /// A displaced tree goes.
     Prune,
+    /// Old backups go.
+    PruneBackups,
+    /// A finished restore is undone.
+    Rollback,
     /// A restore that cannot be recorded, so that it is undone after the swap.
     Undo,
     /// A restore whose journal cannot be synced once, so that a record is taken back.
@@ -49,8 +53,16 @@ pub(crate) struct Prepared {
 
 impl Scenario {
     /// Those that need no help of a tracer while they run.
-    pub(crate) const PLAIN: [Self; 6] =
-        [Self::Apply, Self::ApplyOne, Self::ApplyBeside, Self::Create, Self::Prune, Self::Resume];
+    pub(crate) const PLAIN: [Self; 8] = [
+        Self::Apply,
+        Self::ApplyOne,
+        Self::ApplyBeside,
+        Self::Create,
+        Self::Prune,
+        Self::PruneBackups,
+        Self::Rollback,
+        Self::Resume,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -59,6 +71,8 @@ impl Scenario {
             Self::ApplyBeside => "apply beside",
             Self::Create => "backup create",
             Self::Prune => "run prune",
+            Self::PruneBackups => "backup prune",
+            Self::Rollback => "run rollback",
             Self::Undo => "apply undone",
             Self::Halfway => "apply with a record taken back",
             Self::Plan => "plan restore",
@@ -89,7 +103,7 @@ impl Scenario {
                 Self::Undo => swapped.load(Ordering::Relaxed) && index,
                 Self::Halfway => noted.load(Ordering::Relaxed) && call.name == "fdatasync",
                 Self::Apply | Self::ApplyOne | Self::ApplyBeside | Self::Create | Self::Prune => false,
-                Self::Plan | Self::Mounted | Self::Resume => false,
+                Self::PruneBackups | Self::Rollback | Self::Plan | Self::Mounted | Self::Resume => false,
             };
             if fails && !failed.swap(true, Ordering::Relaxed) { Act::Fail(Errno::EIO) } else { Act::Go }
         }
@@ -126,6 +140,11 @@ impl Scenario {
                 Prepared { mount: Some(mount), ..applies(&[ZSTD, "--no-pre-backup"]) }
             }
             Self::Undo | Self::Halfway | Self::Resume => applies(&[ZSTD, "--no-pre-backup"]),
+            Self::PruneBackups => says(&["backup", "prune", "--keep", "2", "--yes"]),
+            Self::Rollback => {
+                let run = root.restore(&[ZSTD])["run"].as_str().unwrap().to_owned();
+                says(&["run", "rollback", &run, "--no-pre-backup", "--yes"])
+            }
             Self::Prune => {
                 let _ = root.restore(&[DATA_ONLY]);
                 says(&["run", "prune", "--older-than", "0s", "--yes"])

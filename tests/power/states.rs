@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use abssctl::ids::Sha256;
-use serde_json::Value;
 
 use crate::model::{Kind, Model, Node, TOP, View};
 use crate::random::{Random, sample};
+use crate::support::journal::rewritten;
 
 /// A state after a cut.
 #[derive(Debug, Clone)]
@@ -138,13 +138,9 @@ impl State {
     }
 }
 
-/// A journal with the numbers that files have now; each line names the digest of the one before.
+/// A journal with the numbers that files have now.
 fn renumbered(journal: &[u8], made: &BTreeMap<u64, u64>) -> Vec<u8> {
-    let (mut text, mut before) = (Vec::new(), None);
-    let mut rest = journal;
-    while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-        let (line, after) = (&rest[..end], &rest[end + 1..]);
-        let Ok(mut record) = serde_json::from_slice::<Value>(line) else { break };
+    rewritten(journal, |record| {
         for side in ["staged", "live"] {
             let number = record.pointer_mut(&format!("/event/stepFact/fact/swap/{side}/inode"));
             if let Some(number) = number {
@@ -153,15 +149,5 @@ fn renumbered(journal: &[u8], made: &BTreeMap<u64, u64>) -> Vec<u8> {
                 *number = now.unwrap_or(u64::from(u32::MAX)).into();
             }
         }
-        if let Some(before) = before {
-            record["prev"] = before;
-        }
-        let line = serde_json::to_vec(&record).unwrap();
-        before = Some(Sha256::of(&line).to_string().into());
-        text.extend(line);
-        text.push(b'\n');
-        rest = after;
-    }
-    text.extend_from_slice(rest);
-    text
+    })
 }

@@ -39,7 +39,7 @@ fn play(scenario: Scenario) -> Played {
     let mut command = root.command(&prepared.command);
     command.arg("--json");
     // A plan is the user's own file: there is nothing to go on with. A mount is no part of a tree.
-    if random::rules_only() || matches!(scenario, Scenario::Plan | Scenario::Mounted) {
+    if random::rules_only() || matches!(scenario, Scenario::Plan | Scenario::Mounted | Scenario::Rollback) {
         prepared.begin(&root);
         let watched = watch(&command, base.path(), scenario.act());
         assert_eq!(watched.ran.code != 0, scenario.fails(), "exit code {}", watched.ran.code);
@@ -228,6 +228,17 @@ fn a_backup_says_nothing_before_it_is_safe() {
 #[test]
 fn a_prune_says_nothing_before_it_is_safe() {
     strictly(Scenario::Prune, 6);
+}
+
+#[test]
+fn a_prune_of_backups_says_nothing_before_it_is_safe() {
+    strictly(Scenario::PruneBackups, 6);
+}
+
+#[test]
+fn a_rollback_says_nothing_before_it_is_safe() {
+    // Its plan knows the old tree by inode, which a state that is built has not.
+    strictly(Scenario::Rollback, 0);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 pub(crate) mod actual;
 pub(crate) mod archive;
 pub(crate) mod forge;
+pub(crate) mod journal;
 pub(crate) mod ran;
 pub(crate) mod root;
 pub(crate) mod strace;

@@ -7,6 +7,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::Ran;
+use super::journal;
 use super::sums;
 use super::tools::{fixture, tool};
 use super::tree::Tree;
@@ -56,7 +57,9 @@ impl TestRoot {
         let from = self.root.join(".");
         let (from, to) = (from.to_str().unwrap(), own.path().to_str().unwrap());
         let _ = tool("cp", &["-a", "--reflink=auto", from, to]);
-        Self { root: own.path().to_owned(), _own: Some(own), work: TempDir::new().unwrap() }
+        let copy = Self { root: own.path().to_owned(), _own: Some(own), work: TempDir::new().unwrap() };
+        journal::rebind(&copy);
+        copy
     }
 
     fn unpack(&self) {
