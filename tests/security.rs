@@ -27,6 +27,31 @@ fn functions(directory: &Path, found: &mut BTreeSet<String>) {
 }
 
 #[test]
+fn each_cell_of_what_survives_what_names_tests_and_each_of_these_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut tests = BTreeSet::new();
+    functions(&root.join("tests"), &mut tests);
+    let page = std::fs::read_to_string(root.join("docs/survives.md")).unwrap();
+    let mut cells = 0;
+    for row in page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| fault")) {
+        let shown: Vec<&str> = row.trim_matches('|').split('|').skip(1).collect();
+        if shown.iter().all(|cell| cell.trim() == "---") {
+            continue;
+        }
+        assert_eq!(shown.len(), 4, "{row}");
+        for cell in shown {
+            let named: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
+            assert!(!named.is_empty(), "no test in '{cell}': {row}");
+            for name in named {
+                assert!(tests.contains(name), "there is no test {name}: {row}");
+            }
+            cells += 1;
+        }
+    }
+    assert!(cells > 80, "{cells} cells");
+}
+
+#[test]
 fn each_attack_names_tests_and_each_of_these_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut tests = BTreeSet::new();
