@@ -142,6 +142,7 @@ mutate() {
 
 check
 [ "${1:-}" != --check ] || exit 0
+mkdir -p "$work"
 cp "$(cargo test --test power --no-run --message-format=json 2>/dev/null |
     sed -n 's/.*"executable":"\([^"]*power-[^"]*\)".*/\1/p')" "$work/tests"
 build
