@@ -55,9 +55,9 @@ step "Again? A plan that was applied is not applied twice." abssctl apply restor
 step "The backup remembers its restores." abssctl backup show 20261124-022632-budget-fc166c
 step "The run, and where the displaced tree is kept." abssctl run list
 
-before=$(abssctl backup show 20261124-022632-budget-fc166c --json | sed -n 's/^ *"pre_backup": "\(.*\)",$/\1/p')
-[ -n "$before" ] || fail "the restore names no backup that it made first"
-step "The way back: the backup that the restore made first, in one go." abssctl backup restore "$before" --yes
+run=$(abssctl run list --json | sed -n 's/^ *"run": "\(.*\)",$/\1/p' | head -n 1)
+[ -n "$run" ] || fail "the run is not in the list"
+step "The way back: old and new directory change places once more." abssctl run rollback "$run" --yes
 prove "The proof: byte for byte as it was before the restore, the mishap included." "$scratch/before.sha256"
 step "And the backup of today, from before the mishap." abssctl backup restore "$today" --yes
 prove "The proof." "$fixtures/gen-b.sha256"

@@ -99,7 +99,7 @@ impl Root {
     }
 
     /// Opens a directory; symbolic links on the way stay inside the root. Root follows only those of its
-    /// own (see [`follow`]).
+    /// own (see `follow`).
     pub fn dir(&self, inside: &AbsPath) -> Result<Dir, FsError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = follow::open(&self.dir, inside, flags).context("open directory", self.host_path(inside))?;
