@@ -422,7 +422,7 @@ fn killed_while_the_tree_is_built_the_live_one_is_untouched_and_the_next_apply_g
         "copy_file_range:signal=KILL:when=1",
         "copy_file_range:signal=KILL:when=7",
         "utimensat:signal=KILL:when=9",
-        "syncfs:signal=KILL:when=2",
+        "syncfs:signal=KILL:when=1",
         "renameat2:signal=KILL:when=2",
     ] {
         let root = TestRoot::new();

@@ -72,6 +72,7 @@ const CHECKS: &[(&str, &str, &str, &str)] = &[
     ("nothing-displaced", "/spec/source", "the run displaced nothing", "see: abssctl run list"),
     ("already-rolled-back", "/spec/source", "the run was rolled back already", "see: abssctl run list"),
     ("replaced-since", "/spec/source", "a later run replaced the target", "roll that one back first"),
+    ("by-entry", "/spec/source", "the target is a mount point", "restore the backup of the state before"),
     ("displaced-gone", "/spec/source", "the old tree is gone", "restore the backup of the state before"),
     ("displaced-moved", "/spec/source", "another run keeps the old tree now", "roll that one back"),
     ("displaced-tree", "/spec/source", "the old tree is not as it was", ROLLBACK),
