@@ -1,5 +1,8 @@
 //! `backup prune`: removes archives that nobody needs any more. Chosen by number or age; never the last
-//! usable backup of an instance, never one that an unfinished run reads or goes back to.
+//! usable backup of an instance, never one that an unfinished run reads or goes back to. What the index
+//! says of an archive is not believed: it counts where its file is what the entry says, and nothing of an
+//! instance goes before the newest that stays was read to its end. Only the file that is the backup's own
+//! by its name is removed, and none that another entry names.
 //!
 //! # Atomicity
 //! Each backup's entry says `removed` first, durably, and only then archive and sidecar go. A crash leaves
@@ -12,6 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::error::BackupError;
+use crate::archive;
 use crate::context::Context;
 use crate::host::clock;
 use crate::ids::{BackupId, InstanceName};
@@ -55,27 +59,39 @@ pub fn choose(
     for entry in index.entries().iter().filter(|entry| instance.is_none_or(|name| *name == entry.instance)) {
         if entry.status != REMOVED {
             of.entry(&entry.instance).or_default().push(entry);
-        } else if store::is_there(&cx.root, &cx.config, &entry.path) {
+        } else if not_its_own(cx, index, entry).is_none()
+            && store::is_there(&cx.root, &cx.config, &entry.path)
+        {
             choice.left.push(entry.clone());
         }
     }
     let now = clock::now();
     for entries in of.values_mut() {
-        entries.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
-        let newest_usable =
-            entries.iter().find(|entry| entry.unusable().is_none()).map(|entry| entry.id.clone());
+        // Of one second, the one that was recorded later is the newer one.
+        entries.reverse();
+        entries.sort_by_key(|entry| std::cmp::Reverse(entry.created_at));
+        let sound: Vec<bool> = entries.iter().map(|entry| is_usable(cx, entry)).collect();
+        let newest_usable = sound.iter().position(|sound| *sound).map(|at| entries[at].id.clone());
         let mut usable = 0;
-        for entry in entries.iter() {
-            usable += u32::from(entry.unusable().is_none());
+        for (entry, sound) in entries.iter().zip(sound) {
+            usable += u32::from(sound);
             let stays = match keep {
-                Keep::Newest(number) => usable <= number && entry.unusable().is_none(),
+                Keep::Newest(number) => usable <= number && sound,
                 Keep::Younger(seconds) => is_younger(entry.created_at, seconds, now),
             };
             if stays {
                 continue;
             }
-            if newest_usable.as_ref() == Some(&entry.id) {
+            if newest_usable.is_none() {
+                let why = format!(
+                    "instance {} has no usable backup; look closer: abssctl backup verify --all",
+                    entry.instance
+                );
+                choice.spared.push((entry.id.clone(), why));
+            } else if newest_usable.as_ref() == Some(&entry.id) {
                 let why = format!("it is the last usable backup of instance {}", entry.instance);
+                choice.spared.push((entry.id.clone(), why));
+            } else if let Some(why) = not_its_own(cx, index, entry) {
                 choice.spared.push((entry.id.clone(), why));
             } else if let Some(run) = runs.iter().find(|run| needs(run, &entry.id)) {
                 let why = format!("run {}, which is not finished, needs it", run.id);
@@ -87,6 +103,45 @@ pub fn choose(
     }
     choice.remove.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
     choice
+}
+
+/// Whether the index says that a backup can be restored, and its file is there, with the size and the
+/// sidecar that belong to it.
+fn is_usable(cx: &Context, entry: &BackupEntry) -> bool {
+    let inspect = || store::inspect(&cx.root, &cx.config, &entry.path, entry.size_bytes, entry.sha256);
+    entry.unusable().is_none() && inspect().is_ok()
+}
+
+/// Why the file that an entry names must not go with it.
+fn not_its_own(cx: &Context, index: &BackupIndex, entry: &BackupEntry) -> Option<String> {
+    let own = store::archive_path(&cx.config, &entry.instance, &entry.id, &entry.algorithm).ok();
+    if own.as_ref() != Some(&entry.path) {
+        return Some(format!("its entry names {}, which is not where its archive belongs", entry.path));
+    }
+    let other = index.entries().iter().find(|other| other.id != entry.id && other.path == entry.path)?;
+    Some(format!("the entry of {} names the same archive", other.id))
+}
+
+/// Reads the newest usable backup of an instance to its end, before others of it go.
+///
+/// # Errors
+/// It is not what its entry says; nothing of the instance may go.
+pub fn prove_newest(cx: &Context, index: &BackupIndex, instance: &InstanceName) -> Result<(), String> {
+    let of = index.entries().iter().rev().filter(|entry| entry.instance == *instance);
+    let newest = of.filter(|entry| is_usable(cx, entry)).max_by_key(|entry| entry.created_at);
+    let Some(entry) = newest else { return Err(format!("instance {instance} has no usable backup")) };
+    let found = store::open(&cx.root, &cx.config, &entry.path).map_err(|error| error.to_string());
+    let digest = found.and_then(|archive| {
+        archive::HashingReader::new(archive.file).finish().map_err(|error| error.to_string())
+    });
+    match digest {
+        Ok(digest) if digest == entry.sha256 => Ok(()),
+        Ok(_) => Err(format!(
+            "{}, the newest that would stay, is not what the index says; look closer: abssctl backup verify {}",
+            entry.id, entry.id
+        )),
+        Err(why) => Err(format!("{}, the newest that would stay, cannot be read: {why}", entry.id)),
+    }
 }
 
 fn is_younger(created: Timestamp, seconds: u64, now: Timestamp) -> bool {

@@ -50,6 +50,12 @@ pub struct Verified {
 /// Verifies one backup and records the result.
 pub fn verify(cx: &Context, index: &mut BackupIndex, entry: &BackupEntry) -> Result<Verified, BackupError> {
     let (finding, message, observed) = look(cx, entry)?;
+    if entry.status == super::prune::REMOVED && finding == Finding::Missing {
+        // It is gone because somebody removed it, and the entry says so.
+        let message = "It was removed by a prune; choose another: abssctl backup list".to_owned();
+        let (previous_status, entry) = (entry.status.clone(), entry.raw.clone());
+        return Ok(Verified { finding, message, previous_status, entry });
+    }
     let now = clock::rfc3339(clock::now());
     index.update(&entry.id, |map| {
         map.insert("status".into(), json!(finding.status()));

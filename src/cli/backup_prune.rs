@@ -1,7 +1,7 @@
 //! `abssctl backup prune`: shows which backups would go, asks, and removes them. What a crash leaves is
 //! said in [`crate::backup::prune`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -86,10 +86,17 @@ fn choose(cx: &Context, args: &BackupPruneArgs) -> Result<Choice, CliError> {
 fn remove(cx: &Context, choice: &Choice) -> Result<(Vec<BackupEntry>, Vec<String>), CliError> {
     let mut index = BackupIndex::load(&cx.root, &cx.config)?;
     let (mut removed, mut failed) = (Vec::new(), Vec::new());
+    let mut proven: BTreeMap<InstanceName, Result<(), String>> = BTreeMap::new();
     for entry in choice.remove.iter().chain(&choice.left) {
         if cx.cancel.is_requested() {
             failed.push("stopped on request; the rest stays".to_owned());
             break;
+        }
+        let stays = proven.entry(entry.instance.clone());
+        let stays = stays.or_insert_with(|| prune::prove_newest(cx, &index, &entry.instance));
+        if let (Err(why), true) = (stays, entry.status != prune::REMOVED) {
+            failed.push(format!("{} stays: {why}", entry.id));
+            continue;
         }
         match prune::remove(cx, &mut index, entry) {
             Ok(()) => removed.push(entry.clone()),

@@ -187,6 +187,7 @@ pub fn step(error: &StepError, interrupted: u8) -> u8 {
         StepError::Fs(_)
         | StepError::Archive(_)
         | StepError::Checksum { .. }
+        | StepError::OtherTree { .. }
         | StepError::Changed { .. }
         | StepError::Unsound { .. }
         | StepError::Sqlite(_)

@@ -59,6 +59,8 @@ pub(super) fn find(session: &Session, cx: &Context, id: &RunId) -> Result<Kept, 
     {
         return Err(damage.into());
     }
+    // Nothing but a regular file: a pipe would be waited for.
+    drop(cx.root.open_file(&directory.join(journal::PLAN).map_err(std::io::Error::other)?)?);
     let (plan, bytes) = plan_cli::load_plan(session, &file)?;
     let digest = canonical::digest(&plan)?;
     if digest != started.plan_digest {

@@ -19,6 +19,16 @@ pub(super) fn look(cx: &Context) -> Vec<Finding> {
             return notes.found;
         }
     };
+    if matches!(cx.root.open_file(&cx.config.backups.index), Ok(None))
+        && !subdirectories(cx, &cx.config.backups.root).is_empty()
+    {
+        let message = format!(
+            "there is no index of backups, {}, and there are directories of backups",
+            cx.config.backups.index
+        );
+        notes.problem("index-absent", message, "bring the file back; remove no archive until then");
+        return notes.found;
+    }
     let mut sound = 0;
     for entry in index.entries() {
         let id = &entry.id;

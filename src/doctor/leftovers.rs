@@ -10,6 +10,7 @@ use crate::ids::AbsPath;
 use crate::run::fact::Fact;
 use crate::run::list::{self, Run};
 use crate::state::instances::Registry;
+use crate::steps::cleanup;
 
 pub(super) fn look(cx: &Context) -> Vec<Finding> {
     let mut notes = Notes::new(Area::Leftovers);
@@ -48,7 +49,10 @@ fn directories(run: &Run) -> Vec<AbsPath> {
     let of = |fact: &Fact| match fact {
         Fact::Staging { directory } => vec![directory.clone()],
         Fact::Swap { staged_at, displaced_at, .. } => {
-            [staged_at.parent(), Some(displaced_at.clone())].into_iter().flatten().collect()
+            [staged_at.parent(), Some(displaced_at.clone()), cleanup::doomed(displaced_at)]
+                .into_iter()
+                .flatten()
+                .collect()
         }
         Fact::PreBackup { .. } | Fact::Record { .. } | Fact::Tree { .. } => Vec::new(),
     };

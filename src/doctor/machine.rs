@@ -78,6 +78,9 @@ fn locks(cx: &Context, notes: &mut Notes) {
             Ok(Some(Err(error))) => {
                 notes.problem("lock", format!("{path} cannot be locked: {error}"), "run as root");
             }
+            Err(error) if error.source.kind() == std::io::ErrorKind::PermissionDenied => {
+                notes.problem("lock", error.to_string(), "run as root");
+            }
             Err(error) => notes.problem("lock", error.to_string(), "look at what it is and move it away"),
             Ok(None | Some(Ok(None))) => {}
         }

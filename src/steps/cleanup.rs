@@ -8,11 +8,15 @@ use super::context::{Done, Probe, StepContext, StepRunner};
 use super::error::StepError;
 use super::{staging, trees};
 use crate::context::Context;
+use crate::host::fs::{self, IoContext as _};
 use crate::ids::{AbsPath, RunId};
 use crate::plan::step::Step;
 use crate::run::journal::JournalError;
 use crate::run::list::{self, Run};
 use crate::run::state::{Outcome, Phase};
+
+/// The end of the name of a displaced tree that is being removed.
+const DOOMED: &str = ".removed";
 
 /// The code of `cleanup`.
 #[derive(Debug)]
@@ -74,7 +78,14 @@ pub fn due(cx: &Context, older_than: Option<u64>) -> Result<Vec<(Run, AbsPath)>,
         Some((run, path))
     });
     // One that cannot be looked at is told when it is removed.
-    Ok(runs.filter(|(_, path)| !matches!(cx.root.dir_optional(path), Ok(None))).collect())
+    let gone = |path: &AbsPath| matches!(cx.root.dir_optional(path), Ok(None));
+    Ok(runs.filter(|(_, path)| !gone(path) || doomed(path).is_some_and(|path| !gone(&path))).collect())
+}
+
+/// What a displaced tree is called from the moment that it is no way back any more: a part of one must
+/// never be taken for the whole.
+pub fn doomed(displaced: &AbsPath) -> Option<AbsPath> {
+    displaced.parent()?.join(&format!("{}{DOOMED}", displaced.file_name()?)).ok()
 }
 
 /// Folders of displaced trees, and those that hold these, with nothing in them: a crash between a tree and
@@ -109,12 +120,23 @@ pub fn remove_empty(cx: &Context, folders: &[AbsPath]) {
 pub fn remove(cx: &Context, due: Vec<(Run, AbsPath)>) -> Pruned {
     let mut pruned = Pruned::default();
     for (run, path) in due {
-        match staging::remove(cx, &path) {
+        match remove_one(cx, &path) {
             Ok(()) => pruned.removed.push((run.id, path)),
             Err(error) => pruned.warnings.push(format!("{path} could not be removed: {error}")),
         }
     }
     pruned
+}
+
+/// Takes the tree its name first, durably; then it goes. A crash leaves some of it under the other name.
+fn remove_one(cx: &Context, path: &AbsPath) -> Result<(), StepError> {
+    let Some(doomed) = doomed(path) else { return Ok(()) };
+    if staging::tree(cx, path)?.is_some() {
+        staging::remove_below(cx, &doomed)?;
+        let ((dir, name), (_, new)) = (staging::parent_of(cx, path)?, staging::parent_of(cx, &doomed)?);
+        fs::rename_noreplace(&dir, name, &dir, new).context("move away", cx.root.host_path(path))?;
+    }
+    staging::remove(cx, &doomed)
 }
 
 /// Where a run's displaced tree lies, once its time is over.

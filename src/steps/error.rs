@@ -10,7 +10,7 @@ use crate::backup::BackupError;
 use crate::host::fs::FsError;
 use crate::host::lock::LockError;
 use crate::host::sqlite::SqliteError;
-use crate::ids::AbsPath;
+use crate::ids::{AbsPath, RunId};
 use crate::run::journal::JournalError;
 use crate::state::backup_index::IndexError;
 use crate::state::instances::RegistryError;
@@ -71,6 +71,18 @@ pub enum StepError {
         /// What, in one sentence.
         what: String,
     },
+    /// What would come back is not what was displaced.
+    #[error("{path} is not the tree that run {run} displaced: something in it was changed or removed since")]
+    #[diagnostic(
+        code(abssctl::step::other_tree),
+        help("restore the backup that the run made first instead: abssctl run show {run} names it")
+    )]
+    OtherTree {
+        /// Where it lies.
+        path: AbsPath,
+        /// The run.
+        run: RunId,
+    },
     /// The restored data would not work.
     #[error("the backup cannot be restored: {why}")]
     #[diagnostic(code(abssctl::step::unsound), help("choose another backup: abssctl backup list"))]
@@ -125,7 +137,7 @@ pub enum StepError {
     #[diagnostic(
         code(abssctl::step::unknown_state),
         help(
-            "nothing was deleted; look at the directories, put the right one in place, then move the run's directory out of the state directory: abssctl run list"
+            "nothing was deleted, and the run's directory is the only record of the way back: keep it. See whether all file systems are mounted, put the directories where the run left them, and run the same command again: abssctl run list"
         )
     )]
     UnknownState {

@@ -119,11 +119,17 @@ pub fn tree(cx: &Context, directory: &AbsPath) -> Result<Option<Dir>, StepError>
 
 /// Removes a private directory with all that is in it, and the empty ones above it.
 pub fn remove(cx: &Context, directory: &AbsPath) -> Result<(), StepError> {
+    remove_below(cx, directory)?;
+    directory.parent().map_or(Ok(()), |parent| prune_empty(cx, &parent))
+}
+
+/// Removes a private directory with all that is in it.
+pub fn remove_below(cx: &Context, directory: &AbsPath) -> Result<(), StepError> {
     let (Some(parent_path), Some(name)) = (directory.parent(), directory.file_name()) else { return Ok(()) };
     if let Some(parent) = open(cx, &parent_path, false)? {
         fs::remove_tree(&parent, name).context("remove", cx.root.host_path(directory))?;
     }
-    prune_empty(cx, &parent_path)
+    Ok(())
 }
 
 /// Removes `.abssctl/staging`, `.abssctl/displaced` and `.abssctl` where nothing is left in them.

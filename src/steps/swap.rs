@@ -16,8 +16,10 @@ use crate::archive::DATA;
 use crate::host::fs::{self, IoContext as _};
 use crate::host::processes;
 use crate::ids::AbsPath;
+use crate::plan::spec::Source;
 use crate::plan::step::{Action, StagedTree, Step, SwapMethod};
 use crate::run::fact::{EntryIds, Fact, FileId, Side};
+use crate::run::list;
 use crate::survey::observe;
 
 /// The code of `swap`.
@@ -145,6 +147,7 @@ fn note(cx: &StepContext<'_>, step: &Step, done: &mut Done) -> Result<Noted, Ste
         // What is unpacked was digested when it was prepared.
         trees::note(cx, step, Side::After, from, done)?;
         cx.check_cancelled()?;
+        refuse_other_tree(cx, from)?;
     }
     let path = cx.host.root.host_path(target);
     let (parent, dir) = observe::open_target(cx.host, target)?;
@@ -170,6 +173,24 @@ fn note(cx: &StepContext<'_>, step: &Step, done: &mut Done) -> Result<Noted, Ste
     let (from, entries) = (noted.from.clone(), noted.entries.clone());
     cx.note(step, Fact::Swap { staged, live, staged_at: at, displaced_at: aside, entries, from })?;
     Ok(noted)
+}
+
+/// What comes back must be what was displaced: its run noted a digest of it, where it could.
+fn refuse_other_tree(cx: &StepContext<'_>, from: &AbsPath) -> Result<(), StepError> {
+    let Source::Run(source) = &cx.plan.spec.source else { return Ok(()) };
+    let was = list::one(cx.host, source.run.clone())?.state.tree(Side::Before);
+    let is = cx.fact(|fact| match fact {
+        Fact::Tree { side: Side::After, sha256 } => Some(*sha256),
+        Fact::Tree { .. }
+        | Fact::Staging { .. }
+        | Fact::PreBackup { .. }
+        | Fact::Record { .. }
+        | Fact::Swap { .. } => None,
+    });
+    if was.is_some() && is.is_some() && was != is {
+        return Err(StepError::OtherTree { path: from.clone(), run: source.run.clone() });
+    }
+    Ok(())
 }
 
 fn file_id(dir: &Dir) -> std::io::Result<FileId> {

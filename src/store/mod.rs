@@ -2,4 +2,4 @@
 
 pub mod local;
 
-pub use local::{Archive, Publish, Published, StoreError, inspect, is_there, open, remove};
+pub use local::{Archive, Publish, Published, StoreError, archive_path, inspect, is_there, open, remove};

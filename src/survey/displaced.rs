@@ -24,7 +24,7 @@ use crate::run::fact::{Fact, FileId};
 use crate::run::journal::{self, JournalError};
 use crate::run::list::{self, Run};
 use crate::run::state::{Outcome, Phase, RunState};
-use crate::state::instances::LastRestore;
+use crate::state::instances::{LastRestore, Registry};
 
 /// Why a run cannot be rolled back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,6 +156,9 @@ pub fn find(cx: &Context, id: &RunId) -> Result<Result<Candidate, Refusal>, Disp
         let what = format!("the old tree of run {id} {gone}: {}", swap.displaced_at);
         return Ok(Err(Refusal::new("displaced-gone", what, by_backup(run))));
     };
+    if let Some(refusal) = unfit(cx, run, target, &dir, swap.displaced_at)? {
+        return Ok(Err(refusal));
+    }
     let live = cx.root.dir_optional(target)?;
     let live = live.as_ref().map(|dir| inode(cx, dir, target)).transpose()?;
     if live.is_some_and(|live| live != swap.staged.inode) {
@@ -173,6 +176,52 @@ pub fn find(cx: &Context, id: &RunId) -> Result<Result<Candidate, Refusal>, Disp
     };
     let (instance, target) = (started.instance.clone(), target.clone());
     Ok(Ok(Candidate { source, instance, target, dir }))
+}
+
+/// Why a tree that is there must not come back.
+fn unfit(
+    cx: &Context,
+    run: &Run,
+    target: &AbsPath,
+    dir: &Dir,
+    displaced_at: &AbsPath,
+) -> Result<Option<Refusal>, DisplacedError> {
+    let id = &run.id;
+    let path = cx.root.host_path(displaced_at);
+    let (mut entries, mut mounted) = (0_usize, None);
+    tree::walk(dir, &mut |entry, _| {
+        entries += 1;
+        if entry.mount_point {
+            mounted.get_or_insert_with(|| entry.path.clone());
+        }
+        Ok(())
+    })
+    .context("look at", path)?;
+    if entries == 0 {
+        let what =
+            format!("run {id} put its tree into an empty directory ({target}): there is nothing to put back");
+        let help = format!("where {target} is not wanted, move it away yourself");
+        return Ok(Some(Refusal::new("nothing-displaced", what, help)));
+    }
+    if let Some(inner) = mounted {
+        let what =
+            format!("another file system is mounted in the old tree of run {id}, at {}", inner.display());
+        let help = format!("unmount it, and look at what is below it: {displaced_at}");
+        return Ok(Some(Refusal::new("mount-inside", what, help)));
+    }
+    let instance = run.state.started.as_ref().map(|started| &started.instance);
+    // Of a damaged registry others tell.
+    let registry = Registry::load(&cx.root, &cx.config).ok();
+    let entry = instance.and_then(|name| registry.as_ref()?.get(name).ok());
+    let moved = entry.filter(|entry| former(&run.state).is_some() && entry.paths.root != *target);
+    Ok(moved.map(|entry| {
+        let what = format!(
+            "run {id} restored {target}, and instance {} lies in {} by now",
+            entry.name, entry.paths.root
+        );
+        let help = by_backup(run);
+        Refusal::new("instance-moved", what, help)
+    }))
 }
 
 /// The run that keeps a tree now: its rollback was rolled back, so that it was displaced once more.

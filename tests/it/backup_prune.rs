@@ -119,10 +119,62 @@ fn an_archive_that_cannot_be_removed_keeps_no_other() {
     let done = root.json(&["backup", "prune", "--keep", "2", "--yes"]).code(3).json();
     assert_eq!(ids(&done, "results"), [GZIP]);
     assert!(done["errors"][0].as_str().unwrap().contains(ZSTD), "{done}");
-    // Outside of the backups nothing is removed, whatever an entry says.
-    root.write("srv/keep.tar", "mine");
-    root.edit_entry(NONE, |entry| entry["path"] = "/srv/keep.tar".into());
-    let refused = root.json(&["backup", "prune", "--keep", "1", "--yes"]).code(3);
-    assert!(refused.stdout.contains("not below the directory of backups"), "{}", refused.stdout);
-    assert_eq!(root.read("srv/keep.tar"), "mine");
+}
+
+#[test]
+fn an_archive_that_is_not_what_the_index_says_saves_the_others() {
+    let newest = format!("srv/backups/budget/{DATA_ONLY}.tar.zst");
+    // Gone, of another size, and of the right size with another byte in it.
+    for damage in [None, Some(0), Some(100)] {
+        let root = TestRoot::new();
+        let path = root.path(&newest);
+        let mut bytes = std::fs::read(&path).unwrap();
+        match damage {
+            None => std::fs::remove_file(&path).unwrap(),
+            Some(0) => std::fs::write(&path, "").unwrap(),
+            Some(at) => {
+                bytes[at] ^= 1;
+                std::fs::write(&path, &bytes).unwrap();
+            }
+        }
+        let ran = root.json(&["backup", "prune", "--keep", "1", "--yes"]);
+        // Whatever went, one that can be restored is there, and was read to its end.
+        assert!(archives(&root).contains(&format!("{NONE}.tar")), "{damage:?}: {}", ran.stdout);
+        let _ = root.run(&["backup", "verify", NONE]).ok();
+        if damage == Some(100) {
+            assert!(ran.code == 3 && ran.stdout.contains("not what the index says"), "{}", ran.stdout);
+            assert!(archives(&root).contains(&format!("{ZSTD}.tar.zst")), "nothing of the instance went");
+        }
+    }
+}
+
+#[test]
+fn nothing_goes_but_the_file_that_is_the_backups_own() {
+    let own = format!("/srv/backups/budget/{DATA_ONLY}.tar.zst");
+    for path in [own.as_str(), "/srv/backups/backups.json", "/srv/precious"] {
+        let root = TestRoot::new();
+        root.write("srv/precious", "mine");
+        root.edit_entry(ZSTD, |entry| entry["path"] = path.into());
+        let before = root.entry(ZSTD);
+        let done = root.json(&["backup", "prune", "--keep", "1", "--yes"]).ok().json();
+        assert!(ids(&done, "spared").contains(&ZSTD.to_owned()), "{path}: {done}");
+        assert_eq!(root.entry(ZSTD), before, "{path}");
+        assert!(root.path(&own).exists() && root.path("srv/precious").exists(), "{path}");
+        let _ = root.run(&["backup", "verify", DATA_ONLY]).ok();
+        // Nor where the entry says that it is removed already.
+        root.edit_entry(ZSTD, |entry| entry["status"] = "removed".into());
+        let _ = root.json(&["backup", "prune", "--keep", "9", "--yes"]).ok();
+        assert!(root.path(&own).exists() && root.path("srv/precious").exists(), "{path}");
+        assert_eq!(root.entry(DATA_ONLY)["status"], "available");
+    }
+}
+
+#[test]
+fn a_removed_backup_stays_removed_when_it_is_verified() {
+    let root = TestRoot::new();
+    let _ = root.json(&["backup", "prune", "--keep", "1", "--yes"]).ok();
+    let said = root.json(&["backup", "verify", ZSTD]).code(3);
+    assert!(said.stdout.contains("removed by a prune"), "{}", said.stdout);
+    assert_eq!(root.entry(ZSTD)["status"], "removed");
+    let _ = root.run(&["backup", "verify", "--all"]).ok();
 }

@@ -132,3 +132,11 @@ fn the_machine() {
     root.write("var/log/abssctl", "");
     expect(&root, "directory", "logs_dir", 3);
 }
+
+#[test]
+fn a_missing_index_is_a_problem_and_no_archive_is_to_be_removed() {
+    let root = TestRoot::new();
+    std::fs::remove_file(root.path(INDEX)).unwrap();
+    expect(&root, "index-absent", "backups.json", 3);
+    assert!(!findings(&root).iter().any(|(code, _)| code == "backup-unknown"));
+}

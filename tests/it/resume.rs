@@ -147,3 +147,14 @@ fn a_run_in_progress_is_left_to_its_process() {
     }
     assert_eq!(running.end().ok().json()["outcome"], "applied");
 }
+
+#[test]
+fn a_pipe_in_place_of_the_kept_plan_is_refused_at_once() {
+    let root = TestRoot::new();
+    let run = id(&root.restore(&[ZSTD]));
+    let plan = root.path(format!("var/lib/abssctl/runs/{run}/plan"));
+    std::fs::remove_file(&plan).unwrap();
+    let _ = crate::support::tools::tool("mkfifo", &[plan.to_str().unwrap()]);
+    let ran = root.json(&["run", "resume", &run]);
+    assert!(ran.code != 0 && ran.stdout.contains("not a regular file"), "{}", ran.stdout);
+}

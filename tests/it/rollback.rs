@@ -431,3 +431,77 @@ fn a_run_that_replaced_nothing_is_undone_also_while_the_server_works() {
     before.assert_same(&root.tree_but_records(), "a run that is undone before it replaced anything");
     root.assert_no_private();
 }
+
+#[test]
+fn a_tree_that_a_killed_prune_cut_never_comes_back() {
+    if !strace::works() {
+        return skip_aloud("a_tree_that_a_killed_prune_cut_never_comes_back");
+    }
+    for nth in 1..=6 {
+        let (root, run) = restored(&[ZSTD]);
+        let before = root.live();
+        let inject = format!("inject=unlinkat:signal=KILL:when={nth}");
+        let options = ["-o", "/dev/null", "-e", "trace=unlinkat", "-e", &inject];
+        let killed = strace::run(&root.command(&["run", "prune", "--older-than", "0s", "--yes"]), &options);
+        assert_eq!(killed.code, 137, "kill {nth}");
+        let refused = rollback(&root, &run).error(2, "abssctl::planner::rollback", &["removed"]);
+        assert!(refused["help"].as_str().unwrap().contains("abssctl backup restore"), "{refused:#}");
+        before.assert_same(&root.live(), "a refused rollback");
+        // The rest is found again and goes, and nothing is left that no list names.
+        let _ = root.run(&["run", "prune", "--older-than", "0s", "--yes"]).ok();
+        root.assert_no_private();
+    }
+}
+
+fn skip_aloud(test: &str) {
+    let _ = skip_unless(test, false, "no strace, or ptrace is not permitted");
+}
+
+#[test]
+fn a_tree_that_was_changed_since_it_was_displaced_never_comes_back() {
+    let changes: [(&str, &dyn Fn(&Path)); 3] = [
+        ("a file with other bytes", &|tree| std::fs::write(tree.join("data/config.json"), "{}").unwrap()),
+        ("a file that is gone", &|tree| std::fs::remove_file(tree.join("data/.migrate")).unwrap()),
+        ("a file more", &|tree| std::fs::write(tree.join("data/more"), "x").unwrap()),
+    ];
+    for (what, change) in changes {
+        let (root, run) = restored(&[ZSTD, "--no-pre-backup"]);
+        let before = root.live();
+        change(&displaced(&root, &run));
+        let refused = rollback(&root, &run);
+        assert!(refused.code == 4 || refused.code == 2, "{what}: {}{}", refused.stdout, refused.stderr);
+        before.assert_same(&root.live(), what);
+        assert!(displaced(&root, &run).exists(), "{what}");
+    }
+}
+
+#[test]
+fn what_stood_nowhere_or_stands_elsewhere_is_not_put_back() {
+    // Into an empty directory: nothing was displaced.
+    let root = TestRoot::new();
+    std::fs::create_dir(root.path("srv/empty")).unwrap();
+    let run = id(&root.restore(&[ZSTD, "--dest", "/srv/empty"]));
+    let _ = rollback(&root, &run).error(2, "abssctl::planner::rollback", &["nothing to put back"]);
+    // The instance was moved since.
+    let (root, run) = restored(&[ZSTD]);
+    std::fs::rename(root.path(LIVE), root.path("srv/moved")).unwrap();
+    let registry = root.read("var/lib/abssctl/registry/instances.yml").replace("/srv/budget", "/srv/moved");
+    root.write("var/lib/abssctl/registry/instances.yml", registry);
+    let _ = rollback(&root, &run).error(2, "abssctl::planner::rollback", &["/srv/moved"]);
+    assert!(!root.path(LIVE).exists());
+}
+
+#[test]
+fn a_file_system_mounted_in_the_old_tree_is_refused() {
+    if skip_unless(
+        "a_file_system_mounted_in_the_old_tree_is_refused",
+        crate::support::tools::is_root(),
+        "needs root",
+    ) {
+        return;
+    }
+    let (root, run) = restored(&[ZSTD]);
+    let inner = displaced(&root, &run).join("data/user-files");
+    let _mount = crate::support::tools::Mount::tmpfs(&inner, "size=1m");
+    let _ = rollback(&root, &run).error(2, "abssctl::planner::rollback", &["mounted", "user-files"]);
+}

@@ -72,6 +72,13 @@ const CHECKS: &[(&str, &str, &str, &str)] = &[
     ("nothing-displaced", "/spec/source", "the run displaced nothing", "see: abssctl run list"),
     ("already-rolled-back", "/spec/source", "the run was rolled back already", "see: abssctl run list"),
     ("replaced-since", "/spec/source", "a later run replaced the target", "roll that one back first"),
+    ("mount-inside", "/spec/source", "a file system is mounted in the old tree", "unmount it"),
+    (
+        "instance-moved",
+        "/spec/source",
+        "the instance lies elsewhere by now",
+        "restore the backup of the state before",
+    ),
     ("by-entry", "/spec/source", "the target is a mount point", "restore the backup of the state before"),
     ("displaced-gone", "/spec/source", "the old tree is gone", "restore the backup of the state before"),
     ("displaced-moved", "/spec/source", "another run keeps the old tree now", "roll that one back"),
