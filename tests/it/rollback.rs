@@ -459,10 +459,11 @@ fn skip_aloud(test: &str) {
 
 #[test]
 fn a_tree_that_was_changed_since_it_was_displaced_never_comes_back() {
-    let changes: [(&str, &dyn Fn(&Path)); 3] = [
-        ("a file with other bytes", &|tree| std::fs::write(tree.join("data/config.json"), "{}").unwrap()),
-        ("a file that is gone", &|tree| std::fs::remove_file(tree.join("data/.migrate")).unwrap()),
-        ("a file more", &|tree| std::fs::write(tree.join("data/more"), "x").unwrap()),
+    type Change = fn(&Path);
+    let changes: [(&str, Change); 3] = [
+        ("a file with other bytes", |tree| std::fs::write(tree.join("data/config.json"), "{}").unwrap()),
+        ("a file that is gone", |tree| std::fs::remove_file(tree.join("data/.migrate")).unwrap()),
+        ("a file more", |tree| std::fs::write(tree.join("data/more"), "x").unwrap()),
     ];
     for (what, change) in changes {
         let (root, run) = restored(&[ZSTD, "--no-pre-backup"]);
