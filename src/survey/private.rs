@@ -14,7 +14,7 @@ use crate::host::fs;
 use crate::ids::AbsPath;
 
 /// What to do about a private directory that is not ours.
-pub const HELP: &str = "if a .abssctl is named: find out who made it and move that one away, abssctl makes its own with mode 0700. If a directory above is named: keep the instance below directories that nobody but root can write to (and correct its paths in instances.yml), choose another --dest, or run as the user who owns them";
+pub const HELP: &str = "if it is the private directory: find out who made it and move that one away, this program makes its own with mode 0700. If it is a directory above: keep the instance below directories that nobody but root can write to (and correct its paths in instances.yml), choose another --dest, or run as the user who owns them";
 
 /// No real tree is deeper.
 const MAX_DEPTH: usize = 4096;
