@@ -130,7 +130,7 @@ pub fn create(cx: &Context, request: &Request, progress: &dyn Fn(u64)) -> Result
         data: &data,
         extra,
         scratch: &scratch.dir,
-        exclude: &[fs::PRIVATE.to_owned(), fs::LOST_FOUND.to_owned()],
+        exclude: &fs::FOREIGN.map(str::to_owned),
     };
     let written = archive::write(&payload, algorithm, request.level, publish.file(), &cx.cancel, progress);
     let written =

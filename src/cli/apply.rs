@@ -10,6 +10,7 @@ use super::session::Session;
 use super::{exit, plan as plan_cli, prompt, verify};
 use crate::context::Context;
 use crate::engine::apply::{self as engine, ApplyError, Options, Resumed};
+use crate::engine::event::Sink;
 use crate::engine::report::{Outcome, Report};
 use crate::plan::canonical;
 use crate::plan::model::Plan;
@@ -110,10 +111,7 @@ pub struct Job<'a> {
 
 /// Finishes or undoes an interrupted run of the plan.
 fn resume(session: &Session, cx: &Context, plan: &Plan, job: &Job<'_>) -> Result<Resumed, CliError> {
-    let progress = Progress::new(&session.output, job.mode);
-    let exit_code = |error: &StepError| exit::step(error, session.interrupted());
-    let options = options(session, cx, job, &exit_code);
-    Ok(engine::resume(cx, plan, &options, &|event| progress.event(event))?)
+    told(session, cx, job, |options, sink| engine::resume(cx, plan, options, sink))
 }
 
 /// Applies a plan and prints the result.
@@ -135,27 +133,26 @@ fn begin(
     bytes: &[u8],
     job: &Job<'_>,
 ) -> Result<Report, CliError> {
-    let progress = Progress::new(&session.output, job.mode);
-    let exit_code = |error: &StepError| exit::step(error, session.interrupted());
-    let options = options(session, cx, job, &exit_code);
-    Ok(engine::apply(cx, plan, bytes, &options, &|event| progress.event(event))?)
+    told(session, cx, job, |options, sink| engine::apply(cx, plan, bytes, options, sink))
 }
 
-pub(super) fn options<'a>(
+/// Lets the engine work as the job says, and tells how far it is.
+pub(super) fn told<T>(
     session: &Session,
     cx: &Context,
-    job: &Job<'a>,
-    exit_code: &'a (dyn Fn(&StepError) -> u8 + Sync),
-) -> Options<'a> {
-    let lock_timeout = session.lock_timeout(cx);
-    Options {
+    job: &Job<'_>,
+    work: impl FnOnce(&Options<'_>, &Sink<'_>) -> Result<T, ApplyError>,
+) -> Result<T, CliError> {
+    let progress = Progress::new(&session.output, job.mode);
+    let options = Options {
         replay: job.replay,
         evidence: job.evidence,
-        lock_timeout,
+        lock_timeout: session.lock_timeout(cx),
         command: job.command,
-        exit_code,
+        exit_code: &|error: &StepError| exit::step(error, session.interrupted()),
         hook: None,
-    }
+    };
+    Ok(work(&options, &|event| progress.event(event))?)
 }
 
 /// Writes the receipt and prints the result, whatever the end was.

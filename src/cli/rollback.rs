@@ -8,7 +8,7 @@ use super::apply::{self, Job};
 use super::args::{PlanRollbackArgs, RollbackWishArgs, RunRollbackArgs};
 use super::error::CliError;
 use super::plan::Machine;
-use super::progress::{Mode, Progress};
+use super::progress::Mode;
 use super::receipt::Place;
 use super::resume::{self, Kept};
 use super::session::Session;
@@ -21,7 +21,6 @@ use crate::plan::spec::PreBackupMode;
 use crate::planner::{PlanError, RollbackWish, rollback as planner};
 use crate::run::list;
 use crate::run::state::{Outcome, Phase};
-use crate::steps::StepError;
 use crate::survey::approvals::Evidence;
 use crate::survey::{policy, preflight};
 
@@ -92,11 +91,9 @@ fn unfinished(session: &Session, cx: &Context, args: &RunRollbackArgs, kept: &Ke
         "run {run} is not finished: everything that it did is undone; where it had replaced {target} already, what was written there since is gone"
     ));
     prompt::confirm(session, &format!("Undo run {run}?"))?;
-    let progress = Progress::new(&session.output, job.mode);
-    let exit_code = |error: &StepError| exit::step(error, session.interrupted());
-    let options = apply::options(session, cx, &job, &exit_code);
-    let result = engine::roll_back(cx, &kept.plan, run, &options, &|event| progress.event(event));
-    apply::finish(session, cx, &job, result.map_err(Into::into))
+    let result =
+        apply::told(session, cx, &job, |options, sink| engine::roll_back(cx, &kept.plan, run, options, sink));
+    apply::finish(session, cx, &job, result)
 }
 
 fn job<'a>(

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Area, Finding, Notes, count};
+use super::{Area, Finding, Notes, count, names};
 use crate::backup::{self, prune};
 use crate::context::Context;
 use crate::ids::{AbsPath, BackupId};
@@ -66,11 +66,7 @@ pub(super) fn look(cx: &Context) -> Vec<Finding> {
 fn files(cx: &Context, known: &BTreeSet<&str>, notes: &mut Notes) {
     let base = &cx.config.backups.root;
     for directory in subdirectories(cx, base) {
-        let Ok(Some(dir)) = cx.root.dir_optional(&directory) else { continue };
-        let Ok(entries) = dir.entries() else { continue };
-        let mut names: Vec<String> =
-            entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
-        names.sort();
+        let names = names(cx, &directory);
         // An archive that was being made when its process was killed goes with its mark.
         let made: BTreeSet<BackupId> = names.iter().filter_map(|name| backup::being_made(name)).collect();
         for name in names {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Area, Finding, Health, Notes};
+use super::{Area, Finding, Health, Notes, names};
 use crate::context::Context;
 use crate::host::fs;
 use crate::ids::AbsPath;
@@ -79,13 +79,4 @@ fn parents(cx: &Context, runs: &[Run]) -> BTreeSet<AbsPath> {
     found.extend(config.backups.index.parent());
     found.extend(runs.iter().filter_map(|run| config.runs_dir().join(run.id.as_str()).ok()));
     found
-}
-
-fn names(cx: &Context, directory: &AbsPath) -> Vec<String> {
-    let Ok(Some(dir)) = cx.root.dir_optional(directory) else { return Vec::new() };
-    let Ok(entries) = dir.entries() else { return Vec::new() };
-    let mut names: Vec<String> =
-        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
-    names.sort();
-    names
 }

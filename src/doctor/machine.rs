@@ -1,8 +1,8 @@
 //! The machine: directories that must be writable, locks, the operations log, the list of signers.
 
-use super::{Area, Finding, Notes};
+use super::{Area, Finding, Notes, names};
 use crate::context::Context;
-use crate::host::{clock, lock};
+use crate::host::{clock, fs, lock};
 use crate::ids::AbsPath;
 use crate::plan::approval::allowed_signers::AllowedSigners;
 use crate::state::operations_log;
@@ -47,12 +47,7 @@ fn writable(cx: &Context, path: &AbsPath) -> Result<(), String> {
     let mut at = path.clone();
     loop {
         match cx.root.dir_optional(&at) {
-            Ok(Some(dir)) => {
-                let wanted = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
-                let flags = rustix::fs::AtFlags::EACCESS;
-                return rustix::fs::accessat(&dir, ".", wanted, flags)
-                    .map_err(|error| std::io::Error::from(error).to_string());
-            }
+            Ok(Some(dir)) => return fs::check_writable(&dir).map_err(|error| error.to_string()),
             Ok(None) => at = at.parent().ok_or("nothing of it exists")?,
             Err(error) => return Err(error.source.to_string()),
         }
@@ -62,14 +57,8 @@ fn writable(cx: &Context, path: &AbsPath) -> Result<(), String> {
 /// Locks that somebody holds: a command that waits is no riddle then.
 fn locks(cx: &Context, notes: &mut Notes) {
     let runtime = &cx.config.runtime_dir;
-    let Ok(Some(dir)) = cx.root.dir_optional(runtime) else { return };
-    let Ok(entries) = dir.entries() else { return };
-    let mut names: Vec<String> =
-        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
-    names.retain(|name| name.ends_with(".lock"));
-    names.sort();
-    for name in names {
-        let Ok(path) = runtime.join(&name) else { continue };
+    for name in names(cx, runtime).iter().filter(|name| name.ends_with(".lock")) {
+        let Ok(path) = runtime.join(name) else { continue };
         match cx.root.open_file(&path).map(|file| file.map(|file| lock::holder_of(&file))) {
             Ok(Some(Ok(Some(holder)))) => {
                 let message = format!("{path} is held by {holder}");

@@ -10,6 +10,7 @@ mod machine;
 mod runs;
 
 use crate::context::Context;
+use crate::ids::AbsPath;
 
 /// How a thing is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -123,6 +124,16 @@ pub fn examine(cx: &Context) -> Vec<Finding> {
     found.extend(runs::look(cx));
     found.extend(leftovers::look(cx));
     found
+}
+
+/// The names in a directory, sorted; none where it cannot be listed.
+fn names(cx: &Context, directory: &AbsPath) -> Vec<String> {
+    let Ok(Some(dir)) = cx.root.dir_optional(directory) else { return Vec::new() };
+    let Ok(entries) = dir.entries() else { return Vec::new() };
+    let mut names: Vec<String> =
+        entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    names.sort();
+    names
 }
 
 /// So many things, in words.

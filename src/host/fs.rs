@@ -22,13 +22,13 @@ use crate::ids::AbsPath;
 /// target it is no part of its content.
 pub const PRIVATE: &str = ".abssctl";
 
-/// What `mkfs` puts into the root of a file system, where an instance may live: no part of its content.
-pub const LOST_FOUND: &str = "lost+found";
+/// Names at the top of an instance that are none of the instance's: this program's own directory, and
+/// what `mkfs` puts into the root of a file system, where an instance may live.
+pub const FOREIGN: [&str; 2] = [PRIVATE, "lost+found"];
 
-/// Whether a name at the top of an instance is none of the instance's: this program's own directory, or
-/// the file system's.
+/// Whether a name at the top of an instance is none of the instance's.
 pub fn is_foreign(name: &std::ffi::OsStr) -> bool {
-    name == PRIVATE || name == LOST_FOUND
+    FOREIGN.iter().any(|foreign| name == *foreign)
 }
 
 /// An operation on a file or directory failed.
@@ -284,6 +284,12 @@ fn write_new(dir: &Dir, name: &str, bytes: &[u8], old: Option<(u32, u32, u32)>, 
     }
     rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
     file.sync_all()
+}
+
+/// Whether this user may make files in a directory.
+pub fn check_writable(dir: &Dir) -> io::Result<()> {
+    let wanted = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    Ok(rustix::fs::accessat(dir, ".", wanted, AtFlags::EACCESS)?)
 }
 
 /// Creates a file that must not exist yet, for writing.

@@ -12,7 +12,7 @@ use crate::ids::{BackupId, PlanDigest, RunId, Sha256, StepId};
 use crate::plan::model::Plan;
 use crate::plan::spec::BackupSource;
 use crate::plan::step::{Step, StepKind};
-use crate::run::fact::Fact;
+use crate::run::fact::{Fact, Side};
 use crate::survey::approvals::Evidence;
 
 /// What a step did.
@@ -163,6 +163,18 @@ impl StepContext<'_> {
         self.fact(|fact| match fact {
             Fact::PreBackup { id } => Some(id.clone()),
             Fact::Staging { .. } | Fact::Swap { .. } | Fact::Record { .. } | Fact::Tree { .. } => None,
+        })
+    }
+
+    /// The digest of one of the run's trees, once it is noted.
+    pub fn tree(&self, wanted: Side) -> Option<Sha256> {
+        self.fact(|fact| match fact {
+            Fact::Tree { side, sha256 } if *side == wanted => Some(*sha256),
+            Fact::Tree { .. }
+            | Fact::Staging { .. }
+            | Fact::PreBackup { .. }
+            | Fact::Record { .. }
+            | Fact::Swap { .. } => None,
         })
     }
 

@@ -226,21 +226,14 @@ impl Place {
     /// Opens a directory in a private one; what lies in it has the owner of the instance. With `create`
     /// it is made where it is missing.
     fn open(cx: &StepContext<'_>, path: &AbsPath, create: bool) -> Result<Self, StepError> {
-        let (Some(above), Some(name)) = (path.parent(), path.file_name()) else {
-            return Err(StepError::UnknownState { what: format!("{path} is no private directory") });
-        };
-        let shown = cx.host.root.host_path(path);
-        let parent = if create {
-            Some(staging::ensure(cx.host, &above)?)
-        } else {
-            staging::existing(cx.host, &above)?
-        };
-        let Some(parent) = parent else { return Ok(Self { dir: None, path: path.clone() }) };
-        if create && fs::entry(&parent, name).context("look at", &shown)? == fs::Entry::Absent {
-            fs::create_dir(&parent, name, 0o700).context("create directory", &shown)?;
+        if create && staging::tree(cx.host, path)?.is_none() {
+            if let Some(above) = path.parent() {
+                staging::ensure(cx.host, &above)?;
+            }
+            let (parent, name) = staging::parent_of(cx.host, path)?;
+            fs::create_dir(&parent, name, 0o700).context("create directory", cx.host.root.host_path(path))?;
         }
-        let dir = fs::optional(fs::open_dir(&parent, name).context("open directory", shown))?;
-        Ok(Self { dir, path: path.clone() })
+        Ok(Self { dir: staging::tree(cx.host, path)?, path: path.clone() })
     }
 
     fn dir(&self) -> Result<&Dir, StepError> {

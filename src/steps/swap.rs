@@ -179,14 +179,7 @@ fn note(cx: &StepContext<'_>, step: &Step, done: &mut Done) -> Result<Noted, Ste
 fn refuse_other_tree(cx: &StepContext<'_>, from: &AbsPath) -> Result<(), StepError> {
     let Source::Run(source) = &cx.plan.spec.source else { return Ok(()) };
     let was = list::one(cx.host, source.run.clone())?.state.tree(Side::Before);
-    let is = cx.fact(|fact| match fact {
-        Fact::Tree { side: Side::After, sha256 } => Some(*sha256),
-        Fact::Tree { .. }
-        | Fact::Staging { .. }
-        | Fact::PreBackup { .. }
-        | Fact::Record { .. }
-        | Fact::Swap { .. } => None,
-    });
+    let is = cx.tree(Side::After);
     if was.is_some() && is.is_some() && was != is {
         return Err(StepError::OtherTree { path: from.clone(), run: source.run.clone() });
     }

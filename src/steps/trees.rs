@@ -41,14 +41,6 @@ pub(super) fn note(
 
 /// Digests the displaced tree, once it is displaced and as long as nothing was noted of it.
 pub(super) fn note_displaced(cx: &StepContext<'_>, step: &Step, done: &mut Done) -> Result<(), StepError> {
-    let noted = cx.fact(|fact| match fact {
-        Fact::Tree { side: Side::Before, sha256 } => Some(*sha256),
-        Fact::Tree { .. }
-        | Fact::Staging { .. }
-        | Fact::PreBackup { .. }
-        | Fact::Record { .. }
-        | Fact::Swap { .. } => None,
-    });
     let displaced = cx.fact(|fact| match fact {
         Fact::Swap { live: Some(_), displaced_at, .. } => Some(displaced_at.clone()),
         Fact::Swap { .. }
@@ -57,7 +49,7 @@ pub(super) fn note_displaced(cx: &StepContext<'_>, step: &Step, done: &mut Done)
         | Fact::Record { .. }
         | Fact::Tree { .. } => None,
     });
-    match displaced.filter(|_| noted.is_none()) {
+    match displaced.filter(|_| cx.tree(Side::Before).is_none()) {
         Some(displaced) => note(cx, step, Side::Before, &displaced, done),
         None => Ok(()),
     }

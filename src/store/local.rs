@@ -240,13 +240,11 @@ pub fn inspect(
 
 /// Whether something has the name of an archive or of its sidecar.
 pub fn is_there(root: &Root, config: &Config, archive: &AbsPath) -> bool {
-    let there = |name: &str, dir: &Dir| dir.symlink_metadata(name).is_ok();
-    let Ok((dir, name)) =
-        check_within(config, archive).map_err(drop).and_then(|()| root.parent_of(archive).map_err(drop))
-    else {
+    if check_within(config, archive).is_err() {
         return false;
-    };
-    there(name, &dir) || there(&format!("{name}{SIDECAR}"), &dir)
+    }
+    let Ok((dir, name)) = root.parent_of(archive) else { return false };
+    [name.to_owned(), format!("{name}{SIDECAR}")].iter().any(|name| dir.symlink_metadata(name).is_ok())
 }
 
 /// Removes an archive and its sidecar, durably; what is not there is as good as removed. Anything that is

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::actual::layout;
 use crate::actual::whole::{self, Gap};
 use crate::context::Context;
-use crate::host::{clock, machine, processes};
+use crate::host::{clock, fs, machine, processes};
 use crate::ids::{AbsPath, InstanceName, PlanDigest, RunId};
 use crate::plan::drift::{self, Drift};
 use crate::plan::gate::Gate;
@@ -550,13 +550,7 @@ fn foreign(survey: &Survey) -> bool {
 }
 
 fn writable(cx: &Context, directory: &AbsPath) -> std::io::Result<()> {
-    let dir = cx.root.dir(directory).map_err(|error| error.source)?;
-    Ok(rustix::fs::accessat(
-        &dir,
-        ".",
-        rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK,
-        rustix::fs::AtFlags::EACCESS,
-    )?)
+    fs::check_writable(&cx.root.dir(directory).map_err(|error| error.source)?)
 }
 
 /// Why what is in a target that is not live must not be replaced: it is no Actual instance. `data` is

@@ -13,13 +13,8 @@ use crate::support::{Ran, TestRoot};
 /// The instance on a file system of its own, as a disk would be.
 fn mounted() -> (TestRoot, Mount) {
     let root = TestRoot::new();
-    let (live, aside) = (root.path(LIVE), root.path("srv/aside"));
-    std::fs::rename(&live, &aside).unwrap();
-    std::fs::create_dir(&live).unwrap();
-    let mount = Mount::tmpfs(&live, "size=16m,mode=0755");
-    let _ = tool("cp", &["-aT", aside.to_str().unwrap(), live.to_str().unwrap()]);
-    std::fs::remove_dir_all(aside).unwrap();
-    std::fs::create_dir(live.join("lost+found")).unwrap();
+    let mount = root.mount_live();
+    std::fs::create_dir(root.path(LIVE).join("lost+found")).unwrap();
     (root, mount)
 }
 

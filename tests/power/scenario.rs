@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use crate::calls::Kind;
 use crate::support::TestRoot;
 use crate::support::root::{DATA_ONLY, GZIP, LIVE, LOG, ZSTD};
-use crate::support::tools::{Mount, tool};
+use crate::support::tools::Mount;
 use crate::tracer::{Act, Call, Tracer};
 
 /// A command that changes the disk.
@@ -136,7 +136,7 @@ impl Scenario {
                 says(&["plan", "restore", ZSTD, "-o", file.to_str().unwrap()])
             }
             Self::Mounted => {
-                let mount = mounted(root);
+                let mount = root.mount_live();
                 Prepared { mount: Some(mount), ..applies(&[ZSTD, "--no-pre-backup"]) }
             }
             Self::Undo | Self::Halfway | Self::Resume => applies(&[ZSTD, "--no-pre-backup"]),
@@ -160,17 +160,6 @@ impl Prepared {
             interrupt(root, &self.command);
         }
     }
-}
-
-/// Puts the instance on a file system of its own.
-fn mounted(root: &TestRoot) -> Mount {
-    let (live, aside) = (root.path(LIVE), root.path("srv/aside"));
-    std::fs::rename(&live, &aside).unwrap();
-    std::fs::create_dir(&live).unwrap();
-    let mount = Mount::tmpfs(&live, "size=16m,mode=0755");
-    let _ = tool("cp", &["-aT", aside.to_str().unwrap(), live.to_str().unwrap()]);
-    std::fs::remove_dir_all(aside).unwrap();
-    mount
 }
 
 /// Applies up to the swap, then the power goes: of the next record, the first sector did not arrive.

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::Ran;
 use super::journal;
 use super::sums;
-use super::tools::{fixture, tool};
+use super::tools::{Mount, fixture, tool};
 use super::tree::Tree;
 
 /// The peer's four backups of generation A: zstd, gzip, none, and one without unit and vhost.
@@ -60,6 +60,17 @@ impl TestRoot {
         let copy = Self { root: own.path().to_owned(), _own: Some(own), work: TempDir::new().unwrap() };
         journal::rebind(&copy);
         copy
+    }
+
+    /// Puts the live directory on a file system of its own, as a disk would be; only root can.
+    pub(crate) fn mount_live(&self) -> Mount {
+        let (live, aside) = (self.path(LIVE), self.path("srv/aside"));
+        std::fs::rename(&live, &aside).unwrap();
+        std::fs::create_dir(&live).unwrap();
+        let mount = Mount::tmpfs(&live, "size=16m,mode=0755");
+        let _ = tool("cp", &["-aT", aside.to_str().unwrap(), live.to_str().unwrap()]);
+        std::fs::remove_dir_all(aside).unwrap();
+        mount
     }
 
     fn unpack(&self) {
