@@ -75,7 +75,7 @@ pub fn code(error: &CliError, interrupted: u8) -> u8 {
         CliError::Receipt(error) => receipt(error),
         CliError::Lock(error) => lock(error, interrupted),
         CliError::Interrupted => interrupted,
-        CliError::OtherPlan { .. } => HALTED,
+        CliError::OtherPlan { .. } | CliError::PlanLost { .. } => HALTED,
         CliError::NoIndex(_) => ENVIRONMENT,
         CliError::Log(_) | CliError::Fs(_) | CliError::Output(_) => ENVIRONMENT,
     }

@@ -19,6 +19,9 @@ use crate::host::{fs, sqlite};
 use crate::ids::Sha256;
 use crate::plan::observed::{self, ObservedBudget, ObservedFile, ObservedTarget, Presence};
 
+/// More entries than any instance has at its top; where they change places one by one, the journal lists
+/// them all.
+pub const MAX_ENTRIES: usize = 1000;
 const MAX_LISTED: usize = 100;
 const MAX_HASHED: u64 = 16 << 20;
 
@@ -44,6 +47,15 @@ pub fn look(target: Option<&Dir>, data: &Path) -> io::Result<TargetSurvey> {
         return Ok(empty(Presence::Empty));
     }
     Ok(builder.finish(dir, data))
+}
+
+/// Why the entries of a mount point could not change places one by one, each by its name.
+pub fn unmovable(entries: &[Entry]) -> Option<String> {
+    let mut top = entries.iter().map(|entry| &entry.path).filter(|path| path.components().count() == 1);
+    if let Some(path) = top.clone().find(|path| path.to_str().is_none()) {
+        return Some(format!("the name {} in it is not UTF-8", visible(path)));
+    }
+    top.nth(MAX_ENTRIES).map(|_| format!("it has more than {MAX_ENTRIES} entries"))
 }
 
 fn empty(presence: Presence) -> TargetSurvey {
