@@ -468,8 +468,14 @@ impl Preflight {
         }
         let mount_point = survey.target.observed.mount_point;
         if let Some(why) = mount_point.then(|| target::unmovable(&survey.target.entries)).flatten() {
-            let message = format!("{target} is a mount point, where entries change places by name, and {why}");
-            self.problem(Class::Environment, "mount-point-entries", message, "rename or remove what is odd in it");
+            let message =
+                format!("{target} is a mount point, where entries change places by name, and {why}");
+            self.problem(
+                Class::Environment,
+                "mount-point-entries",
+                message,
+                "rename or remove what is odd in it",
+            );
         }
         let holder = private::holder(target, mount_point);
         if survey.read_only {
