@@ -137,7 +137,7 @@ fn plan(error: &PlanError, interrupted: u8) -> u8 {
         PlanError::Store(error) => store(error),
         PlanError::Look(LookError::Store(error)) => store(error),
         PlanError::Look(LookError::Archive(error)) => archive(error, interrupted),
-        PlanError::Fs(_) => ENVIRONMENT,
+        PlanError::Fs(_) | PlanError::Unread { .. } => ENVIRONMENT,
         PlanError::Displaced(error) => displaced(error),
         PlanError::Rollback { .. } => INVALID,
         PlanError::Checksum { .. }

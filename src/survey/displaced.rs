@@ -373,7 +373,7 @@ pub fn as_archive(candidate: &Candidate, held: &Held, data: &Path) -> std::io::R
         }
     }
     for group in groups(held.survey.account.as_ref()) {
-        let last = target::open_group(dir, data, group).and_then(|open| messages::last(&open).ok());
+        let last = target::with_group(dir, data, group, messages::last).map_err(std::io::Error::other)?;
         if let Some(last) = last {
             found.last_change.insert(group.to_owned(), last);
         }

@@ -418,6 +418,13 @@ impl Preflight {
         if let (Some(entry), Some(backup)) = (entry, &mut now.backup) {
             backup.index_entry = entry_digest(entry);
         }
+        if let Some(unread) = survey.target.unread_since(&plan.observed.target) {
+            // What differs only because it cannot be read makes no plan stale.
+            let message = format!("{}: {}", plan.spec.target.directory, unread.why);
+            let help = "see what the kernel says of the disk: dmesg; then run the same command again, or, where it stays so: abssctl plan refresh FILE";
+            self.problem(Class::Environment, "target-unread", message, help);
+            return;
+        }
         let again = self.applied_by.is_some() && plan.spec.replay == ReplayPolicy::Allowed;
         self.drift = if again { drift::compare_identity(plan, &now) } else { drift::compare(plan, &now) };
         // An applied plan has changed the target itself; that it was applied is the message.

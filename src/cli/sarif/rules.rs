@@ -109,6 +109,12 @@ const CHECKS: &[(&str, &str, &str, &str)] = &[
     ("permission", "/spec/target/directory", "nothing can be made beside the target", MACHINE),
     ("private-directory", "/spec/target/directory", "the private directory is not safe", MACHINE),
     (
+        "target-unread",
+        "/observed/target",
+        "a database of the target cannot be read",
+        "look at the disk, then check again",
+    ),
+    (
         "mount-point-entries",
         "/spec/target/directory",
         "entries of the mount point cannot change places by name",
