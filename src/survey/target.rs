@@ -257,8 +257,26 @@ pub fn read_account(dir: &Dir, data: &Path) -> Result<Account, NotRead> {
     if !dir.try_exists(&path).map_err(|error| failed(format!("{}: {error}", path.display())))? {
         return Err(NotRead { why: format!("{} is missing", path.display()), by_machine: false });
     }
-    let connection = sqlite::open_read_only(dir, &path)?;
-    account::read(&connection).map_err(|error| NotRead::of(&path, &error))
+    confirmed(|| {
+        let connection = sqlite::open_read_only(dir, &path)?;
+        account::read(&connection).map_err(|error| NotRead::of(&path, &error))
+    })
+}
+
+/// Believes that a database is damaged only where a second look shows the same: SQLite says so too of a
+/// page that the disk did not give.
+fn confirmed<T>(look: impl Fn() -> Result<T, NotRead>) -> Result<T, NotRead> {
+    let first = match look() {
+        Err(error) if !error.by_machine => error,
+        other => return other,
+    };
+    match look() {
+        Err(second) if !second.by_machine => Err(first),
+        Ok(_) | Err(_) => {
+            let why = format!("{}, and at a second look it was not: the disk cannot be relied on", first.why);
+            Err(NotRead { why, by_machine: true })
+        }
+    }
 }
 
 /// Reads something from a group database of a live tree; `None` where that is missing or damaged.
@@ -269,20 +287,22 @@ pub fn with_group<T>(
     dir: &Dir,
     data: &Path,
     group: &str,
-    read: impl FnOnce(&rusqlite::Connection) -> Result<T, ReadError>,
+    read: impl Fn(&rusqlite::Connection) -> Result<T, ReadError>,
 ) -> Result<Option<T>, NotRead> {
     if !layout::is_plain_id(group) {
         return Ok(None);
     }
     let path = data.join(layout::group(group));
-    let read = || {
-        dir.symlink_metadata(&path).map_err(|_| None)?;
-        let connection = sqlite::open_read_only(dir, &path).map_err(|error| Some(error.into()))?;
-        read(&connection).map_err(|error| Some(NotRead::of(&path, &error)))
-    };
-    match read() {
+    if dir.symlink_metadata(&path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        return Ok(None);
+    }
+    let found = confirmed(|| {
+        let connection = sqlite::open_read_only(dir, &path)?;
+        read(&connection).map_err(|error| NotRead::of(&path, &error))
+    });
+    match found {
         Ok(found) => Ok(Some(found)),
-        Err(Some(error @ NotRead { by_machine: true, .. })) => Err(error),
-        Err(Some(NotRead { by_machine: false, .. }) | None) => Ok(None),
+        Err(error) if error.by_machine => Err(error),
+        Err(_) => Ok(None),
     }
 }

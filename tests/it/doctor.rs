@@ -101,6 +101,9 @@ fn runs_and_leftovers() {
     only_the_server(&root);
     std::fs::create_dir_all(root.path("srv/.abssctl/staging/01JZZZZZZZZZZZZZZZZZZZZZZZ")).unwrap();
     expect(&root, "unnamed-directory", "staging/01JZZZ", 0);
+    std::fs::remove_dir(root.path("srv/.abssctl/staging/01JZZZZZZZZZZZZZZZZZZZZZZZ")).unwrap();
+    expect(&root, "empty-directory", "/srv/.abssctl/staging is empty", 0);
+    std::fs::remove_dir_all(root.path("srv/.abssctl/staging")).unwrap();
     root.write("srv/backups/.backups.json.abssctl-1.tmp", "{");
     expect(&root, "temporary-file", ".backups.json.abssctl-1.tmp", 0);
     root.write(LOG, root.read(LOG).trim_end());
