@@ -14,7 +14,9 @@ impl Groups {
         let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
         let groups: Vec<PathBuf> = mounts.lines().filter_map(|line| below(line, &own, name)).collect();
         assert!(!groups.is_empty(), "systemd needs a hierarchy of control groups and finds none:\n{mounts}");
-        groups.iter().for_each(|group| std::fs::create_dir(group).unwrap());
+        for group in &groups {
+            std::fs::create_dir(group).unwrap();
+        }
         Self(groups)
     }
 
@@ -40,7 +42,9 @@ fn below(mount: &str, own: &str, name: &str) -> Option<PathBuf> {
 
 impl Drop for Groups {
     fn drop(&mut self) {
-        self.0.iter().for_each(|group| remove(group));
+        for group in &self.0 {
+            remove(group);
+        }
     }
 }
 

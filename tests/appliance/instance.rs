@@ -2,7 +2,7 @@
 //! wrote it, the launcher that this unit names, and the vhost where nginx of Debian reads it.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::state::State;
 use crate::support::root::NONE;
@@ -59,25 +59,27 @@ pub(crate) fn install(root: &Path, srv: &Path, hardening: Hardening) {
     std::fs::set_permissions(&launcher, PermissionsExt::from_mode(0o755)).unwrap();
     std::fs::create_dir_all(root.join("etc/default")).unwrap();
     std::fs::write(root.join("etc/default/abssctl-node"), "").unwrap();
-    drop_in(root, hardening);
+    edit_unit(root, hardening);
     let wants = root.join("etc/systemd/system/multi-user.target.wants");
     std::fs::create_dir_all(&wants).unwrap();
     symlink(Path::new("/etc/systemd/system").join(UNIT), wants.join(UNIT)).unwrap();
     let _ = tool("chown", &["-R", USER, text(&srv.join("budget"))]);
 }
 
-/// What the operator has added to the peer's unit.
-fn drop_in(root: &Path, hardening: Hardening) {
-    let mut lines = "[Service]\nRestart=always\nRestartSec=100ms\n".to_owned();
+/// What the operator has made of the peer's unit.
+fn edit_unit(root: &Path, hardening: Hardening) {
+    let unit = root.join("etc/systemd/system").join(UNIT);
+    let mut lines = "Restart=always\nRestartSec=100ms".to_owned();
     if hardening == Hardening::Strict {
         lines.push_str(
-            "ProtectSystem=strict\nReadWritePaths=/srv/budget\nPrivateTmp=yes\nPrivateDevices=yes\n\
-             ProtectHome=yes\nNoNewPrivileges=yes\nCapabilityBoundingSet=\n",
+            "\nProtectSystem=strict\nReadWritePaths=/srv/budget\nPrivateTmp=yes\nPrivateDevices=yes\n\
+             ProtectHome=yes\nNoNewPrivileges=yes\nCapabilityBoundingSet=",
         );
     }
-    let directory = root.join("etc/systemd/system").join(format!("{UNIT}.d"));
-    std::fs::create_dir_all(&directory).unwrap();
-    std::fs::write(directory.join("operator.conf"), lines).unwrap();
+    let text = std::fs::read_to_string(&unit).unwrap();
+    let edited = text.replace("Restart=on-failure\nRestartSec=5", &lines);
+    assert_ne!(edited, text, "the peer's unit says when it is started again");
+    std::fs::write(&unit, edited).unwrap();
 }
 
 /// The state that the peer's backups hold.
@@ -98,11 +100,4 @@ fn copy(from: &Path, into: &Path) {
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
-}
-
-/// The folder of the peer's packages, for the machine's own Python.
-pub(crate) fn peer() -> Option<PathBuf> {
-    let program = PathBuf::from(std::env::var_os("ABSSCTL_TEST_PEER")?);
-    let pythons = std::fs::read_dir(program.parent()?.parent()?.join("lib")).ok()?;
-    pythons.map(|python| python.unwrap().path().join("site-packages")).find(|packages| packages.exists())
 }

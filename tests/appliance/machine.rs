@@ -22,9 +22,6 @@ use crate::watch::{States, Watch, login};
 /// One machine at a time: they would take the time from each other that is measured.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// Where the machine sees the packages of the peer.
-pub(crate) const PEER: &str = "/opt/peer";
-
 /// How long a state is waited for. The slowest is a boot beside compilers.
 const LIMIT: Duration = Duration::from_secs(90);
 
@@ -156,19 +153,11 @@ impl Machine {
     pub(crate) fn wait_until_it_serves(&self) {
         wait("the end of the boot", || {
             let leader = self.leader().ok_or("no first process")?;
-            let boot = self.inside(leader, &["systemctl", "is-system-running"]);
+            let boot = boot_state(leader);
             // Degraded: some unit has failed, which is a test's own concern.
             if ["running", "degraded"].contains(&boot.trim()) { Ok(()) } else { Err(boot) }
         });
         wait("a login", || login(self.network()));
-    }
-
-    /// What a program inside says while it is unknown whether the machine is there.
-    fn inside(&self, leader: u32, words: &[&str]) -> String {
-        let mut command = Command::new("nsenter");
-        command.args(["--all", "--root", "--wd=/", "--target", &leader.to_string(), "--"]).args(words);
-        let ran = Ran::of(&mut command);
-        ran.stdout + &ran.stderr
     }
 }
 
@@ -219,6 +208,14 @@ fn debian(test: &str) -> Option<PathBuf> {
     made.filter(|_| !skip_unless(test, can, why)).map(|made| made.join("root").canonicalize().unwrap())
 }
 
+/// What systemd says of its boot, whose first process may be gone by now.
+fn boot_state(leader: u32) -> String {
+    let mut command = Command::new("nsenter");
+    command.args(["--all", "--root", "--wd=/", "--target", &leader.to_string(), "--"]);
+    let ran = Ran::of(command.args(["systemctl", "is-system-running"]));
+    ran.stdout + &ran.stderr
+}
+
 /// Starts the machine in a new network, or in the one that it had.
 fn launch(
     name: &str,
@@ -251,9 +248,6 @@ fn launch(
     let modules = program.directory().join("node_modules").canonicalize().unwrap();
     command.arg(bind("bind-ro", &modules, "/srv/app/v25.6.0/node_modules"));
     command.arg(bind("bind-ro", &binary(), "/usr/local/bin/abssctl"));
-    if let Some(peer) = instance::peer() {
-        command.arg(bind("bind-ro", &peer, PEER));
-    }
     let console = File::options().create(true).append(true).open(home.join("console")).unwrap();
     command.stdin(Stdio::null()).stdout(console.try_clone().unwrap()).stderr(console);
     command.spawn().unwrap()

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the Debian that tests/appliance boots: systemd, nginx and Python, nothing else. About two minutes, once.
+# Makes the Debian that tests/appliance boots: systemd, nginx and openssl, nothing else. About two minutes, once.
 #
 #   tests/appliance/make-root.sh DIRECTORY
 #
@@ -26,7 +26,7 @@ mkdir -p "$directory"
 root=$(cd "$directory" && pwd)/root
 # What debootstrap mounts must not outlive it.
 unshare --mount debootstrap --variant=minbase --components=main \
-    --include=systemd-sysv,dbus,nginx-light,python3,openssl "$release" "$root" "$mirror" >"$directory/log" 2>&1 || {
+    --include=systemd-sysv,dbus,nginx-light,openssl "$release" "$root" "$mirror" >"$directory/log" 2>&1 || {
     tail -n 20 "$directory/log" >&2
     exit 1
 }

@@ -1,11 +1,11 @@
 //! What a machine shows its users before, during and after backups and restores.
 
+use serde_json::Value;
+
 use crate::instance::{Hardening, UNIT, backed_up};
-use crate::machine::{Machine, PEER};
-use crate::support::Ran;
-use crate::support::root::{GZIP, ZSTD};
-use crate::support::tools::skip_unless;
-use crate::watch::States;
+use crate::machine::Machine;
+use crate::support::root::{DATA_ONLY, GZIP, NONE, ZSTD};
+use crate::watch::{Saw, States};
 
 /// The live state and that of the peer's backups.
 fn states(machine: &Machine) -> States {
@@ -60,25 +60,48 @@ fn restore_under_watch(test: &str, hardening: Hardening) {
 }
 
 #[test]
-fn the_peer_backs_up_in_the_machine_and_its_backup_is_restored() {
-    let test = "the_peer_backs_up_in_the_machine";
-    if skip_unless(test, crate::instance::peer().is_some(), "ABSSCTL_TEST_PEER names no peer in a venv") {
-        return;
-    }
-    let Some(machine) = Machine::boot(test, Hardening::None) else { return };
+fn every_backup_of_the_peer_is_restored_and_the_server_opens_it() {
+    let Some(machine) = Machine::boot("every_backup_of_the_peer", Hardening::None) else { return };
     let states = states(&machine);
-    let _ = machine.restore(&[GZIP]);
-    // As its users must: the peer copies the files of a running server as they are.
+    let live = machine.back_up();
+    for backup in [GZIP, NONE, DATA_ONLY] {
+        let result = machine.restore(&[backup]);
+        assert_eq!(machine.watch(&states).end().order(), ["new"], "{backup}");
+        let inspected = detail(&result, "inspect");
+        assert!(inspected.contains("migrations known"), "the installed server was found: {inspected}");
+        let _ = machine.restore(&[&live]);
+        assert_eq!(machine.watch(&states).end().order(), ["old"], "back from {backup}");
+    }
+}
+
+#[test]
+fn the_client_tells_a_mix_from_both_states() {
+    let Some(machine) = Machine::boot("the_client_tells_a_mix", Hardening::None) else { return };
+    let states = states(&machine);
+    let group = format!("data/user-files/group-{}.sqlite", states[0].1.group);
+    let other = machine.srv("other");
+    let _ =
+        machine.run("abssctl", &["plan", "restore", ZSTD, "--dest", "/srv/other", "-o", "/root/mix"]).ok();
+    let _ = machine.abssctl(&["apply", "/root/mix"]);
     let _ = machine.run("systemctl", &["stop", UNIT]).ok();
-    let words = ["-m", "abssctl.cli", "backup", "create", "budget", "--json", "--yes"];
-    let mut peer = machine.command("python3", &words);
-    // The published one does not know all that the configuration says.
-    peer.env("PYTHONPATH", PEER).env("ABSSCTL_CONFIG_FILE", "/dev/null");
-    let said = Ran::of(&mut peer).ok();
+    let _ = std::fs::copy(other.join(&group), machine.srv("budget").join(&group)).unwrap();
     let _ = machine.run("systemctl", &["start", UNIT]).ok();
     machine.wait_until_it_serves();
-    let backups = machine.abssctl(&["backup", "list"]);
-    crate::say(&format!("{said:?}\n{backups:#}"));
-    let _ = machine.restore(&["--instance", "budget", "--latest"]);
-    assert_eq!(machine.live(), states[1].1);
+    let order = machine.watch(&states).end().order();
+    assert!(order.starts_with(&["old", "new", "old"]), "budgets of one, changes of the other: {order:?}");
+
+    let sql = "DELETE FROM files WHERE name = 'Household'";
+    rusqlite::Connection::open(machine.srv("budget/data/server-files/account.sqlite"))
+        .unwrap()
+        .execute_batch(sql)
+        .unwrap();
+    let record = machine.watch(&states).end();
+    let wrong = record.0.iter().filter(|sight| matches!(sight.saw, Saw::Wrong(_))).count();
+    assert!(wrong > 0, "a budget that no state lacks is missing: {record:#?}");
+}
+
+/// What a step has said.
+fn detail<'r>(result: &'r Value, step: &str) -> &'r str {
+    let step = result["steps"].as_array().unwrap().iter().find(|done| done["kind"] == step);
+    step.and_then(|step| step["detail"].as_str()).unwrap_or_else(|| panic!("{result:#}"))
 }
