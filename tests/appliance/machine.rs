@@ -30,7 +30,7 @@ const LIMIT: Duration = Duration::from_secs(90);
 const BOOT: &str = r#"
 set -eu
 home=$1 lower=$2; shift 2
-while [ "$1" != -- ]; do echo $$ >"$1/cgroup.procs"; shift; done; shift
+while [ "$1" != -- ]; do echo 0 >"$1/cgroup.procs"; shift; done; shift
 mount -t overlay overlay -o "lowerdir=$lower,upperdir=$home/changed,workdir=$home/work" "$home/root"
 exec "$@"
 "#;
@@ -39,7 +39,8 @@ exec "$@"
 #[derive(Debug)]
 pub(crate) struct Machine {
     name: String,
-    nspawn: Child,
+    /// Holds all its processes; without it they end.
+    power: Child,
     /// Keeps the network while the machine is off.
     network: File,
     program: Program,
@@ -62,9 +63,9 @@ impl Machine {
         instance::install(&home.path().join("changed"), &home.path().join("srv"), hardening);
         let name = home.path().file_name().unwrap().to_str().unwrap().replace('.', "");
         let groups = Groups::new(&name);
-        let nspawn = launch(&name, home.path(), &lower, &program, &groups, None);
-        let network = new_network(nspawn.id());
-        let machine = Self { name, nspawn, network, program, lower, home, groups, _alone: alone };
+        let power = launch(&name, home.path(), &lower, &program, &groups, None);
+        let network = new_network(power.id());
+        let machine = Self { name, power, network, program, lower, home, groups, _alone: alone };
         machine.wait_until_it_serves();
         Some(machine)
     }
@@ -117,9 +118,9 @@ impl Machine {
     pub(crate) fn reboot(&mut self) {
         let _ = self.run("systemctl", &["reboot"]);
         let mut end = None;
-        let nspawn = &mut self.nspawn;
+        let power = &mut self.power;
         wait("the end of all units", || {
-            end = nspawn.try_wait().unwrap();
+            end = power.try_wait().unwrap();
             end.map(|_| ()).ok_or_else(|| "still running".to_owned())
         });
         // So systemd-nspawn says that it wants to be started again.
@@ -129,24 +130,21 @@ impl Machine {
 
     /// Takes its power away: every process ends at once, nothing is told.
     pub(crate) fn cut_power(&mut self) {
-        let leader = self.leader().unwrap_or_else(|| panic!("{} is not running", self.name));
-        kill(leader);
-        let _ = self.nspawn.wait().unwrap();
+        self.power.kill().unwrap();
+        let _ = self.power.wait().unwrap();
     }
 
     /// Gives it power again, and waits until it serves.
     pub(crate) fn start(&mut self) {
         let network = Some(&self.network);
-        self.nspawn = launch(&self.name, self.home.path(), &self.lower, &self.program, &self.groups, network);
+        self.power = launch(&self.name, self.home.path(), &self.lower, &self.program, &self.groups, network);
         self.wait_until_it_serves();
     }
 
     /// The first process of the machine, as this computer numbers it.
     fn leader(&self) -> Option<u32> {
-        let nspawn = self.nspawn.id();
-        let children = std::fs::read_to_string(format!("/proc/{nspawn}/task/{nspawn}/children")).ok()?;
-        let mut leaders = children.split_whitespace().filter_map(|pid| pid.parse().ok());
-        leaders.find(|pid| is_first(*pid))
+        let nspawn = children(self.power.id()).into_iter().next()?;
+        children(nspawn).into_iter().find(|pid| is_first(*pid))
     }
 
     /// Waits until the boot is over and a person can log in.
@@ -174,11 +172,8 @@ impl Drop for Machine {
             let console = std::fs::read_to_string(self.home.path().join("console")).unwrap_or_default();
             crate::say(&format!("--- its console\n{console}"));
         }
-        match self.leader() {
-            Some(leader) => kill(leader),
-            None => drop(self.nspawn.kill()),
-        }
-        drop(self.nspawn.wait());
+        drop(self.power.kill());
+        drop(self.power.wait());
     }
 }
 
@@ -225,7 +220,7 @@ fn launch(
     groups: &Groups,
     network: Option<&File>,
 ) -> Child {
-    // The machine ends with the thread that began it, also when the test is killed.
+    // All its processes end with the thread that began it, also when the test is killed.
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL"]);
     match network {
@@ -236,7 +231,8 @@ fn launch(
             network.as_raw_fd()
         )),
     };
-    command.args(["unshare", "--mount", "--propagation", "private", "sh", "-c", BOOT, "sh"]);
+    command.args(["unshare", "--mount", "--propagation", "private"]);
+    command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", BOOT, "sh"]);
     command.arg(home).arg(lower).args(groups.paths()).arg("--");
     command.args(["systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit", "--console=pipe"]);
     command.args(["--resolv-conf=off", "--timezone=off", "--link-journal=no"]);
@@ -269,14 +265,14 @@ fn new_network(child: u32) -> File {
     })
 }
 
-/// Whether a process is the first one of its own process namespace.
+fn children(pid: u32) -> Vec<u32> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    children.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
+
+/// Whether a process is the first one of its own process namespace, which is inside another one of ours.
 fn is_first(pid: u32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-    numbers.is_some_and(|numbers| numbers.split_whitespace().skip(1).last() == Some("1"))
-}
-
-fn kill(pid: u32) {
-    let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
-    let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+    numbers.is_some_and(|numbers| numbers.split_whitespace().nth(2) == Some("1"))
 }
