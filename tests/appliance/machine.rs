@@ -130,8 +130,12 @@ impl Machine {
 
     /// Takes its power away: every process ends at once, nothing is told.
     pub(crate) fn cut_power(&mut self) {
-        self.power.kill().unwrap();
-        let _ = self.power.wait().unwrap();
+        // The first of its processes is the one that the others do not outlive, and it is waited for.
+        match children(self.power.id()).first() {
+            Some(nspawn) => kill(*nspawn),
+            None => drop(self.power.kill()),
+        }
+        drop(self.power.wait());
     }
 
     /// Gives it power again, and waits until it serves.
@@ -172,8 +176,7 @@ impl Drop for Machine {
             let console = std::fs::read_to_string(self.home.path().join("console")).unwrap_or_default();
             crate::say(&format!("--- its console\n{console}"));
         }
-        drop(self.power.kill());
-        drop(self.power.wait());
+        self.cut_power();
     }
 }
 
@@ -275,4 +278,9 @@ fn is_first(pid: u32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
     numbers.is_some_and(|numbers| numbers.split_whitespace().nth(2) == Some("1"))
+}
+
+fn kill(pid: u32) {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
+    let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
 }
