@@ -89,7 +89,7 @@ fn swapped(state: &RunState) -> Option<Swapped<'_>> {
         | Fact::Staging { .. }
         | Fact::PreBackup { .. }
         | Fact::Record { .. }
-        | Fact::Tree { .. } => None,
+        | Fact::Service(_) | Fact::Tree { .. } => None,
     };
     state.facts().filter_map(of).last()
 }
@@ -102,7 +102,7 @@ pub fn former(state: &RunState) -> Option<&LastRestore> {
         | Fact::Swap { .. }
         | Fact::Staging { .. }
         | Fact::PreBackup { .. }
-        | Fact::Tree { .. } => None,
+        | Fact::Service(_) | Fact::Tree { .. } => None,
     };
     state.facts().filter_map(of).last()
 }

@@ -236,6 +236,8 @@ fn service(plan: &Plan) -> Option<Violation> {
     let service = &plan.observed.service;
     let used =
         [StepKind::Stop, StepKind::Start].iter().any(|kind| belongs(*kind, &plan.spec, &plan.observed));
+    let starts = belongs(StepKind::Start, &plan.spec, &plan.observed);
+    let unit_that;
     // A wish that no step fulfils would be passed over in silence.
     let wished = plan.spec.service.restart == RestartPolicy::Always && plan.spec.target.live;
     let missing = if !used && !wished {
@@ -244,6 +246,9 @@ fn service(plan: &Plan) -> Option<Violation> {
         "no service manager was observed"
     } else if service.unit.is_none() {
         "no unit was observed"
+    } else if let Some(trouble) = service.trouble.filter(|trouble| trouble.prevents_start() && starts) {
+        unit_that = format!("its unit {}", trouble.words());
+        &unit_that
     } else {
         return None;
     };
