@@ -412,8 +412,17 @@ mod tests {
             assert!(ServerUrl::from_str(good).is_ok(), "{good}");
         }
         for bad in [
-            "", "http://", "ftp://a", "http://u@a", "http://a/", "http://a?b", "http://a#b", "http://a b",
-            "http://a\n", "file:///etc/passwd", "http://{port}",
+            "",
+            "http://",
+            "ftp://a",
+            "http://u@a",
+            "http://a/",
+            "http://a?b",
+            "http://a#b",
+            "http://a b",
+            "http://a\n",
+            "file:///etc/passwd",
+            "http://{port}",
         ] {
             assert!(ServerUrl::from_str(bad).is_err(), "{bad}");
         }

@@ -10,8 +10,8 @@ use crate::ids::{AbsPath, BackupId, InstanceName, RunId, Sha256};
 use crate::plan::accounts::Accounts;
 use crate::plan::model::{ApiVersion, Time};
 use crate::plan::observed::{
-    HealthFrom,     BackupMigrations, InstalledServer, ObservedBackupBudget, ObservedDisplaced, ObservedFileSystem,
-    ObservedInstance, ObservedService, ObservedTarget,
+    BackupMigrations, HealthFrom, InstalledServer, ObservedBackupBudget, ObservedDisplaced,
+    ObservedFileSystem, ObservedInstance, ObservedService, ObservedTarget,
 };
 use crate::plan::preview::{BudgetPreview, FileChanges};
 use crate::plan::spec::{

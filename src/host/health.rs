@@ -189,6 +189,8 @@ mod tests {
         let url = ServerUrl::local(1);
         let error = Asker::new(&url, Some(b"nothing")).unwrap_err();
         assert!(error.to_string().contains("holds no certificate"), "{error}");
-        assert!(Asker::new(&url, Some(b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n")).is_err());
+        assert!(
+            Asker::new(&url, Some(b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n")).is_err()
+        );
     }
 }

@@ -129,7 +129,9 @@ impl UnitState {
         }
         let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
         // `0::/system.slice/abssctl-budget.service`, or by controller.
-        text.lines().filter_map(|line| line.splitn(3, ':').nth(2)).any(|own| Path::new(own).starts_with(group))
+        text.lines()
+            .filter_map(|line| line.splitn(3, ':').nth(2))
+            .any(|own| Path::new(own).starts_with(group))
     }
 }
 
@@ -344,7 +346,8 @@ mod tests {
         assert_eq!((state.load, state.active, state.restarts), (Load::Loaded, Active::Changing, 4));
         assert!(state.is_up() && state.is_restarting() && !state.owns(1));
         assert_eq!((state.main_pid, state.to_string().as_str()), (None, "activating (auto-restart)"));
-        let failed = parse("LoadState=masked\nActiveState=failed\nSubState=failed\nResult=start-limit-hit").unwrap();
+        let failed =
+            parse("LoadState=masked\nActiveState=failed\nSubState=failed\nResult=start-limit-hit").unwrap();
         assert_eq!((failed.load, failed.is_up()), (Load::Masked, false));
         assert_eq!(failed.to_string(), "failed (failed), start-limit-hit");
         assert_eq!(parse("LoadState=loaded\nSubState=dead").unwrap_err(), "ActiveState");
@@ -356,7 +359,10 @@ mod tests {
         let me = std::process::id();
         let text = std::fs::read_to_string("/proc/self/cgroup").unwrap();
         let own = text.lines().find_map(|line| line.splitn(3, ':').nth(2)).unwrap().to_owned();
-        let state = |group: &str| parse(&format!("LoadState=loaded\nActiveState=active\nSubState=running\nControlGroup={group}")).unwrap();
+        let state = |group: &str| {
+            parse(&format!("LoadState=loaded\nActiveState=active\nSubState=running\nControlGroup={group}"))
+                .unwrap()
+        };
         assert_eq!(state(&own).owns(me), own != "/", "{own}");
         assert!(!state("/").owns(me) && !state("").owns(me));
         assert!(!state(&format!("{own}x")).owns(me) && !state("/system.slice/other.service").owns(me));
@@ -368,7 +374,17 @@ mod tests {
             assert!(is_unit_name(good), "{good}");
         }
         let long = format!("{}.service", "a".repeat(250));
-        for bad in ["", "budget", ".service", "-x.service", "a b.service", "a@.service", "a/b.service", "x.socket", &long] {
+        for bad in [
+            "",
+            "budget",
+            ".service",
+            "-x.service",
+            "a b.service",
+            "a@.service",
+            "a/b.service",
+            "x.socket",
+            &long,
+        ] {
             assert!(!is_unit_name(bad), "{bad}");
         }
     }

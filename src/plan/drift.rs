@@ -126,7 +126,11 @@ impl Found {
             let (was, is) = (word(planned.service.running), word(now.service.running));
             self.add(Weight::Structure, "service", format!("the service was {was}, now it is {is}"));
         } else if live && !planned.service.is_same_unit(&now.service) {
-            self.add(Weight::Structure, "service", "the service manager or the unit is another one, or it may not be started any more".into());
+            self.add(
+                Weight::Structure,
+                "service",
+                "the service manager or the unit is another one, or it may not be started any more".into(),
+            );
         }
         if planned.file_system != now.file_system {
             let (was, is) = (&planned.file_system.r#type, &now.file_system.r#type);

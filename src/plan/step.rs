@@ -528,9 +528,7 @@ pub fn derive(
             from: spec.source.run().map(|run| run.directory.clone()),
         }),
         StepKind::Assets => Action::Assets(AssetsWith { unit: unit()? }),
-        StepKind::Start => {
-            Action::Start(StartWith { unit: unit()?, timeout: spec.health.timeout.clone() })
-        }
+        StepKind::Start => Action::Start(StartWith { unit: unit()?, timeout: spec.health.timeout.clone() }),
         StepKind::Health => Action::Health(HealthWith {
             unit: unit()?,
             url: url()?,

@@ -314,9 +314,13 @@ pub fn check_possible(spec: &Spec, service: &ObservedService) -> Result<(), Plan
                 "{}; or plan with --no-restart, and start the server yourself afterwards",
                 match trouble {
                     ServiceTrouble::Masked => format!("unmask it first: systemctl unmask {unit}"),
-                    ServiceTrouble::NotFound => format!("install it first: systemctl link FILE, systemctl daemon-reload; see systemctl status {unit}"),
-                    ServiceTrouble::NoName => "mend paths.systemd_unit of the instance in instances.yml".to_owned(),
-                    ServiceTrouble::NotLoaded | ServiceTrouble::Failed | ServiceTrouble::Restarting => format!("see what is wrong: systemctl status {unit}"),
+                    ServiceTrouble::NotFound => format!(
+                        "install it first: systemctl link FILE, systemctl daemon-reload; see systemctl status {unit}"
+                    ),
+                    ServiceTrouble::NoName =>
+                        "mend paths.systemd_unit of the instance in instances.yml".to_owned(),
+                    ServiceTrouble::NotLoaded | ServiceTrouble::Failed | ServiceTrouble::Restarting =>
+                        format!("see what is wrong: systemctl status {unit}"),
                 }
             ),
         });

@@ -430,7 +430,8 @@ impl RunState {
                 | Fact::Staging { .. }
                 | Fact::PreBackup { .. }
                 | Fact::Record { .. }
-                | Fact::Service(_) | Fact::Tree { .. } => None,
+                | Fact::Service(_)
+                | Fact::Tree { .. } => None,
             })
             .last()
     }

@@ -162,7 +162,11 @@ impl StepContext<'_> {
     pub fn pre_backup(&self) -> Option<BackupId> {
         self.fact(|fact| match fact {
             Fact::PreBackup { id } => Some(id.clone()),
-            Fact::Staging { .. } | Fact::Swap { .. } | Fact::Record { .. } | Fact::Service(_) | Fact::Tree { .. } => None,
+            Fact::Staging { .. }
+            | Fact::Swap { .. }
+            | Fact::Record { .. }
+            | Fact::Service(_)
+            | Fact::Tree { .. } => None,
         })
     }
 

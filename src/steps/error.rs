@@ -169,7 +169,9 @@ pub enum StepError {
     #[error("{unit} did not stop within {seconds} seconds: it is {state}, and {users}")]
     #[diagnostic(
         code(abssctl::step::not_stopped),
-        help("see what it waits for: systemctl status {unit}; stop what has the files open, then apply the plan again")
+        help(
+            "see what it waits for: systemctl status {unit}; stop what has the files open, then apply the plan again"
+        )
     )]
     NotStopped {
         /// The unit.
@@ -196,7 +198,9 @@ pub enum StepError {
     #[error("{unit} is not well: {cause}{said}; the unit is {state}; it wrote since its start: {log}")]
     #[diagnostic(
         code(abssctl::step::not_well),
-        help("see all of its log: journalctl -u {unit}; where it listens elsewhere, set health.url in restore.yml")
+        help(
+            "see all of its log: journalctl -u {unit}; where it listens elsewhere, set health.url in restore.yml"
+        )
     )]
     NotWell {
         /// The unit.
@@ -212,7 +216,10 @@ pub enum StepError {
     },
     /// A server cannot be proven.
     #[error("{what}")]
-    #[diagnostic(code(abssctl::step::certificates), help("mend health.ca in restore.yml, and make a new plan"))]
+    #[diagnostic(
+        code(abssctl::step::certificates),
+        help("mend health.ca in restore.yml, and make a new plan")
+    )]
     Certificates {
         /// What is wrong.
         what: String,

@@ -27,7 +27,9 @@ impl StepRunner for Health {
             None => format!("{url} is up"),
         });
         let installed = cx.plan.observed.server.version.as_ref();
-        if let (Some(version), Some(installed)) = (&version, installed.filter(|it| Some(*it) != version.as_ref())) {
+        if let (Some(version), Some(installed)) =
+            (&version, installed.filter(|it| Some(*it) != version.as_ref()))
+        {
             let warning = format!("the server that answers has version {version}, installed is {installed}");
             done.warnings.push(warning);
         }

@@ -2,7 +2,8 @@
 
 use super::context::StepRunner;
 use super::{
-    check, cleanup, extract, health, inspect, lock, overlay, pre_backup, prepare, record, start, stop, swap, verify,
+    check, cleanup, extract, health, inspect, lock, overlay, pre_backup, prepare, record, start, stop, swap,
+    verify,
 };
 use crate::plan::step::StepKind;
 

@@ -89,7 +89,8 @@ fn swapped(state: &RunState) -> Option<Swapped<'_>> {
         | Fact::Staging { .. }
         | Fact::PreBackup { .. }
         | Fact::Record { .. }
-        | Fact::Service(_) | Fact::Tree { .. } => None,
+        | Fact::Service(_)
+        | Fact::Tree { .. } => None,
     };
     state.facts().filter_map(of).last()
 }
@@ -102,7 +103,8 @@ pub fn former(state: &RunState) -> Option<&LastRestore> {
         | Fact::Swap { .. }
         | Fact::Staging { .. }
         | Fact::PreBackup { .. }
-        | Fact::Service(_) | Fact::Tree { .. } => None,
+        | Fact::Service(_)
+        | Fact::Tree { .. } => None,
     };
     state.facts().filter_map(of).last()
 }

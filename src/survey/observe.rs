@@ -13,8 +13,8 @@ use crate::host::machine;
 use crate::host::service::{Active, Load, ServiceError, is_unit_name};
 use crate::ids::{AbsPath, InstanceName, UrlTemplate};
 use crate::plan::observed::{
-    HealthFrom, Observed, ObservedBackup, ObservedDisplaced, ObservedFileSystem, ObservedInstance, ObservedServer,
-    ObservedService, ObservedSpace, Presence, ServiceManagerKind, ServiceTrouble,
+    HealthFrom, Observed, ObservedBackup, ObservedDisplaced, ObservedFileSystem, ObservedInstance,
+    ObservedServer, ObservedService, ObservedSpace, Presence, ServiceManagerKind, ServiceTrouble,
 };
 use crate::plan::preview::Verdict;
 use crate::plan::spec::{PreBackupMode, Spec};
@@ -211,10 +211,11 @@ pub fn service(cx: &Context, entry: &InstanceEntry) -> Result<ObservedService, S
 pub fn health(cx: &Context, entry: &InstanceEntry) -> Result<HealthFrom, SurveyError> {
     let source = &cx.config.restore.health;
     let fill = |url: &UrlTemplate| url.of(&entry.name, entry.port, entry.domain.as_deref());
-    let url = source.url.as_ref().map(fill).transpose().map_err(|source| SurveyError::HealthUrl {
-        instance: entry.name.clone(),
-        why: source.to_string(),
-    })?;
+    let url =
+        source.url.as_ref().map(fill).transpose().map_err(|source| SurveyError::HealthUrl {
+            instance: entry.name.clone(),
+            why: source.to_string(),
+        })?;
     Ok(HealthFrom { url, ca: source.ca.clone() })
 }
 

@@ -395,13 +395,19 @@ impl Preflight {
         let health = &plan.spec.health;
         let here = observe::health(cx, &survey.entry)?;
         if (&here.url, &here.ca) != (&health.url, &health.ca) {
-            let shown = |url: Option<&ServerUrl>| url.map_or("the instance's port".to_owned(), ToString::to_string);
+            let shown =
+                |url: Option<&ServerUrl>| url.map_or("the instance's port".to_owned(), ToString::to_string);
             let message = format!(
                 "the plan asks {} whether the server is well, restore.yml says {}, or other certificates",
                 shown(health.url.as_ref()),
                 shown(here.url.as_ref())
             );
-            self.problem(Class::Stale, "health-address", message, "make a new plan: abssctl plan refresh FILE");
+            self.problem(
+                Class::Stale,
+                "health-address",
+                message,
+                "make a new plan: abssctl plan refresh FILE",
+            );
         }
         let service = &survey.observed.service;
         if let Some(trouble) = service.trouble.filter(|it| has(StepKind::Start) && it.prevents_start()) {

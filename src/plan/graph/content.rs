@@ -419,7 +419,11 @@ mod tests {
     fn rule_8_a_step_that_cannot_be_made() {
         let mut plan = sample_with_service();
         plan.observed.instance.port = None;
-        assert_eq!(broken(&plan), [(Rule::Parameters, "/steps/11".into())]);
+        let both = ["/steps/6", "/steps/11"].map(|step| (Rule::Parameters, step.into()));
+        assert_eq!(broken(&plan), both);
+        // The configuration may say where it is asked.
+        plan.spec.health.url = Some("https://budget.example".parse().unwrap());
+        assert_eq!(broken(&with_steps(plan)), []);
     }
 
     #[test]
@@ -448,6 +452,24 @@ mod tests {
         let mut plan = sample_with_service();
         plan.spec.target.live = false;
         assert_eq!(broken(&with_steps(plan)), [(Rule::Assets, "/spec/assets".into())]);
+    }
+
+    #[test]
+    fn rule_9_a_unit_that_cannot_be_started() {
+        use super::super::super::observed::ServiceTrouble as Trouble;
+        let of = |trouble, restart| {
+            let mut plan = sample_with_service();
+            plan.observed.service.trouble = Some(trouble);
+            plan.spec.service.restart = restart;
+            broken(&consistent(plan))
+        };
+        let refused = [(Rule::ServiceManager, "/observed/service".into())];
+        for trouble in [Trouble::Masked, Trouble::NotFound, Trouble::NotLoaded] {
+            assert_eq!(of(trouble, RestartPolicy::Auto), refused, "{trouble:?}");
+            assert_eq!(of(trouble, RestartPolicy::Never), []);
+        }
+        assert_eq!(of(Trouble::Failed, RestartPolicy::Auto), []);
+        assert_eq!(of(Trouble::Restarting, RestartPolicy::Always), []);
     }
 
     #[test]
