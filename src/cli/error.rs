@@ -155,6 +155,24 @@ pub enum CliError {
         /// Its plan, as it can be typed.
         file: String,
     },
+    /// The plan in a run's directory is gone, or is none any more.
+    #[error("{}, the plan that run {run} began with, {why}", .file.display())]
+    #[diagnostic(
+        code(abssctl::cli::run_plan_lost),
+        help(
+            "put your own copy of it there, digest {began}, or go on with it: abssctl apply FILE; what the run did: abssctl run show {run}"
+        )
+    )]
+    PlanLost {
+        /// The run.
+        run: crate::ids::RunId,
+        /// Where its plan should lie.
+        file: PathBuf,
+        /// What is wrong.
+        why: String,
+        /// The digest of the plan that it began with.
+        began: crate::ids::PlanDigest,
+    },
     /// The plan in a run's directory was exchanged.
     #[error(
         "{} is not the plan that run {run} began with: its digest is {found}, the journal says {began}",

@@ -75,7 +75,7 @@ pub fn code(error: &CliError, interrupted: u8) -> u8 {
         CliError::Receipt(error) => receipt(error),
         CliError::Lock(error) => lock(error, interrupted),
         CliError::Interrupted => interrupted,
-        CliError::OtherPlan { .. } => HALTED,
+        CliError::OtherPlan { .. } | CliError::PlanLost { .. } => HALTED,
         CliError::NoIndex(_) => ENVIRONMENT,
         CliError::Log(_) | CliError::Fs(_) | CliError::Output(_) => ENVIRONMENT,
     }
@@ -137,7 +137,7 @@ fn plan(error: &PlanError, interrupted: u8) -> u8 {
         PlanError::Store(error) => store(error),
         PlanError::Look(LookError::Store(error)) => store(error),
         PlanError::Look(LookError::Archive(error)) => archive(error, interrupted),
-        PlanError::Fs(_) => ENVIRONMENT,
+        PlanError::Fs(_) | PlanError::Unread { .. } => ENVIRONMENT,
         PlanError::Displaced(error) => displaced(error),
         PlanError::Rollback { .. } => INVALID,
         PlanError::Checksum { .. }

@@ -28,6 +28,7 @@ use crate::plan::render::{dot::dot, html::html, markdown::markdown, mermaid::mer
 use crate::plan::spec::{PreBackupMode, RestartPolicy, SessionPolicy};
 use crate::plan::{canonical, emit, load};
 use crate::planner::{self, ClientsWish, Selector, Wish, wish};
+use crate::run::journal;
 use crate::survey::approvals::{Approvals, Evidence};
 use crate::survey::policy::{self, Look};
 use crate::survey::preflight::{self, Ask, Class, Preflight, Problem};
@@ -169,7 +170,21 @@ pub(super) fn document(plan: &Plan, format: PlanFormat) -> Result<String, CliErr
 /// A plan is written where the person says, and over nothing but an older plan.
 fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
     refuse_other_file(path, &["RestorePlan", "RollbackPlan"], "plan")?;
+    refuse_kept(path)?;
     put(path, bytes)
+}
+
+/// What a run keeps is its only way on and back.
+fn refuse_kept(path: &Path) -> Result<(), CliError> {
+    let is_kept = path.file_name().is_some_and(|name| name == journal::PLAN)
+        && path.with_file_name(journal::JOURNAL).exists();
+    if !is_kept {
+        return Ok(());
+    }
+    Err(CliError::Usage {
+        what: format!("{} is the plan that a run keeps, and nothing is written over it", path.display()),
+        help: "choose another name with -o, or '-o -' for standard output".into(),
+    })
 }
 
 /// Replaces or creates a file on the machine itself, not inside the root.

@@ -59,12 +59,17 @@ pub(super) fn find(session: &Session, cx: &Context, id: &RunId) -> Result<Kept, 
     {
         return Err(damage.into());
     }
+    let began = started.plan_digest;
+    let lost = |why| CliError::PlanLost { run: id.clone(), file: file.clone(), why, began };
     // Nothing but a regular file: a pipe would be waited for.
-    drop(cx.root.open_file(&directory.join(journal::PLAN).map_err(std::io::Error::other)?)?);
-    let (plan, bytes) = plan_cli::load_plan(session, &file)?;
+    if cx.root.open_file(&journal::plan_file(&cx.config, id)?)?.is_none() {
+        return Err(lost("is gone".to_owned()));
+    }
+    let (plan, bytes) = plan_cli::load_plan(session, &file)
+        .map_err(|error| lost(format!("cannot be loaded any more: {error}")))?;
     let digest = canonical::digest(&plan)?;
-    if digest != started.plan_digest {
-        return Err(CliError::OtherPlan { run: id.clone(), file, found: digest, began: started.plan_digest });
+    if digest != began {
+        return Err(CliError::OtherPlan { run: id.clone(), file, found: digest, began });
     }
     Ok(Kept { run, started, plan, digest, bytes, file })
 }

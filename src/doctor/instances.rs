@@ -4,7 +4,9 @@ use std::path::Path;
 
 use super::{Area, Finding, Notes, count};
 use crate::context::Context;
+use crate::plan::observed::Presence;
 use crate::plan::preview::Verdict;
+use crate::state::backup_index::BackupIndex;
 use crate::state::instances::{InstanceEntry, Registry};
 use crate::survey::{observe, private, server};
 
@@ -17,11 +19,55 @@ pub(super) fn look(cx: &Context) -> Vec<Finding> {
             return notes.found;
         }
     };
+    absent(cx, &mut notes);
     for entry in registry.entries() {
         instance(cx, entry, &mut notes);
     }
+    shared(registry.entries(), &mut notes);
     let total = count(registry.entries().len(), "instance is registered", "instances are registered");
     notes.finish("registered", total)
+}
+
+/// Without a registry no instance is known, although the backups may be of some.
+fn absent(cx: &Context, notes: &mut Notes) {
+    let file = cx.config.instances_file();
+    if !matches!(cx.root.open_file(&file), Ok(None)) {
+        return;
+    }
+    let index = BackupIndex::load(&cx.root, &cx.config).ok();
+    match index.as_ref().and_then(|index| index.entries().iter().rev().find(|entry| entry.is_available())) {
+        Some(backup) => {
+            let message =
+                format!("{file} does not exist, so no instance is known, although there are backups");
+            let help = format!(
+                "put it back: a copy lies in each backup as metadata/instances.yml, the newest is {}",
+                backup.id
+            );
+            notes.problem("registry-absent", message, help);
+        }
+        None => notes.warning(
+            "registry-absent",
+            format!("{file} does not exist: no instance is known"),
+            "see which files are read: abssctl config show",
+        ),
+    }
+}
+
+/// Instances in one place, or one inside another: a restore of one would replace the other too.
+fn shared(entries: &[InstanceEntry], notes: &mut Notes) {
+    for (at, one) in entries.iter().enumerate() {
+        for other in &entries[at + 1..] {
+            let (one_root, other_root) = (&one.paths.root, &other.paths.root);
+            if one_root.is_within(other_root) || other_root.is_within(one_root) {
+                let message = format!(
+                    "instances {} ({one_root}) and {} ({other_root}) share a directory: a restore of one replaces data of the other",
+                    one.name, other.name
+                );
+                let help = "give each a directory of its own, and say so in the registry";
+                notes.problem("instances-shared", message, help);
+            }
+        }
+    }
 }
 
 fn instance(cx: &Context, entry: &InstanceEntry, notes: &mut Notes) {
@@ -39,6 +85,12 @@ fn instance(cx: &Context, entry: &InstanceEntry, notes: &mut Notes) {
         let message = format!("{root}, where instance {name} should be, does not exist");
         let help = format!("restore it: abssctl plan restore --instance {name} --latest");
         notes.problem("instance-absent", message, help);
+    } else if place.target.observed.presence == Presence::Empty {
+        let message = format!("{root}, where instance {name} should be, is empty");
+        let help = format!(
+            "where it is on a disk of its own, see whether that is mounted; else restore it: abssctl plan restore --instance {name} --latest"
+        );
+        notes.problem("instance-empty", message, help);
     } else if let Some(why) = &place.target.observed.budgets_unreadable {
         let message = format!("the budgets of instance {name} cannot be read: {why}");
         notes.problem("instance-budgets", message, format!("look closer: abssctl instance show {name}"));

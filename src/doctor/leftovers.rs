@@ -20,7 +20,7 @@ pub(super) fn look(cx: &Context) -> Vec<Finding> {
         for kind in ["staging", "displaced"] {
             let Ok(parent) = base.join(kind) else { continue };
             for path in names(cx, &parent).iter().filter_map(|name| parent.join(name).ok()) {
-                if !named.contains(&path) {
+                if !named.contains(&path) && !runs.iter().any(|run| is_of(run, &path)) {
                     let message = format!("{path} belongs to no run that is on record");
                     let help = "when nobody misses what is in it, remove it by hand";
                     notes.warning("unnamed-directory", message, help);
@@ -42,6 +42,11 @@ pub(super) fn look(cx: &Context) -> Vec<Finding> {
         notes.add(Health::Good, "leftovers", "nothing is left of killed processes".to_owned(), "");
     }
     notes.found
+}
+
+/// Whether a private directory has the name of a run whose journal cannot tell what it made.
+fn is_of(run: &Run, path: &AbsPath) -> bool {
+    run.damage.is_some() && path.file_name().is_some_and(|name| name.starts_with(run.id.as_str()))
 }
 
 /// The private directories that a run knows of.

@@ -36,6 +36,9 @@ fn one(cx: &Context, run: &Run, notes: &mut Notes) {
     if let Some(damage) = &run.damage {
         return notes.error("run-damaged", damage);
     }
+    if run.state.started.is_some() {
+        plan(cx, run, notes);
+    }
     match run.state.phase {
         Phase::Ended(Outcome::Applied | Outcome::RolledBack) => {}
         Phase::Fresh => {
@@ -61,5 +64,24 @@ fn one(cx: &Context, run: &Run, notes: &mut Notes) {
             }
             Err(error) => notes.error("run", &error),
         },
+    }
+}
+
+/// The plan that lies beside a journal: `run resume` and `run rollback` go by it.
+fn plan(cx: &Context, run: &Run, notes: &mut Notes) {
+    let id = &run.id;
+    let file = match journal::plan_file(&cx.config, id) {
+        Ok(file) => file,
+        Err(error) => return notes.error("run-plan", &error),
+    };
+    let what = match cx.root.open_file(&file) {
+        Ok(Some(_)) => return,
+        Ok(None) => format!("{file}, the plan of run {id}, is gone"),
+        Err(error) => format!("the plan of run {id} cannot be read: {error}"),
+    };
+    if run.state.is_unfinished() {
+        notes.problem("run-plan", what, "put it back, or go on with your own copy of it: abssctl apply FILE");
+    } else {
+        notes.warning("run-plan", what, format!("the run is over; what it did: abssctl run show {id}"));
     }
 }

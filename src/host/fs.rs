@@ -330,14 +330,19 @@ pub fn append(dir: &Dir, name: &str, bytes: &[u8], mode: u32) -> io::Result<()> 
 }
 
 /// Creates one directory with exactly this mode and syncs the one that holds it. The new one itself is
-/// synced with the first name that it gets.
+/// synced with the first name that it gets. Where that fails nothing is left of it.
 pub fn create_dir(parent: &Dir, name: impl AsRef<Path>, mode: u32) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.mode(mode);
     parent.create_dir_with(&name, &builder)?;
-    let dir = open_dir(parent, &name)?;
-    rustix::fs::fchmod(&dir, Mode::from_raw_mode(mode))?;
-    sync_dir(parent)
+    let ready = open_dir(parent, &name)
+        .and_then(|dir| Ok(rustix::fs::fchmod(&dir, Mode::from_raw_mode(mode))?))
+        .and_then(|()| sync_dir(parent));
+    if ready.is_err() {
+        // The first error is the one to tell.
+        drop(parent.remove_dir(&name));
+    }
+    ready
 }
 
 /// Opens a directory below another without following a link in its last part.

@@ -53,6 +53,8 @@ pub struct Local {
     pub bounds: Bounds,
     /// Whether files cannot be given to other users, as far as is known.
     pub owners_unknown: bool,
+    /// What the machine could not read of the target, each with its reason.
+    pub unread: Vec<String>,
 }
 
 /// The facts do not hold what a plan needs.

@@ -279,7 +279,8 @@ fn local(
     };
     let diffs = text_diffs(cx, paths, target, compared, contents)?;
     let bounds = compared.bounds(contents);
-    Ok(Local { diffs, in_use, bounds, owners_unknown: !machine::is_root() })
+    let unread = compared.unread();
+    Ok(Local { diffs, in_use, bounds, owners_unknown: !machine::is_root(), unread })
 }
 
 fn text_diffs(
@@ -296,7 +297,11 @@ fn text_diffs(
                 let dir = compared.place.dir.as_ref();
                 let live = dir.map(|dir| crate::host::fs::read_optional(dir, below, 1 << 20));
                 let shown = crate::survey::target::visible(below);
-                (shown, live.transpose().ok().flatten().flatten(), true)
+                let live = live.transpose().unwrap_or_else(|error| {
+                    compared.not_read(format!("{shown}: {error}"));
+                    None
+                });
+                (shown, live.flatten(), true)
             }
             Err(_) => match asset(paths, target.live, name) {
                 Some(path) => (path.to_string(), cx.root.read(path, 1 << 20)?, false),

@@ -115,6 +115,11 @@ pub fn run_directory(config: &Config, run: &RunId) -> Result<AbsPath, JournalErr
     Ok(config.runs_dir().join(run.as_str()).map_err(|error| unnamed(config, &error))?)
 }
 
+/// The plan's exact bytes, in the directory of its run.
+pub fn plan_file(config: &Config, run: &RunId) -> Result<AbsPath, JournalError> {
+    Ok(run_directory(config, run)?.join(PLAN).map_err(|error| unnamed(config, &error))?)
+}
+
 fn unnamed(config: &Config, error: &InvalidId) -> FsError {
     let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, error.to_string());
     FsError { action: "name a directory in", path: config.state_dir.as_path().into(), source }

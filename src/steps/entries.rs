@@ -20,9 +20,7 @@ use crate::host::copy;
 use crate::host::fs::{self, FsError, IoContext as _};
 use crate::ids::AbsPath;
 use crate::run::fact::EntryIds;
-
-/// More than any instance has; the journal lists them all.
-const MAX_ENTRIES: usize = 1000;
+use crate::survey::target::MAX_ENTRIES;
 
 /// A directory that entries move from or to, with its path.
 struct Place {

@@ -24,6 +24,7 @@ use crate::run::fact::{Fact, FileId};
 use crate::run::journal::{self, JournalError};
 use crate::run::list::{self, Run};
 use crate::run::state::{Outcome, Phase, RunState};
+use crate::state::backup_index::{BackupEntry, BackupIndex};
 use crate::state::instances::{LastRestore, Registry};
 
 /// Why a run cannot be rolled back.
@@ -143,7 +144,7 @@ pub fn find(cx: &Context, id: &RunId) -> Result<Result<Candidate, Refusal>, Disp
             "run {id} replaced what is in {target} entry by entry, since a file system is mounted there, and no plan exchanges that back; the old entries are kept in {}",
             swap.displaced_at
         );
-        return Ok(Err(Refusal::new("by-entry", what, by_backup(run))));
+        return Ok(Err(Refusal::new("by-entry", what, by_backup(cx, run))));
     }
     let dir = cx.root.dir_optional(swap.displaced_at)?;
     let found = dir.as_ref().map(|dir| inode(cx, dir, swap.displaced_at)).transpose()?;
@@ -156,7 +157,7 @@ pub fn find(cx: &Context, id: &RunId) -> Result<Result<Candidate, Refusal>, Disp
         }
         let gone = if found.is_some() { "is another directory by now" } else { "was removed" };
         let what = format!("the old tree of run {id} {gone}: {}", swap.displaced_at);
-        return Ok(Err(Refusal::new("displaced-gone", what, by_backup(run))));
+        return Ok(Err(Refusal::new("displaced-gone", what, by_backup(cx, run))));
     };
     if let Some(refusal) = unfit(cx, run, target, &dir, swap.displaced_at)? {
         return Ok(Err(refusal));
@@ -166,7 +167,7 @@ pub fn find(cx: &Context, id: &RunId) -> Result<Result<Candidate, Refusal>, Disp
     if live.is_some_and(|live| live != swap.staged.inode) {
         let what =
             format!("{target} is not the directory that run {id} put there: something else replaced it");
-        return Ok(Err(Refusal::new("target-replaced", what, by_backup(run))));
+        return Ok(Err(Refusal::new("target-replaced", what, by_backup(cx, run))));
     }
     let displaced_at = run.state.steps.iter().find(|step| step.facts.iter().any(is_swap));
     let displaced_at = displaced_at.and_then(|step| step.ended_at).or(run.state.ended_at);
@@ -221,7 +222,7 @@ fn unfit(
             "run {id} restored {target}, and instance {} lies in {} by now",
             entry.name, entry.paths.root
         );
-        let help = by_backup(run);
+        let help = by_backup(cx, run);
         Refusal::new("instance-moved", what, help)
     }))
 }
@@ -248,10 +249,15 @@ fn inode(cx: &Context, dir: &Dir, path: &AbsPath) -> Result<u64, FsError> {
 }
 
 /// The way back that is left: the backup of the state before.
-fn by_backup(run: &Run) -> String {
-    match run.state.pre_backup() {
-        Some(id) => format!("restore the backup of the state before: abssctl backup restore {id}"),
-        None => "it made no pre-backup; see what else there is: abssctl backup list".to_owned(),
+fn by_backup(cx: &Context, run: &Run) -> String {
+    let other = "see what else there is: abssctl backup list";
+    let Some(id) = run.state.pre_backup() else { return format!("it made no pre-backup; {other}") };
+    // Of a damaged index others tell.
+    let index = BackupIndex::load(&cx.root, &cx.config).ok();
+    if index.is_some_and(|index| index.find(id).is_ok_and(BackupEntry::is_available)) {
+        format!("restore the backup of the state before: abssctl backup restore {id}")
+    } else {
+        format!("the backup of the state before, {id}, was removed; {other}")
     }
 }
 
@@ -369,7 +375,7 @@ pub fn as_archive(candidate: &Candidate, held: &Held, data: &Path) -> std::io::R
         }
     }
     for group in groups(held.survey.account.as_ref()) {
-        let last = target::open_group(dir, data, group).and_then(|open| messages::last(&open).ok());
+        let last = target::with_group(dir, data, group, messages::last).map_err(std::io::Error::other)?;
         if let Some(last) = last {
             found.last_change.insert(group.to_owned(), last);
         }

@@ -29,7 +29,7 @@ use super::forbidden::{self, Forbidden};
 use super::observe::{self, Comes, Survey, SurveyError};
 use super::policy;
 use super::private;
-use super::target::TargetSurvey;
+use super::target::{self, TargetSurvey};
 
 /// What to do when a target has content that is no instance.
 pub const OTHER_TARGET: &str = "choose an empty or new directory with --dest";
@@ -452,6 +452,13 @@ impl Preflight {
         if let (Some(entry), Some(backup)) = (entry, &mut now.backup) {
             backup.index_entry = entry_digest(entry);
         }
+        if let Some(unread) = survey.target.unread_since(&plan.observed.target) {
+            // What differs only because it cannot be read makes no plan stale.
+            let message = format!("{}: {}", plan.spec.target.directory, unread.why);
+            let help = "see what the kernel says of the disk: dmesg; then run the same command again, or, where it stays so: abssctl plan refresh FILE";
+            self.problem(Class::Environment, "target-unread", message, help);
+            return;
+        }
         let again = self.applied_by.is_some() && plan.spec.replay == ReplayPolicy::Allowed;
         self.drift = if again { drift::compare_identity(plan, &now) } else { drift::compare(plan, &now) };
         // An applied plan has changed the target itself; that it was applied is the message.
@@ -507,7 +514,18 @@ impl Preflight {
                 self.not_checked.push(format!("open files: {}", processes::INCOMPLETE));
             }
         }
-        let holder = private::holder(target, survey.target.observed.mount_point);
+        let mount_point = survey.target.observed.mount_point;
+        if let Some(why) = mount_point.then(|| target::unmovable(&survey.target.entries)).flatten() {
+            let message =
+                format!("{target} is a mount point, where entries change places by name, and {why}");
+            self.problem(
+                Class::Environment,
+                "mount-point-entries",
+                message,
+                "rename or remove what is odd in it",
+            );
+        }
+        let holder = private::holder(target, mount_point);
         if survey.read_only {
             let message = format!("the file system of {target} is mounted read-only");
             self.problem(Class::Environment, "read-only", message, "mount it read-write");

@@ -1,6 +1,6 @@
 //! Fuzzing on stable: every target of `targets/` is fed its kept cases, then a fixed number of mutated
 //! seeds, the same each time. An input that reaches something new (see [`targets::note`]) is kept and
-//! mutated further. `ABSSCTL_TEST_FUZZ_SECONDS=1800` lets each target go on for so long,
+//! mutated further. `ABSSCTL_TEST_FUZZ_SECONDS=1800` lets each target go on for so much CPU time,
 //! `ABSSCTL_TEST_FUZZ_SEED=N` begins elsewhere. Long runs with libFuzzer: `tests/fuzz/long.sh`.
 //!
 //! A finding is written below `target/fuzz-findings/`; mended, it becomes a file in `cases/<target>/`.
@@ -17,7 +17,7 @@ use std::collections::HashSet;
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mutate::Mutator;
 use targets::Target;
@@ -87,9 +87,8 @@ fn fuzz(name: &str, rounds: u64) {
     let from_seeds = seen.len();
     let start = number("ABSSCTL_TEST_FUZZ_SEED").unwrap_or(20_261_124);
     let limit = number("ABSSCTL_TEST_FUZZ_SECONDS").map(Duration::from_secs);
-    let (mut mutator, begun, cpu_begun, mut fed) =
-        (Mutator::new(start ^ name.len() as u64, &corpus), Instant::now(), cpu(), 0);
-    while limit.map_or(fed < rounds, |limit| begun.elapsed() < limit) {
+    let (mut mutator, begun, mut fed) = (Mutator::new(start ^ name.len() as u64, &corpus), cpu(), 0);
+    while limit.map_or(fed < rounds, |limit| cpu().saturating_sub(begun) < limit) {
         let input = mutator.input(&corpus);
         let new: Vec<u64> = feed(name, target, &input).difference(&seen).copied().collect();
         if !new.is_empty() && corpus.len() < KEPT {
@@ -102,7 +101,7 @@ fn fuzz(name: &str, rounds: u64) {
         "fuzz {name}: {fed} inputs from seed {start}, {} kept, {} things reached ({from_seeds} by the seeds), {:.1} s of CPU time",
         corpus.len(),
         seen.len(),
-        cpu().saturating_sub(cpu_begun).as_secs_f64(),
+        cpu().saturating_sub(begun).as_secs_f64(),
     ));
     assert!(seen.len() > from_seeds, "mutation reaches nothing new: it does not do its work");
     let status = std::fs::read_to_string("/proc/self/status").unwrap();

@@ -108,6 +108,18 @@ const CHECKS: &[(&str, &str, &str, &str)] = &[
     ("read-only", "/spec/target/directory", "the target's file system cannot be written to", MACHINE),
     ("permission", "/spec/target/directory", "nothing can be made beside the target", MACHINE),
     ("private-directory", "/spec/target/directory", "the private directory is not safe", MACHINE),
+    (
+        "target-unread",
+        "/observed/target",
+        "a database of the target cannot be read",
+        "look at the disk, then check again",
+    ),
+    (
+        "mount-point-entries",
+        "/spec/target/directory",
+        "entries of the mount point cannot change places by name",
+        OTHER_TARGET,
+    ),
     ("no-exchange", "/spec/target/directory", "the file system cannot exchange directories", OTHER_TARGET),
     ("ownership", "/spec/ownership", "files could not get their owner", MACHINE),
     ("space", "/observed/space/stagingBytes", "there is too little space beside the target", MACHINE),
