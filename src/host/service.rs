@@ -4,6 +4,7 @@
 //! process is killed; the next look at the state tells.
 
 use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
@@ -292,6 +293,13 @@ impl ServiceManager for NoManager {
     fn reload(&self, _unit: &str) -> Result<(), ServiceError> {
         self.refuse()
     }
+}
+
+/// Whether somebody listens on a port of this machine. What cannot be told is what the server will stumble
+/// over itself.
+pub fn is_port_taken(port: u16) -> bool {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
 }
 
 /// Whether systemd takes this as the name of a service, and no program as an option.

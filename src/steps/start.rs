@@ -2,13 +2,11 @@
 //! interest from then on; undo stops it. A crash in between leaves a unit that runs or not: starting one
 //! that runs changes nothing.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::time::Duration;
-
 use super::context::{Done, Probe, StepContext, StepRunner};
 use super::error::StepError;
 use super::service;
 use crate::host::clock;
+use crate::host::service::is_port_taken;
 use crate::plan::step::{Action, StartWith, Step};
 use crate::run::fact::{Fact, ServiceFact};
 
@@ -46,16 +44,14 @@ impl StepRunner for Start {
 /// Another program on the server's port would keep it from starting, and might answer in its place.
 fn refuse_taken_port(cx: &StepContext<'_>, unit: &str) -> Result<(), StepError> {
     let Some(port) = cx.plan.observed.instance.port else { return Ok(()) };
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    match TcpStream::connect_timeout(&address, Duration::from_secs(1)) {
-        Ok(_) => Err(StepError::CannotStart {
+    if is_port_taken(port) {
+        return Err(StepError::CannotStart {
             unit: unit.to_owned(),
             why: format!("another program listens on its port {port}"),
             next: format!("ss -ltnp 'sport = :{port}'"),
-        }),
-        // Nobody there; or something that the server itself will stumble over and tell.
-        Err(_) => Ok(()),
+        });
     }
+    Ok(())
 }
 
 fn with(step: &Step) -> Result<&StartWith, StepError> {

@@ -461,7 +461,7 @@ mod tests {
             let mut plan = sample_with_service();
             plan.observed.service.trouble = Some(trouble);
             plan.spec.service.restart = restart;
-            broken(&consistent(plan))
+            broken(&with_steps(consistent(plan)))
         };
         let refused = [(Rule::ServiceManager, "/observed/service".into())];
         for trouble in [Trouble::Masked, Trouble::NotFound, Trouble::NotLoaded] {
