@@ -198,6 +198,11 @@ pub fn step(error: &StepError, interrupted: u8) -> u8 {
         | StepError::Index(_)
         | StepError::Registry(_)
         | StepError::Log(_)
+        | StepError::Service(_)
+        | StepError::NotStopped { .. }
+        | StepError::CannotStart { .. }
+        | StepError::NotWell { .. }
+        | StepError::Certificates { .. }
         | StepError::Defect { .. }
         | StepError::Injected
         | StepError::Interrupted
@@ -260,9 +265,10 @@ fn survey(error: &SurveyError) -> u8 {
         SurveyError::Fs(_)
         | SurveyError::TargetKind { .. }
         | SurveyError::MountInside { .. }
+        | SurveyError::Service(_)
         | SurveyError::NoParent { .. } => ENVIRONMENT,
         SurveyError::Registry(error) => registry(error),
-        SurveyError::DataOutside { .. } => INVALID,
+        SurveyError::DataOutside { .. } | SurveyError::HealthUrl { .. } => INVALID,
     }
 }
 

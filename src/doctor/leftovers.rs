@@ -68,7 +68,7 @@ fn directories(run: &Run) -> Vec<AbsPath> {
                 .flatten()
                 .collect()
         }
-        Fact::PreBackup { .. } | Fact::Record { .. } | Fact::Tree { .. } => Vec::new(),
+        Fact::PreBackup { .. } | Fact::Record { .. } | Fact::Service(_) | Fact::Tree { .. } => Vec::new(),
     };
     run.state.facts().flat_map(of).collect()
 }

@@ -172,7 +172,9 @@ pub fn roll_back(
     job.with_steps(run, &journal, None, |steps| {
         let cannot = |source| ApplyError::CannotResume { run: run.clone(), cause: Box::new(source) };
         recover::relock(steps).map_err(cannot)?;
-        if recover::swapped(steps, &journal).map_err(cannot)? {
+        // A server that this run started is stopped first.
+        let started = self::started(&lock(&journal));
+        if !started && recover::swapped(steps, &journal).map_err(cannot)? {
             // Whoever has files open would go on writing into a tree that is out of the way.
             swap::refuse_users(steps).map_err(cannot)?;
         }
@@ -206,6 +208,11 @@ pub fn apply(
         }
         other => other,
     }
+}
+
+/// Whether the run has begun to start the service.
+fn started(journal: &Journal) -> bool {
+    journal.state().steps.iter().any(|record| record.kind == StepKind::Start)
 }
 
 fn was_applied(cause: &StepError) -> bool {

@@ -24,7 +24,7 @@ use crate::host::{clock, machine, processes};
 use crate::ids::{AbsPath, InstanceName};
 use crate::plan::follows::InUse;
 use crate::plan::model::{ApiVersion, Time};
-use crate::plan::observed::ObservedBackupBudget;
+use crate::plan::observed::{ObservedBackupBudget, ObservedService};
 use crate::plan::preview::TextDiff;
 use crate::plan::spec::{BackupSource, PreBackupMode, Target};
 use crate::state::backup_index::{BackupEntry, entry_digest};
@@ -52,7 +52,7 @@ pub fn one(cx: &Context, entry: &BackupEntry, target: &Target) -> Result<Seen, P
     if let Some(known) = &mut backup.contents {
         known.changes.push(compared.changes(&target.directory, &contents));
     }
-    let local = local(cx, &registered.paths, target, &compared, &contents)?;
+    let local = local(cx, &registered.paths, &instance.service, target, &compared, &contents)?;
     instance.targets.push(found);
     let mut facts = nothing(cx)?;
     facts.instances.push(instance);
@@ -66,7 +66,7 @@ pub fn displaced(cx: &Context, candidate: &Candidate, target: &Target) -> Result
     let data = PathBuf::from(&instance.registry.data_directory);
     let (found, compared) = self::target(cx, &data, target)?;
     let (tree, archive) = self::tree(cx, candidate, &data, &compared)?;
-    let local = local(cx, &registered.paths, target, &compared, &archive)?;
+    let local = local(cx, &registered.paths, &instance.service, target, &compared, &archive)?;
     instance.targets.push(found);
     let mut facts = nothing(cx)?;
     facts.instances.push(instance);
@@ -149,7 +149,8 @@ pub fn instance(cx: &Context, name: &InstanceName) -> Result<(InstanceEntry, Ins
         name: name.clone(),
         directory: registered.paths.root.clone(),
         registry: observed,
-        service: observe::service(),
+        service: observe::service(cx, &registered)?,
+        health: observe::health(cx, &registered)?,
         server: server::find(cx, &registered),
         targets: Vec::new(),
         not_seen: None,
@@ -259,11 +260,16 @@ fn deleted(account: Option<&Account>) -> Vec<DeletedBudget> {
 fn local(
     cx: &Context,
     paths: &InstancePaths,
+    service: &ObservedService,
     target: &Target,
     compared: &Compared,
     contents: &ArchiveSurvey,
 ) -> Result<Local, PlanError> {
-    let users = processes::users_of(&cx.root.host_path(&target.directory), &[]);
+    let mut users = processes::users_of(&cx.root.host_path(&target.directory), &[]);
+    let unit = service.unit.as_deref().filter(|_| target.live && service.running);
+    if let Some(state) = unit.and_then(|unit| cx.services().state(unit).ok()) {
+        users.files.retain(|user| !state.owns(user.pid));
+    }
     let in_use = match users.files.first() {
         Some(user) => {
             InUse::By(format!("process {} ({}) has files open in the target", user.pid, user.command))

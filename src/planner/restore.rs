@@ -157,7 +157,7 @@ pub(super) fn assemble(metadata: Metadata, mut spec: Spec, known: &Known<'_>) ->
         });
     }
     clients::check(&spec.clients, known)?;
-    wish::check_possible(&spec)?;
+    wish::check_possible(&spec, &known.instance.service)?;
     let observed = known.observed(&spec);
     let preview = preview::preview(&metadata, &spec, &observed, known);
     let steps = graph::default_steps(&metadata, &spec, &observed)?;

@@ -430,6 +430,7 @@ impl RunState {
                 | Fact::Staging { .. }
                 | Fact::PreBackup { .. }
                 | Fact::Record { .. }
+                | Fact::Service(_)
                 | Fact::Tree { .. } => None,
             })
             .last()
@@ -439,7 +440,11 @@ impl RunState {
     pub fn tree(&self, wanted: Side) -> Option<Sha256> {
         let of = |fact: &Fact| match fact {
             Fact::Tree { side, sha256 } => (*side == wanted).then_some(*sha256),
-            Fact::Staging { .. } | Fact::PreBackup { .. } | Fact::Record { .. } | Fact::Swap { .. } => None,
+            Fact::Staging { .. }
+            | Fact::PreBackup { .. }
+            | Fact::Record { .. }
+            | Fact::Swap { .. }
+            | Fact::Service(_) => None,
         };
         self.facts().filter_map(of).last()
     }

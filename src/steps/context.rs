@@ -162,7 +162,11 @@ impl StepContext<'_> {
     pub fn pre_backup(&self) -> Option<BackupId> {
         self.fact(|fact| match fact {
             Fact::PreBackup { id } => Some(id.clone()),
-            Fact::Staging { .. } | Fact::Swap { .. } | Fact::Record { .. } | Fact::Tree { .. } => None,
+            Fact::Staging { .. }
+            | Fact::Swap { .. }
+            | Fact::Record { .. }
+            | Fact::Service(_)
+            | Fact::Tree { .. } => None,
         })
     }
 
@@ -171,6 +175,7 @@ impl StepContext<'_> {
         self.fact(|fact| match fact {
             Fact::Tree { side, sha256 } if *side == wanted => Some(*sha256),
             Fact::Tree { .. }
+            | Fact::Service(_)
             | Fact::Staging { .. }
             | Fact::PreBackup { .. }
             | Fact::Record { .. }

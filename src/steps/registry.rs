@@ -1,11 +1,14 @@
 //! Which file runs which step kind.
 
 use super::context::StepRunner;
-use super::{check, cleanup, extract, inspect, lock, overlay, pre_backup, prepare, record, swap, verify};
+use super::{
+    check, cleanup, extract, health, inspect, lock, overlay, pre_backup, prepare, record, start, stop, swap,
+    verify,
+};
 use crate::plan::step::StepKind;
 
-/// The code of a step kind; `None` for kinds that need a service manager, which this program does not
-/// control yet. The preflight refuses plans that hold such a step.
+/// The code of a step kind; `None` for `assets`, which this program does not restore yet. The preflight
+/// refuses plans that hold such a step.
 pub fn runner(kind: StepKind) -> Option<&'static dyn StepRunner> {
     match kind {
         StepKind::Lock => Some(&lock::Lock),
@@ -19,6 +22,9 @@ pub fn runner(kind: StepKind) -> Option<&'static dyn StepRunner> {
         StepKind::Swap => Some(&swap::Swap),
         StepKind::Record => Some(&record::Record),
         StepKind::Cleanup => Some(&cleanup::Cleanup),
-        StepKind::Stop | StepKind::Assets | StepKind::Start | StepKind::Health => None,
+        StepKind::Stop => Some(&stop::Stop),
+        StepKind::Start => Some(&start::Start),
+        StepKind::Health => Some(&health::Health),
+        StepKind::Assets => None,
     }
 }

@@ -122,7 +122,11 @@ fn noted(cx: &StepContext<'_>) -> Option<Noted> {
             displaced_at: displaced_at.clone(),
             entries: entries.clone(),
         }),
-        Fact::Staging { .. } | Fact::PreBackup { .. } | Fact::Record { .. } | Fact::Tree { .. } => None,
+        Fact::Staging { .. }
+        | Fact::PreBackup { .. }
+        | Fact::Record { .. }
+        | Fact::Service(_)
+        | Fact::Tree { .. } => None,
     })
 }
 

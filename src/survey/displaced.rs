@@ -90,6 +90,7 @@ fn swapped(state: &RunState) -> Option<Swapped<'_>> {
         | Fact::Staging { .. }
         | Fact::PreBackup { .. }
         | Fact::Record { .. }
+        | Fact::Service(_)
         | Fact::Tree { .. } => None,
     };
     state.facts().filter_map(of).last()
@@ -103,6 +104,7 @@ pub fn former(state: &RunState) -> Option<&LastRestore> {
         | Fact::Swap { .. }
         | Fact::Staging { .. }
         | Fact::PreBackup { .. }
+        | Fact::Service(_)
         | Fact::Tree { .. } => None,
     };
     state.facts().filter_map(of).last()

@@ -32,6 +32,7 @@ mod resume;
 mod review;
 mod rollback;
 mod sarif;
+mod service;
 mod stake;
 mod supply;
 #[expect(dead_code, reason = "tests/crash uses the rest")]

@@ -131,6 +131,8 @@ const CHECKS: &[(&str, &str, &str, &str)] = &[
     ("server", "/observed/server", "the installed server makes something else of the backup", REFRESH),
     ("server-other", "/observed/server", "the installed server is another one", REFRESH),
     ("target", "/observed/target/presence", "there is more or less than there was", REFRESH),
+    ("service-unit", "/observed/service", "the unit cannot be started", MACHINE),
+    ("health-address", "/spec/health", "this machine asks its server elsewhere", REFRESH),
     ("service", "/observed/service", "the service is in another state", REFRESH),
     ("file-system", "/observed/fileSystem", "the file system is another one", REFRESH),
     ("target-structure", "/observed/target/structure", "fixed files of the target differ", REFRESH),
