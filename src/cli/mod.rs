@@ -20,6 +20,7 @@ pub mod plan_validate;
 pub mod progress;
 pub mod prompt;
 pub mod prune;
+mod recover;
 pub mod receipt;
 pub mod restore;
 pub mod resume;
