@@ -77,11 +77,9 @@ fn one(session: &Session, cx: &Context, run: &Run) -> Option<Ended> {
         Ok(Resumed::Finished(report)) => {
             ended("applied", format!("run {id} is finished: {} is what it restored", report.target))
         }
-        Ok(Resumed::Undone(_) | Resumed::None) => {
-            ended("rolled_back", format!("run {id} is undone: it had replaced nothing yet"))
-        }
-        Err(CliError::Apply(ApplyError::RolledBack { report, .. })) => {
-            ended("rolled_back", format!("run {id} is undone: {} is as it was before it", report.target))
+        Ok(Resumed::Undone(_) | Resumed::None) | Err(CliError::Apply(ApplyError::RolledBack { .. })) => {
+            let target = run.state.started.as_ref().map_or_else(String::new, |run| run.target.to_string());
+            ended("rolled_back", format!("run {id} is undone: {target} is as it was before it"))
         }
         Err(error) => {
             let help = miette::Diagnostic::help(&error).map_or(look, |help| help.to_string());
