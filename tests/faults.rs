@@ -547,7 +547,7 @@ fn a_tree_that_cannot_be_digested_is_a_warning_and_no_failure() {
     let hook = |cx: &StepContext<'_>, step: &Step, moment: Moment| {
         let tree = cx.fact(|fact| match fact {
             Fact::Staging { directory } => Some(world.dir.path().join(directory.relative()).join("data")),
-            Fact::PreBackup { .. } | Fact::Record { .. } | Fact::Swap { .. } | Fact::Tree { .. } => None,
+            Fact::PreBackup { .. } | Fact::Record { .. } | Fact::Assets { .. } | Fact::AssetsTold | Fact::Swap { .. } | Fact::Tree { .. } => None,
         });
         // Deeper than the walker goes: in the unpacked tree, which is displaced by nobody.
         if step.kind() == StepKind::Prepare && moment == Moment::BeforeRun {

@@ -259,6 +259,7 @@ fn survey(error: &SurveyError) -> u8 {
     match error {
         SurveyError::Fs(_)
         | SurveyError::TargetKind { .. }
+        | SurveyError::Assets(_)
         | SurveyError::MountInside { .. }
         | SurveyError::NoParent { .. } => ENVIRONMENT,
         SurveyError::Registry(error) => registry(error),

@@ -12,5 +12,7 @@ pub mod lock;
 pub mod machine;
 pub mod place;
 pub mod processes;
+pub mod program;
+pub mod proxy;
 pub mod sqlite;
 pub mod terminal;

@@ -4,12 +4,15 @@
 
 use std::path::Path;
 
+use super::assets::{self, ObservedAssets};
 use super::at_stake;
 use super::gate::Gate;
 use super::model::Plan;
 use super::observed::{Observed, Presence};
-use super::preview::{BudgetPresence, BudgetPreview, Check, FileChanges, Preview, Verdict, Warning};
-use super::spec::{ClientPolicy, DriftPolicy, PreBackupMode, SessionPolicy, Spec};
+use super::preview::{
+    BudgetPresence, BudgetPreview, Check, FileChanges, Preview, TextDiff, Verdict, Warning,
+};
+use super::spec::{ClientPolicy, DriftPolicy, PreBackupMode, SessionPolicy, Source, Spec};
 use super::step::{copy_id, new_group_id};
 use crate::actual::layout;
 use crate::actual::whole::{self, Gap};
@@ -97,6 +100,7 @@ pub fn checks(spec: &Spec, observed: &Observed, claims: &Claims) -> Vec<Check> {
         },
     ];
     checks.extend(seen(spec, observed));
+    checks.extend(assets::checks(observed).into_iter().map(|(id, verdict, why)| check(id, verdict, &why)));
     checks.push(match &claims.in_use {
         InUse::By(why) => check(IN_USE, Verdict::WillNot, why),
         InUse::Unknown(why) => check(IN_USE, Verdict::NotChecked, why),
@@ -178,6 +182,25 @@ pub fn warnings(spec: &Spec, observed: &Observed, preview: &Preview) -> Vec<Warn
             warn(code, message);
         }
     }
+    if observed.assets.as_ref().is_some_and(ObservedAssets::changes) {
+        let held = if spec.is_rollback() { "the run kept" } else { "the backup holds" };
+        warn(
+            "assets-written",
+            format!("unit and vhost become what {held}: code that root runs; read their differences"),
+        );
+    }
+    for (diff, member) in hidden_assets(observed, preview) {
+        let look = match &spec.source {
+            Source::Backup(backup) => {
+                format!("tar -xOf {} {}/{member}", backup.path, backup.backup_id)
+            }
+            Source::Run(run) => format!("abssctl run show {}", run.run),
+        };
+        warn(
+            "assets-hidden",
+            format!("{} gets lines that are not shown here, since they may hold a secret; read them before you agree: {look}", diff.path),
+        );
+    }
     if spec.pre_backup.mode == PreBackupMode::None && has_content {
         warn(
             "no-pre-backup",
@@ -200,6 +223,19 @@ pub fn warnings(spec: &Spec, observed: &Observed, preview: &Preview) -> Vec<Warn
         warn("drift-ignore", "drift: ignore — the plan is applied whatever the target holds by then".into());
     }
     warnings
+}
+
+/// Unit and vhost with lines that come and are not shown, each with its name in the archive.
+fn hidden_assets<'p>(
+    observed: &'p Observed,
+    preview: &'p Preview,
+) -> impl Iterator<Item = (&'p TextDiff, &'p str)> {
+    let hidden = preview.diffs.iter().filter(|diff| diff.hidden && diff.restored);
+    hidden.filter_map(|diff| {
+        let mut files = observed.assets.iter().flat_map(ObservedAssets::files);
+        let (_, file) = files.find(|(_, file)| file.path.as_str() == diff.path)?;
+        Some((diff, file.member.as_str()))
+    })
 }
 
 /// What keeps a backup from being restored, or is missing in it by the plan's will.

@@ -22,15 +22,18 @@ use crate::facts::model::{
 use crate::host::fs::IoContext as _;
 use crate::host::{clock, machine, processes};
 use crate::ids::{AbsPath, InstanceName};
+use crate::plan::assets::AssetKind;
 use crate::plan::follows::InUse;
 use crate::plan::model::{ApiVersion, Time};
 use crate::plan::observed::ObservedBackupBudget;
 use crate::plan::preview::TextDiff;
 use crate::plan::spec::{BackupSource, PreBackupMode, Target};
 use crate::state::backup_index::{BackupEntry, entry_digest};
-use crate::state::instances::{InstanceEntry, InstancePaths};
+use crate::state::asset_places::{self, AssetPlaces};
+use crate::state::instances::InstanceEntry;
 use crate::store;
 use crate::survey::archive::{self, ArchiveSurvey};
+use crate::survey::assets;
 use crate::survey::displaced::{self, Candidate};
 use crate::survey::{observe, preflight, server};
 
@@ -52,7 +55,7 @@ pub fn one(cx: &Context, entry: &BackupEntry, target: &Target) -> Result<Seen, P
     if let Some(known) = &mut backup.contents {
         known.changes.push(compared.changes(&target.directory, &contents));
     }
-    let local = local(cx, &registered.paths, target, &compared, &contents)?;
+    let local = local(cx, &registered, target, &compared, &contents)?;
     instance.targets.push(found);
     let mut facts = nothing(cx)?;
     facts.instances.push(instance);
@@ -66,7 +69,7 @@ pub fn displaced(cx: &Context, candidate: &Candidate, target: &Target) -> Result
     let data = PathBuf::from(&instance.registry.data_directory);
     let (found, compared) = self::target(cx, &data, target)?;
     let (tree, archive) = self::tree(cx, candidate, &data, &compared)?;
-    let local = local(cx, &registered.paths, target, &compared, &archive)?;
+    let local = local(cx, &registered, target, &compared, &archive)?;
     instance.targets.push(found);
     let mut facts = nothing(cx)?;
     facts.instances.push(instance);
@@ -258,7 +261,7 @@ fn deleted(account: Option<&Account>) -> Vec<DeletedBudget> {
 
 fn local(
     cx: &Context,
-    paths: &InstancePaths,
+    registered: &InstanceEntry,
     target: &Target,
     compared: &Compared,
     contents: &ArchiveSurvey,
@@ -271,14 +274,16 @@ fn local(
         None if users.complete => InUse::No,
         None => InUse::Unknown(processes::INCOMPLETE.into()),
     };
-    let diffs = text_diffs(cx, paths, target, compared, contents)?;
+    let places = asset_places::of(&cx.root, &cx.config, registered)?;
+    let diffs = text_diffs(cx, &places, target, compared, contents)?;
     let bounds = compared.bounds(contents);
-    Ok(Local { diffs, in_use, bounds, owners_unknown: !machine::is_root() })
+    let assets = assets::look(cx, registered, contents);
+    Ok(Local { diffs, in_use, bounds, owners_unknown: !machine::is_root(), assets })
 }
 
 fn text_diffs(
     cx: &Context,
-    paths: &InstancePaths,
+    places: &AssetPlaces,
     target: &Target,
     compared: &Compared,
     contents: &ArchiveSurvey,
@@ -292,8 +297,12 @@ fn text_diffs(
                 let shown = crate::survey::target::visible(below);
                 (shown, live.transpose().ok().flatten().flatten(), true)
             }
-            Err(_) => match asset(paths, target.live, name) {
-                Some(path) => (path.to_string(), cx.root.read(path, 1 << 20)?, false),
+            Err(_) => match asset(places, target.live, name) {
+                // What is not there yet is new as a whole.
+                Some(path) => {
+                    let live = cx.root.read(path, 1 << 20)?.unwrap_or_default();
+                    (path.to_string(), Some(live), false)
+                }
                 None => continue,
             },
         };
@@ -305,27 +314,19 @@ fn text_diffs(
 }
 
 /// Where a unit or vhost of the backup belongs on this machine.
-fn asset<'p>(paths: &'p InstancePaths, live: bool, member: &Path) -> Option<&'p AbsPath> {
-    if !live {
-        None
-    } else if member.starts_with("systemd") {
-        Some(&paths.systemd_unit)
-    } else if member.starts_with("nginx") {
-        Some(&paths.nginx_site)
-    } else {
-        None
+fn asset<'p>(places: &'p AssetPlaces, live: bool, member: &Path) -> Option<&'p AbsPath> {
+    match assets::kind_of(member).filter(|_| live)? {
+        AssetKind::Unit => Some(&places.unit.path),
+        AssetKind::Site => Some(&places.site.path),
     }
 }
 
 /// What kind of text a member of an archive is.
 fn kind_of(member: &Path) -> redact::Kind {
-    if member.starts_with("systemd") {
-        redact::Kind::Unit
-    } else if member.starts_with("nginx") {
-        redact::Kind::Site
-    } else if member.ends_with(layout::MIGRATE) {
-        redact::Kind::Migrations
-    } else {
-        redact::Kind::Configuration
+    match assets::kind_of(member) {
+        Some(AssetKind::Unit) => redact::Kind::Unit,
+        Some(AssetKind::Site) => redact::Kind::Site,
+        None if member.ends_with(layout::MIGRATE) => redact::Kind::Migrations,
+        None => redact::Kind::Configuration,
     }
 }

@@ -124,7 +124,12 @@ fn put_back(cx: &StepContext<'_>) -> Result<Option<LastRestore>, StepError> {
 fn noted(cx: &StepContext<'_>) -> Option<(Timestamp, Option<LastRestore>)> {
     cx.fact(|fact| match fact {
         Fact::Record { at, former } => Some((*at, former.clone())),
-        Fact::Staging { .. } | Fact::PreBackup { .. } | Fact::Swap { .. } | Fact::Tree { .. } => None,
+        Fact::Staging { .. }
+        | Fact::PreBackup { .. }
+        | Fact::Swap { .. }
+        | Fact::Assets { .. }
+        | Fact::AssetsTold
+        | Fact::Tree { .. } => None,
     })
 }
 

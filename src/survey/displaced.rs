@@ -89,7 +89,7 @@ fn swapped(state: &RunState) -> Option<Swapped<'_>> {
         Fact::Swap { .. }
         | Fact::Staging { .. }
         | Fact::PreBackup { .. }
-        | Fact::Record { .. }
+        | Fact::Record { .. } | Fact::Assets { .. } | Fact::AssetsTold
         | Fact::Tree { .. } => None,
     };
     state.facts().filter_map(of).last()
@@ -99,7 +99,7 @@ fn swapped(state: &RunState) -> Option<Swapped<'_>> {
 pub fn former(state: &RunState) -> Option<&LastRestore> {
     let of = |fact| match fact {
         &Fact::Record { former: Some(ref former), .. } => Some(former),
-        Fact::Record { .. }
+        Fact::Record { .. } | Fact::Assets { .. } | Fact::AssetsTold
         | Fact::Swap { .. }
         | Fact::Staging { .. }
         | Fact::PreBackup { .. }

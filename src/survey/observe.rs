@@ -5,12 +5,14 @@ use std::path::Path;
 
 use cap_std::fs::Dir;
 
+use super::assets::{self, Refusal};
 use super::server;
 use super::target::{self, TargetSurvey};
 use crate::context::Context;
 use crate::host::fs::{self, FsError, IoContext as _};
 use crate::host::machine;
 use crate::ids::{AbsPath, InstanceName};
+use crate::plan::assets::ObservedAssets;
 use crate::plan::observed::{
     Observed, ObservedBackup, ObservedDisplaced, ObservedFileSystem, ObservedInstance, ObservedServer,
     ObservedService, ObservedSpace, Presence, ServiceManagerKind,
@@ -30,6 +32,10 @@ pub enum SurveyError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Registry(#[from] RegistryError),
+    /// Unit or vhost cannot be written where they lie.
+    #[error("unit and vhost cannot be restored: {}", .0.what)]
+    #[diagnostic(code(abssctl::survey::assets), help("{}", .0.help))]
+    Assets(Refusal),
     /// The target is something that cannot be replaced safely.
     #[error("the target {path} is {what}")]
     #[diagnostic(code(abssctl::survey::target_kind), help("{help}"))]
@@ -79,6 +85,12 @@ pub enum SurveyError {
         /// Its directory.
         root: AbsPath,
     },
+}
+
+impl From<Refusal> for SurveyError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Assets(refusal)
+    }
 }
 
 /// What was seen.
@@ -188,6 +200,7 @@ pub fn observe(cx: &Context, spec: &Spec, comes: Comes) -> Result<Survey, Survey
         server: ObservedServer::default(),
         target: target.observed.clone(),
         service: service(),
+        assets: comes.assets.map(|planned| assets::again(cx, &entry, &planned)).transpose()?,
         file_system: place.file_system,
         space: ObservedSpace {
             staging_bytes,
@@ -200,13 +213,15 @@ pub fn observe(cx: &Context, spec: &Spec, comes: Comes) -> Result<Survey, Survey
     Ok(Survey { observed, target, entry, staging_free: place.free, backup_free, read_only: place.read_only })
 }
 
-/// What comes into a target, as its plan describes it: one of the two.
+/// What comes into a target, as its plan describes it: one of the first two.
 #[derive(Debug, Clone, Default)]
 pub struct Comes {
     /// A backup.
     pub backup: Option<ObservedBackup>,
     /// The tree that a run displaced.
     pub displaced: Option<ObservedDisplaced>,
+    /// Unit and vhost.
+    pub assets: Option<ObservedAssets>,
 }
 
 /// Bytes free where backups go: in the directory, or in the nearest one above it that exists.

@@ -128,7 +128,11 @@ pub fn preflight(cx: &Context, plan: &Plan, ask: Ask<'_>) -> Result<Preflight, P
     found.policy(cx, plan, ask);
     found.runs(cx, plan, ask)?;
     let mut comes =
-        Comes { backup: plan.observed.backup.clone(), displaced: plan.observed.displaced.clone() };
+        Comes {
+            backup: plan.observed.backup.clone(),
+            displaced: plan.observed.displaced.clone(),
+            assets: plan.observed.assets.clone(),
+        };
     let entry = match &plan.spec.source {
         Source::Backup(source) => found.backup(cx, plan, source)?,
         Source::Run(source) => {
@@ -159,7 +163,7 @@ impl Preflight {
         for step in &plan.steps {
             let kind = step.kind();
             match kind {
-                StepKind::Stop | StepKind::Start | StepKind::Health | StepKind::Assets => {
+                StepKind::Stop | StepKind::Start | StepKind::Health => {
                     let message = format!(
                         "step '{}' ({kind}) needs a service manager, and this program controls none here",
                         step.id
@@ -180,6 +184,7 @@ impl Preflight {
                 | StepKind::PreBackup
                 | StepKind::Overlay
                 | StepKind::Swap
+                | StepKind::Assets
                 | StepKind::Record
                 | StepKind::Cleanup => {}
             }
