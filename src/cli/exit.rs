@@ -195,6 +195,8 @@ pub fn step(error: &StepError, interrupted: u8) -> u8 {
         | StepError::Single(_)
         | StepError::Copy(_)
         | StepError::Backup(_)
+        | StepError::Nginx { .. }
+        | StepError::Program(_)
         | StepError::Index(_)
         | StepError::Registry(_)
         | StepError::Log(_)

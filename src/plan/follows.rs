@@ -12,7 +12,7 @@ use super::observed::{Observed, Presence};
 use super::preview::{
     BudgetPresence, BudgetPreview, Check, FileChanges, Preview, TextDiff, Verdict, Warning,
 };
-use super::spec::{ClientPolicy, DriftPolicy, PreBackupMode, SessionPolicy, Source, Spec};
+use super::spec::{AssetScope, ClientPolicy, DriftPolicy, PreBackupMode, SessionPolicy, Source, Spec};
 use super::step::{copy_id, new_group_id};
 use crate::actual::layout;
 use crate::actual::whole::{self, Gap};
@@ -272,6 +272,10 @@ fn warnings_of_tree(spec: &Spec, observed: &Observed, warn: &mut impl FnMut(&str
         };
         let sign = if spec.target.live { ": " } else { " " };
         warn("server-cannot-open", format!("{what}{sign}{why}"));
+    }
+    if observed.displaced.as_ref().is_some_and(|tree| tree.assets_written) && spec.assets == AssetScope::Data {
+        let what = "the run replaced unit and vhost too, and they stay as they are now: the old ones are not kept any more, or the plan was made from facts";
+        warn("assets-stay", what.to_owned());
     }
     if !observed.incomplete().is_empty() {
         let why = whole::describe(observed.incomplete());

@@ -72,6 +72,9 @@ pub struct ObservedDisplaced {
     /// Which migrations of the server its data has been through; absent where that was not seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migrations: Option<BackupMigrations>,
+    /// Whether the run replaced unit and vhost too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub assets_written: bool,
 }
 
 /// The instance in the registry.

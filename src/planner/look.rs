@@ -22,7 +22,7 @@ use crate::facts::model::{
 use crate::host::fs::IoContext as _;
 use crate::host::{clock, machine, processes};
 use crate::ids::{AbsPath, InstanceName};
-use crate::plan::assets::AssetKind;
+use crate::plan::assets::{AssetKind, ObservedAssets};
 use crate::plan::follows::InUse;
 use crate::plan::model::{ApiVersion, Time};
 use crate::plan::observed::ObservedBackupBudget;
@@ -33,7 +33,7 @@ use crate::state::asset_places::{self, AssetPlaces};
 use crate::state::instances::InstanceEntry;
 use crate::store;
 use crate::survey::archive::{self, ArchiveSurvey};
-use crate::survey::assets;
+use crate::survey::assets::{self, Refusal};
 use crate::survey::displaced::{self, Candidate};
 use crate::survey::{observe, preflight, server};
 
@@ -55,7 +55,8 @@ pub fn one(cx: &Context, entry: &BackupEntry, target: &Target) -> Result<Seen, P
     if let Some(known) = &mut backup.contents {
         known.changes.push(compared.changes(&target.directory, &contents));
     }
-    let local = local(cx, &registered, target, &compared, &contents)?;
+    let assets = assets::look(cx, &registered, &contents);
+    let local = local(cx, &registered, target, &compared, &contents, assets)?;
     instance.targets.push(found);
     let mut facts = nothing(cx)?;
     facts.instances.push(instance);
@@ -68,8 +69,16 @@ pub fn displaced(cx: &Context, candidate: &Candidate, target: &Target) -> Result
     let (registered, mut instance) = self::instance(cx, &candidate.instance)?;
     let data = PathBuf::from(&instance.registry.data_directory);
     let (found, compared) = self::target(cx, &data, target)?;
-    let (tree, archive) = self::tree(cx, candidate, &data, &compared)?;
-    let local = local(cx, &registered, target, &compared, &archive)?;
+    let (tree, mut archive) = self::tree(cx, candidate, &data, &compared)?;
+    let assets = match assets::kept(cx, &registered, &candidate.state) {
+        Ok(Some((assets, texts))) => {
+            archive.texts.extend(texts);
+            Ok(assets)
+        }
+        Ok(None) => Err(Refusal::without("the run replaced neither")),
+        Err(refusal) => Err(refusal),
+    };
+    let local = local(cx, &registered, target, &compared, &archive, assets)?;
     instance.targets.push(found);
     let mut facts = nothing(cx)?;
     facts.instances.push(instance);
@@ -265,6 +274,7 @@ fn local(
     target: &Target,
     compared: &Compared,
     contents: &ArchiveSurvey,
+    assets: Result<ObservedAssets, Refusal>,
 ) -> Result<Local, PlanError> {
     let users = processes::users_of(&cx.root.host_path(&target.directory), &[]);
     let in_use = match users.files.first() {
@@ -277,7 +287,6 @@ fn local(
     let places = asset_places::of(&cx.root, &cx.config, registered)?;
     let diffs = text_diffs(cx, &places, target, compared, contents)?;
     let bounds = compared.bounds(contents);
-    let assets = assets::look(cx, registered, contents);
     Ok(Local { diffs, in_use, bounds, owners_unknown: !machine::is_root(), assets })
 }
 

@@ -121,7 +121,7 @@ pub enum Fact {
     Assets {
         /// Where what was there is kept.
         kept_in: AbsPath,
-        /// Each file that will be another one.
+        /// Each file that will be another one, and the vhost in any case where its link is made or removed.
         files: Vec<AssetChange>,
         /// The link by which nginx reads the vhost, where it is made or removed.
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,7 +1,7 @@
 //! Which file runs which step kind.
 
 use super::context::StepRunner;
-use super::{check, cleanup, extract, inspect, lock, overlay, pre_backup, prepare, record, swap, verify};
+use super::{assets, check, cleanup, extract, inspect, lock, overlay, pre_backup, prepare, record, swap, verify};
 use crate::plan::step::StepKind;
 
 /// The code of a step kind; `None` for kinds that need a service manager, which this program does not
@@ -19,6 +19,7 @@ pub fn runner(kind: StepKind) -> Option<&'static dyn StepRunner> {
         StepKind::Swap => Some(&swap::Swap),
         StepKind::Record => Some(&record::Record),
         StepKind::Cleanup => Some(&cleanup::Cleanup),
-        StepKind::Stop | StepKind::Assets | StepKind::Start | StepKind::Health => None,
+        StepKind::Assets => Some(&assets::Assets),
+        StepKind::Stop | StepKind::Start | StepKind::Health => None,
     }
 }

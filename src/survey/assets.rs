@@ -1,6 +1,7 @@
 //! Unit and vhost: what a backup holds of them, and what this machine has. Used by the planner and by `check`.
 //! Reads only.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::archive::{ArchiveSurvey, ENABLED_FOLDER, SITE_FOLDER, UNIT_FOLDER};
@@ -9,6 +10,8 @@ use crate::host::fs::{self, Entry, FsError, IoContext as _};
 use crate::host::proxy::Nginx;
 use crate::ids::{AbsPath, Sha256};
 use crate::plan::assets::{AssetKind, ObservedAsset, ObservedAssets, ObservedLink, ProxyKind};
+use crate::run::fact::{AssetChange, Fact, LinkChange};
+use crate::run::state::RunState;
 use crate::state::asset_places::{self, AssetPlaces, Place};
 use crate::state::instances::InstanceEntry;
 
@@ -29,7 +32,8 @@ impl Refusal {
         Self { what: what.into(), help: help.into() }
     }
 
-    fn without(what: impl Into<String>) -> Self {
+    /// With the way out that leaves unit and vhost alone.
+    pub fn without(what: impl Into<String>) -> Self {
         Self::new(what, "leave out --with-assets (spec.assets: data), and put unit and vhost in place yourself")
     }
 }
@@ -74,6 +78,59 @@ pub fn look(cx: &Context, entry: &InstanceEntry, held: &ArchiveSurvey) -> Result
     };
     let link = (site.is_some() && enabled.is_some()).then_some(true);
     now(cx, &places, comes(unit), comes(site), link)
+}
+
+/// Looks at what a run kept of unit and vhost when it replaced them, and at those of the machine. `None` where
+/// it replaced neither. The texts of what it kept come too, each with its place in an archive.
+///
+/// # Errors
+/// What it kept is gone or another, or they lie elsewhere by now; else as [`look`], of the machine.
+pub fn kept(
+    cx: &Context,
+    entry: &InstanceEntry,
+    state: &RunState,
+) -> Result<Option<(ObservedAssets, BTreeMap<PathBuf, Vec<u8>>)>, Refusal> {
+    let Some((kept_in, files, link)) = written(state) else { return Ok(None) };
+    let lost = |path: &AbsPath| Refusal::without(format!("what the run kept of {path} is gone from {kept_in}"));
+    let places = asset_places::of(&cx.root, &cx.config, entry)?;
+    let (mut unit, mut site, mut texts) = (None, None, BTreeMap::new());
+    for file in files {
+        let (place, comes, folder) = match file.kind {
+            AssetKind::Unit => (&places.unit, &mut unit, UNIT_FOLDER),
+            AssetKind::Site => (&places.site, &mut site, SITE_FOLDER),
+        };
+        if place.path != file.path {
+            let what = format!("the run replaced {}, and it is {} by now", file.path, place.path);
+            return Err(Refusal::without(what));
+        }
+        let name = file.kind.kept_name();
+        let mut bytes = Vec::new();
+        if let Some(old) = file.old {
+            let dir = cx.root.dir_optional(kept_in)?.ok_or_else(|| lost(&file.path))?;
+            let read = fs::read_optional(&dir, name, MAX_ASSET);
+            let read = read.context("read", cx.root.host_path(kept_in).join(name))?;
+            bytes = read.filter(|bytes| Sha256::of(bytes) == old).ok_or_else(|| lost(&file.path))?;
+        }
+        *comes = Some(Comes { member: name.to_owned(), sha256: file.old });
+        texts.insert(Path::new(folder).join(name), bytes);
+    }
+    // The vhost of a link is always among the files.
+    let enabled = link.filter(|_| site.is_some()).map(|link| !link.made);
+    now(cx, &places, unit, site, enabled).map(|assets| Some((assets, texts)))
+}
+
+/// What a run replaced of unit and vhost, where it did.
+pub fn written(state: &RunState) -> Option<(&AbsPath, &[AssetChange], Option<&LinkChange>)> {
+    let written = state.facts().filter_map(|fact| match fact {
+        Fact::Assets { kept_in, files, link } => Some((kept_in, files.as_slice(), link.as_ref())),
+        Fact::Swap { .. }
+        | Fact::Staging { .. }
+        | Fact::PreBackup { .. }
+        | Fact::Record { .. }
+        | Fact::AssetsTold
+        | Fact::Tree { .. } => None,
+    });
+    written.last().filter(|(_, files, link)| !files.is_empty() || link.is_some())
 }
 
 /// Looks again at what the machine has in the place of the files of a plan.
@@ -267,15 +324,16 @@ mod tests {
         let found = taken(&[("systemd/own.service", b"a")]).unwrap();
         assert_eq!(found, Some(("systemd/own.service".into(), Sha256::of(b"a"))));
         assert!(taken(&[("systemd/abssctl-b.service", b"a")]).unwrap().is_some());
-        for (bad, says) in [
-            (&[("systemd/ssh.service", b"a" as &[u8])] as &[_], "not the file of this instance"),
-            (&[("systemd/own.service.d/x.conf", b"a")], "not the file of this instance"),
-            (&[("systemd/own.service", b"a"), ("systemd/abssctl-b.service", b"a")], "not the file of this"),
-            (&[("systemd/own.service", b"\xff")], "no plain text"),
-            (&[("systemd/own.service", b"")], "no plain text"),
-        ] {
-            let refusal = taken(bad).unwrap_err();
+        let refused = |files: &[(&str, &[u8])], says: &str| {
+            let refusal = taken(files).unwrap_err();
             assert!(refusal.what.contains(says), "{}", refusal.what);
-        }
+        };
+        refused(&[("systemd/ssh.service", b"a")], "not the file of this instance");
+        refused(&[("systemd/own.service.d/x.conf", b"a")], "not the file of this instance");
+        let both: [(&str, &[u8]); 2] = [("systemd/own.service", b"a"), ("systemd/abssctl-b.service", b"a")];
+        refused(&both, "not the file of this instance");
+        refused(&[("systemd/own.service", b"\xff")], "no plain text");
+        // In the archive, and not read as a text: too large, or a link.
+        refused(&[("systemd/own.service", b"")], "no plain text");
     }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use cap_std::fs::{Dir, MetadataExt as _};
 
+use super::assets;
 use super::archive::{ArchiveSurvey, BackupFile};
 use super::target::{self, TargetSurvey};
 use super::tree::{self, Kind};
@@ -70,6 +71,8 @@ pub struct Candidate {
     pub target: AbsPath,
     /// The tree.
     pub dir: Dir,
+    /// What the journal says of the run.
+    pub state: RunState,
 }
 
 /// What a run noted of its swap.
@@ -176,7 +179,8 @@ pub fn find(cx: &Context, id: &RunId) -> Result<Result<Candidate, Refusal>, Disp
         displaced_at: Time::from(displaced_at.unwrap_or(jiff::Timestamp::UNIX_EPOCH)),
     };
     let (instance, target) = (started.instance.clone(), target.clone());
-    Ok(Ok(Candidate { source, instance, target, dir }))
+    let state = run.state.clone();
+    Ok(Ok(Candidate { source, instance, target, dir, state }))
 }
 
 /// Why a tree that is there must not come back.
@@ -323,6 +327,7 @@ pub fn look(cx: &Context, candidate: &Candidate, data: &Path) -> Result<Held, Fs
         tree: survey.observed.clone(),
         incomplete: parts.map(|parts| parts.gaps).unwrap_or_default(),
         migrations: Some(migrations_of(&candidate.dir, data)),
+        assets_written: assets::written(&candidate.state).is_some(),
     };
     Ok(Held { observed, survey })
 }
