@@ -29,6 +29,11 @@ use abssctl::steps::context::{Hook, Moment};
 use abssctl::steps::{Probe, StepContext, StepError, runner};
 use abssctl::survey::approvals::Evidence;
 
+const UNIT: &str = "etc/systemd/system/abssctl-budget.service";
+
+/// What the unit of the machine says, and not that of the backup.
+const CHANGED: &str = "Restart=always";
+
 const BACKUP: &str = "20261124-022632-budget-fc166c";
 
 /// Programs are started while no test applies a plan: until it is another program, a child has all files of
@@ -55,6 +60,10 @@ impl World {
         let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/budget-root.tar.gz");
         let unpacked = started(Command::new("tar").args(["-xpf", fixture, "-C"]).arg(dir.path()));
         assert!(unpacked.status.success());
+        // Another unit than that of the backup.
+        let unit = dir.path().join(UNIT);
+        let text = std::fs::read_to_string(&unit).unwrap();
+        std::fs::write(unit, text.replace("Restart=on-failure", CHANGED)).unwrap();
         let root = Root::open(dir.path()).unwrap();
         let config = Config::load(&root, &ConfigFlags::default(), &BTreeMap::new()).unwrap();
         let actor = Actor { kind: ActorKind::User, name: "tester".into(), session: None };
@@ -76,7 +85,7 @@ impl World {
             budgets: budgets.iter().map(|name| (*name).to_owned()).collect(),
             as_copy: false,
             copy_name: None,
-            with_assets: false,
+            with_assets: budgets.is_empty(),
             pre_backup: Some(pre_backup),
             backup_message: None,
             clients: ClientsWish::default(),
@@ -230,10 +239,11 @@ impl World {
 
     /// Whether it was done.
     fn is_done(&self, case: Case) -> bool {
+        let unit = std::fs::read_to_string(self.dir.path().join(UNIT)).unwrap();
         match case {
-            Case::Whole => self.is_restored(&[]),
-            Case::Single => self.is_restored(&["Household"]),
-            Case::Rollback => self.matches("gen-b.sha256"),
+            Case::Whole => self.is_restored(&[]) && !unit.contains(CHANGED),
+            Case::Single => self.is_restored(&["Household"]) && unit.contains(CHANGED),
+            Case::Rollback => self.matches("gen-b.sha256") && unit.contains(CHANGED),
         }
     }
 
@@ -252,12 +262,12 @@ fn kinds(plan: &Plan) -> Vec<StepKind> {
 fn every_kind_has_its_code_or_needs_a_service_manager() {
     let without: Vec<StepKind> =
         StepKind::ALL.iter().copied().filter(|kind| runner(*kind).is_none()).collect();
-    assert_eq!(without, [StepKind::Stop, StepKind::Assets, StepKind::Start, StepKind::Health]);
-    // The other tests here loop over the steps of this plan: all kinds that have code are in it.
+    assert_eq!(without, [StepKind::Stop, StepKind::Start, StepKind::Health]);
+    // The other tests here loop over the steps of these plans: all kinds that have code are in them.
     let world = World::new();
-    let plan = world.plan_of(PreBackupMode::Quiesced, Case::Single);
+    let plans = [Case::Whole, Case::Single].map(|case| world.plan_of(PreBackupMode::Quiesced, case));
     for kind in StepKind::ALL.iter().filter(|kind| runner(**kind).is_some()) {
-        assert!(kinds(&plan).contains(kind), "{kind} is in no test");
+        assert!(plans.iter().any(|plan| kinds(plan).contains(kind)), "{kind} is in no test");
     }
 }
 
@@ -547,7 +557,12 @@ fn a_tree_that_cannot_be_digested_is_a_warning_and_no_failure() {
     let hook = |cx: &StepContext<'_>, step: &Step, moment: Moment| {
         let tree = cx.fact(|fact| match fact {
             Fact::Staging { directory } => Some(world.dir.path().join(directory.relative()).join("data")),
-            Fact::PreBackup { .. } | Fact::Record { .. } | Fact::Assets { .. } | Fact::AssetsTold | Fact::Swap { .. } | Fact::Tree { .. } => None,
+            Fact::PreBackup { .. }
+            | Fact::Record { .. }
+            | Fact::Assets { .. }
+            | Fact::AssetsTold
+            | Fact::Swap { .. }
+            | Fact::Tree { .. } => None,
         });
         // Deeper than the walker goes: in the unpacked tree, which is displaced by nobody.
         if step.kind() == StepKind::Prepare && moment == Moment::BeforeRun {

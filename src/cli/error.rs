@@ -159,7 +159,9 @@ pub enum CliError {
     #[error("{}, the plan that run {run} began with, {why}", .file.display())]
     #[diagnostic(
         code(abssctl::cli::run_plan_lost),
-        help("put your own copy of it there, digest {began}, or go on with it: abssctl apply FILE; what the run did: abssctl run show {run}")
+        help(
+            "put your own copy of it there, digest {began}, or go on with it: abssctl apply FILE; what the run did: abssctl run show {run}"
+        )
     )]
     PlanLost {
         /// The run.

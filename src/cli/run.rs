@@ -137,7 +137,12 @@ fn object(cx: &Context, run: &Run, all: &[Run]) -> Result<Value, CliError> {
     let there = |path: &AbsPath| cx.root.dir_optional(path).ok().flatten().map(|_| path.clone());
     let staging = state.facts().find_map(|fact| match fact {
         Fact::Staging { directory } => there(directory),
-        Fact::Swap { .. } | Fact::PreBackup { .. } | Fact::Record { .. } | Fact::Assets { .. } | Fact::AssetsTold | Fact::Tree { .. } => None,
+        Fact::Swap { .. }
+        | Fact::PreBackup { .. }
+        | Fact::Record { .. }
+        | Fact::Assets { .. }
+        | Fact::AssetsTold
+        | Fact::Tree { .. } => None,
     });
     let started = state.started.as_ref();
     let place = cx.root.host_path(&journal::run_directory(&cx.config, &run.id)?);

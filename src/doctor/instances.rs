@@ -37,7 +37,8 @@ fn absent(cx: &Context, notes: &mut Notes) {
     let index = BackupIndex::load(&cx.root, &cx.config).ok();
     match index.as_ref().and_then(|index| index.entries().iter().rev().find(|entry| entry.is_available())) {
         Some(backup) => {
-            let message = format!("{file} does not exist, so no instance is known, although there are backups");
+            let message =
+                format!("{file} does not exist, so no instance is known, although there are backups");
             let help = format!(
                 "put it back: a copy lies in each backup as metadata/instances.yml, the newest is {}",
                 backup.id

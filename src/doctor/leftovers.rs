@@ -59,7 +59,11 @@ fn directories(run: &Run) -> Vec<AbsPath> {
                 .flatten()
                 .collect()
         }
-        Fact::PreBackup { .. } | Fact::Record { .. } | Fact::Assets { .. } | Fact::AssetsTold | Fact::Tree { .. } => Vec::new(),
+        Fact::PreBackup { .. }
+        | Fact::Record { .. }
+        | Fact::Assets { .. }
+        | Fact::AssetsTold
+        | Fact::Tree { .. } => Vec::new(),
     };
     run.state.facts().flat_map(of).collect()
 }

@@ -102,11 +102,7 @@ pub fn run<S: AsRef<OsStr>>(program: &str, args: &[S], limit: Duration) -> Resul
 ///
 /// # Errors
 /// It cannot be started, does not end in time, or fails.
-pub fn succeed<S: AsRef<OsStr>>(
-    program: &str,
-    args: &[S],
-    limit: Duration,
-) -> Result<String, ProgramError> {
+pub fn succeed<S: AsRef<OsStr>>(program: &str, args: &[S], limit: Duration) -> Result<String, ProgramError> {
     let ended = run(program, args, limit)?;
     if ended.status.success() {
         return Ok(ended.stdout);
@@ -161,7 +157,6 @@ fn wait(child: u32, limit: Duration) -> io::Result<bool> {
         }
     }
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -41,12 +41,17 @@ impl Nginx {
             return None;
         }
         if program.contains('/') {
-            return Some(Path::new(program)).filter(|path| path.is_file()).map(|path| Self { program: path.into() });
+            return Some(Path::new(program))
+                .filter(|path| path.is_file())
+                .map(|path| Self { program: path.into() });
         }
         let path = std::env::var_os("PATH").unwrap_or_default();
         let search = std::env::split_paths(&path).filter(|directory| directory.is_absolute());
         let places = search.chain(USUAL.iter().map(PathBuf::from));
-        places.map(|directory| directory.join(program)).find(|path| path.is_file()).map(|program| Self { program })
+        places
+            .map(|directory| directory.join(program))
+            .find(|path| path.is_file())
+            .map(|program| Self { program })
     }
 
     /// Lets nginx read its configuration from disk, without effect on what it serves.
@@ -58,7 +63,8 @@ impl Nginx {
         if !ended.status.success() {
             return Ok(Tested::Bad(words(&ended.stderr)));
         }
-        let named = |line: &str| Some(line.strip_prefix("# configuration file ")?.strip_suffix(':')?.to_owned());
+        let named =
+            |line: &str| Some(line.strip_prefix("# configuration file ")?.strip_suffix(':')?.to_owned());
         Ok(Tested::Good(ended.stdout.lines().filter_map(named).collect()))
     }
 
@@ -112,7 +118,9 @@ mod tests {
         );
         let said = "nginx: [emerg] unknown directive \"CANARY-7\" in /etc/nginx/sites-enabled/x.conf:3\n";
         assert_eq!(words(said), "[emerg] unknown directive \"…\" in /etc/nginx/sites-enabled/x.conf:3");
-        assert!(words("nginx: [emerg] \"server\" directive is not allowed here in /a:1").contains("\"server\""));
+        assert!(
+            words("nginx: [emerg] \"server\" directive is not allowed here in /a:1").contains("\"server\"")
+        );
         assert_eq!(words(""), "it says nothing");
         assert!(words(&"a".repeat(5000)).chars().count() < 1100);
     }

@@ -130,24 +130,28 @@ impl Found {
             }
             return;
         };
-        for (kind, was, is) in [
-            (AssetKind::Unit, &was.unit, &is.unit),
-            (AssetKind::Site, &was.site, &is.site),
-        ] {
+        for (kind, was, is) in
+            [(AssetKind::Unit, &was.unit, &is.unit), (AssetKind::Site, &was.site, &is.site)]
+        {
             let (Some(was), Some(is)) = (was, is) else { continue };
             let kind = kind.words();
             if (&was.path, was.found_by) != (&is.path, is.found_by) {
-                let message = format!("the {kind} was {} by {}, now it is {} by {}", was.path, was.found_by, is.path, is.found_by);
+                let message = format!(
+                    "the {kind} was {} by {}, now it is {} by {}",
+                    was.path, was.found_by, is.path, is.found_by
+                );
                 self.add(Weight::Identity, "assets", message);
             } else if was.now != is.now && is.now != was.sha256 {
-                let message = format!("the {kind} {} is not the one that the plan shows the difference to", is.path);
+                let message =
+                    format!("the {kind} {} is not the one that the plan shows the difference to", is.path);
                 self.add(Weight::Identity, "assets", message);
             }
         }
         if let (Some(was), Some(is)) = (&was.enabled, &is.enabled)
             && (was.path != is.path || was.now != is.now && is.now != was.wanted)
         {
-            let message = format!("the vhost is enabled or disabled by {} otherwise than the plan shows", is.path);
+            let message =
+                format!("the vhost is enabled or disabled by {} otherwise than the plan shows", is.path);
             self.add(Weight::Identity, "assets", message);
         }
         if was.proxy != is.proxy {

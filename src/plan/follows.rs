@@ -198,7 +198,10 @@ pub fn warnings(spec: &Spec, observed: &Observed, preview: &Preview) -> Vec<Warn
         };
         warn(
             "assets-hidden",
-            format!("{} gets lines that are not shown here, since they may hold a secret; read them before you agree: {look}", diff.path),
+            format!(
+                "{} gets lines that are not shown here, since they may hold a secret; read them before you agree: {look}",
+                diff.path
+            ),
         );
     }
     if spec.pre_backup.mode == PreBackupMode::None && has_content {
@@ -273,7 +276,8 @@ fn warnings_of_tree(spec: &Spec, observed: &Observed, warn: &mut impl FnMut(&str
         let sign = if spec.target.live { ": " } else { " " };
         warn("server-cannot-open", format!("{what}{sign}{why}"));
     }
-    if observed.displaced.as_ref().is_some_and(|tree| tree.assets_written) && spec.assets == AssetScope::Data {
+    if observed.displaced.as_ref().is_some_and(|tree| tree.assets_written) && spec.assets == AssetScope::Data
+    {
         let what = "the run replaced unit and vhost too, and they stay as they are now: the old ones are not kept any more, or the plan was made from facts";
         warn("assets-stay", what.to_owned());
     }

@@ -429,7 +429,9 @@ impl RunState {
                 Fact::Swap { .. }
                 | Fact::Staging { .. }
                 | Fact::PreBackup { .. }
-                | Fact::Record { .. } | Fact::Assets { .. } | Fact::AssetsTold
+                | Fact::Record { .. }
+                | Fact::Assets { .. }
+                | Fact::AssetsTold
                 | Fact::Tree { .. } => None,
             })
             .last()
@@ -439,7 +441,12 @@ impl RunState {
     pub fn tree(&self, wanted: Side) -> Option<Sha256> {
         let of = |fact: &Fact| match fact {
             Fact::Tree { side, sha256 } => (*side == wanted).then_some(*sha256),
-            Fact::Staging { .. } | Fact::PreBackup { .. } | Fact::Record { .. } | Fact::Assets { .. } | Fact::AssetsTold | Fact::Swap { .. } => None,
+            Fact::Staging { .. }
+            | Fact::PreBackup { .. }
+            | Fact::Record { .. }
+            | Fact::Assets { .. }
+            | Fact::AssetsTold
+            | Fact::Swap { .. } => None,
         };
         self.facts().filter_map(of).last()
     }

@@ -69,7 +69,11 @@ pub struct AssetPlaces {
 pub fn of(root: &Root, config: &Config, entry: &InstanceEntry) -> Result<AssetPlaces, FsError> {
     let registered = |key: &str| {
         let path = entry.raw.get("paths").and_then(|paths| paths.get(key));
-        if path.is_some_and(serde_json::Value::is_string) { FoundBy::Registry } else { FoundBy::Configuration }
+        if path.is_some_and(serde_json::Value::is_string) {
+            FoundBy::Registry
+        } else {
+            FoundBy::Configuration
+        }
     };
     let paths = &entry.paths;
     let unit = Place { path: paths.systemd_unit.clone(), found_by: registered("systemd_unit") };
@@ -161,21 +165,27 @@ mod tests {
 
     #[test]
     fn the_registry_goes_before_the_default_and_a_setting_before_both() {
-        assert_eq!(World::new(BARE, "{}").places(), [
-            "/run/abssctl/systemd/abssctl-b.service configuration",
-            "/run/abssctl/nginx/sites-available/abssctl-b.conf configuration",
-            "/run/abssctl/nginx/sites-enabled/abssctl-b.conf",
-        ]);
+        assert_eq!(
+            World::new(BARE, "{}").places(),
+            [
+                "/run/abssctl/systemd/abssctl-b.service configuration",
+                "/run/abssctl/nginx/sites-available/abssctl-b.conf configuration",
+                "/run/abssctl/nginx/sites-enabled/abssctl-b.conf",
+            ]
+        );
         let registry = json!({ "instances": [{ "name": "b", "paths": {
             "systemd_unit": "/u/b.service", "nginx_site": "/n/a/b.conf", "nginx_enabled": "/n/e/b.conf"
         } }] });
         let world = World::new(&registry.to_string(), "{}");
         assert_eq!(world.places(), ["/u/b.service registry", "/n/a/b.conf registry", "/n/e/b.conf"]);
         let world = World::new(&registry.to_string(), "nginxDirectory: /opt/nginx");
-        assert_eq!(world.places()[1..], [
-            "/opt/nginx/sites-available/abssctl-b.conf configuration",
-            "/opt/nginx/sites-enabled/abssctl-b.conf",
-        ]);
+        assert_eq!(
+            world.places()[1..],
+            [
+                "/opt/nginx/sites-available/abssctl-b.conf configuration",
+                "/opt/nginx/sites-enabled/abssctl-b.conf",
+            ]
+        );
     }
 
     #[test]
@@ -191,9 +201,12 @@ mod tests {
         assert_eq!(world.places(), usual);
         // Where both are, the one that was said counts.
         world.write("run/abssctl/nginx/sites-available/abssctl-b.conf", "server {}");
-        assert_eq!(world.places()[1..], [
-            "/run/abssctl/nginx/sites-available/abssctl-b.conf configuration",
-            "/run/abssctl/nginx/sites-enabled/abssctl-b.conf",
-        ]);
+        assert_eq!(
+            world.places()[1..],
+            [
+                "/run/abssctl/nginx/sites-available/abssctl-b.conf configuration",
+                "/run/abssctl/nginx/sites-enabled/abssctl-b.conf",
+            ]
+        );
     }
 }

@@ -86,7 +86,8 @@ impl StepRunner for Assets {
             && let Err(error) = nginx.reload()
         {
             // Where it does not run it reads them when it starts; they are tested in any case.
-            done.warnings.push(format!("nginx was not told of the vhost, and reads it when it starts: {error}"));
+            done.warnings
+                .push(format!("nginx was not told of the vhost, and reads it when it starts: {error}"));
         }
         Ok(done)
     }

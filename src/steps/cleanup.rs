@@ -124,7 +124,9 @@ pub fn remove(cx: &Context, due: Vec<(Run, AbsPath)>) -> Pruned {
             Ok(()) => {
                 // Without the tree there is no way back that needs the old unit and vhost.
                 if let Err(error) = assets::remove_kept(cx, &run.id) {
-                    pruned.warnings.push(format!("unit and vhost that run {} kept are left: {error}", run.id));
+                    pruned
+                        .warnings
+                        .push(format!("unit and vhost that run {} kept are left: {error}", run.id));
                 }
                 pruned.removed.push((run.id, path));
             }

@@ -162,7 +162,12 @@ impl StepContext<'_> {
     pub fn pre_backup(&self) -> Option<BackupId> {
         self.fact(|fact| match fact {
             Fact::PreBackup { id } => Some(id.clone()),
-            Fact::Staging { .. } | Fact::Swap { .. } | Fact::Record { .. } | Fact::Assets { .. } | Fact::AssetsTold | Fact::Tree { .. } => None,
+            Fact::Staging { .. }
+            | Fact::Swap { .. }
+            | Fact::Record { .. }
+            | Fact::Assets { .. }
+            | Fact::AssetsTold
+            | Fact::Tree { .. } => None,
         })
     }
 
@@ -173,7 +178,9 @@ impl StepContext<'_> {
             Fact::Tree { .. }
             | Fact::Staging { .. }
             | Fact::PreBackup { .. }
-            | Fact::Record { .. } | Fact::Assets { .. } | Fact::AssetsTold
+            | Fact::Record { .. }
+            | Fact::Assets { .. }
+            | Fact::AssetsTold
             | Fact::Swap { .. } => None,
         })
     }

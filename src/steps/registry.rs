@@ -1,7 +1,9 @@
 //! Which file runs which step kind.
 
 use super::context::StepRunner;
-use super::{assets, check, cleanup, extract, inspect, lock, overlay, pre_backup, prepare, record, swap, verify};
+use super::{
+    assets, check, cleanup, extract, inspect, lock, overlay, pre_backup, prepare, record, swap, verify,
+};
 use crate::plan::step::StepKind;
 
 /// The code of a step kind; `None` for kinds that need a service manager, which this program does not

@@ -122,7 +122,12 @@ fn noted(cx: &StepContext<'_>) -> Option<Noted> {
             displaced_at: displaced_at.clone(),
             entries: entries.clone(),
         }),
-        Fact::Staging { .. } | Fact::PreBackup { .. } | Fact::Record { .. } | Fact::Assets { .. } | Fact::AssetsTold | Fact::Tree { .. } => None,
+        Fact::Staging { .. }
+        | Fact::PreBackup { .. }
+        | Fact::Record { .. }
+        | Fact::Assets { .. }
+        | Fact::AssetsTold
+        | Fact::Tree { .. } => None,
     })
 }
 

@@ -46,7 +46,9 @@ pub(super) fn note_displaced(cx: &StepContext<'_>, step: &Step, done: &mut Done)
         Fact::Swap { .. }
         | Fact::Staging { .. }
         | Fact::PreBackup { .. }
-        | Fact::Record { .. } | Fact::Assets { .. } | Fact::AssetsTold
+        | Fact::Record { .. }
+        | Fact::Assets { .. }
+        | Fact::AssetsTold
         | Fact::Tree { .. } => None,
     });
     match displaced.filter(|_| cx.tree(Side::Before).is_none()) {

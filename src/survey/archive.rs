@@ -217,9 +217,7 @@ impl Look {
 
     /// Whether a plan shows differences of it.
     fn is_text(&self, path: &Path) -> bool {
-        is_asset(path)
-            || *path == self.data.join(layout::CONFIG)
-            || *path == self.data.join(layout::MIGRATE)
+        is_asset(path) || *path == self.data.join(layout::CONFIG) || *path == self.data.join(layout::MIGRATE)
     }
 
     /// Whether the rest of the archive has nothing new to tell.

@@ -34,7 +34,10 @@ impl Refusal {
 
     /// With the way out that leaves unit and vhost alone.
     pub fn without(what: impl Into<String>) -> Self {
-        Self::new(what, "leave out --with-assets (spec.assets: data), and put unit and vhost in place yourself")
+        Self::new(
+            what,
+            "leave out --with-assets (spec.assets: data), and put unit and vhost in place yourself",
+        )
     }
 }
 
@@ -91,7 +94,8 @@ pub fn kept(
     state: &RunState,
 ) -> Result<Option<(ObservedAssets, BTreeMap<PathBuf, Vec<u8>>)>, Refusal> {
     let Some((kept_in, files, link)) = written(state) else { return Ok(None) };
-    let lost = |path: &AbsPath| Refusal::without(format!("what the run kept of {path} is gone from {kept_in}"));
+    let lost =
+        |path: &AbsPath| Refusal::without(format!("what the run kept of {path} is gone from {kept_in}"));
     let places = asset_places::of(&cx.root, &cx.config, entry)?;
     let (mut unit, mut site, mut texts) = (None, None, BTreeMap::new());
     for file in files {
@@ -137,7 +141,11 @@ pub fn written(state: &RunState) -> Option<(&AbsPath, &[AssetChange], Option<&Li
 ///
 /// # Errors
 /// As [`look`], of the machine.
-pub fn again(cx: &Context, entry: &InstanceEntry, planned: &ObservedAssets) -> Result<ObservedAssets, Refusal> {
+pub fn again(
+    cx: &Context,
+    entry: &InstanceEntry,
+    planned: &ObservedAssets,
+) -> Result<ObservedAssets, Refusal> {
     let places = asset_places::of(&cx.root, &cx.config, entry)?;
     let comes = |file: &ObservedAsset| Comes { member: file.member.clone(), sha256: file.sha256 };
     let (unit, site) = (planned.unit.as_ref().map(comes), planned.site.as_ref().map(comes));
@@ -297,7 +305,11 @@ mod tests {
     fn links_are_judged_by_where_they_lead() {
         let site: AbsPath = "/etc/nginx/sites-available/x.conf".parse().unwrap();
         let link: AbsPath = "/etc/nginx/sites-enabled/x.conf".parse().unwrap();
-        for good in ["/etc/nginx/sites-available/x.conf", "../sites-available/x.conf", "./../sites-available/./x.conf"] {
+        for good in [
+            "/etc/nginx/sites-available/x.conf",
+            "../sites-available/x.conf",
+            "./../sites-available/./x.conf",
+        ] {
             assert!(leads_to(&link, Path::new(good), &site), "{good}");
         }
         for bad in ["x.conf", "/etc/nginx/x.conf", "../../sites-available/x.conf", "", "../sites-available"] {

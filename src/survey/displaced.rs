@@ -8,8 +8,8 @@ use std::path::Path;
 
 use cap_std::fs::{Dir, MetadataExt as _};
 
-use super::assets;
 use super::archive::{ArchiveSurvey, BackupFile};
+use super::assets;
 use super::target::{self, TargetSurvey};
 use super::tree::{self, Kind};
 use crate::actual::account::Account;
@@ -92,7 +92,9 @@ fn swapped(state: &RunState) -> Option<Swapped<'_>> {
         Fact::Swap { .. }
         | Fact::Staging { .. }
         | Fact::PreBackup { .. }
-        | Fact::Record { .. } | Fact::Assets { .. } | Fact::AssetsTold
+        | Fact::Record { .. }
+        | Fact::Assets { .. }
+        | Fact::AssetsTold
         | Fact::Tree { .. } => None,
     };
     state.facts().filter_map(of).last()
@@ -102,7 +104,9 @@ fn swapped(state: &RunState) -> Option<Swapped<'_>> {
 pub fn former(state: &RunState) -> Option<&LastRestore> {
     let of = |fact| match fact {
         &Fact::Record { former: Some(ref former), .. } => Some(former),
-        Fact::Record { .. } | Fact::Assets { .. } | Fact::AssetsTold
+        Fact::Record { .. }
+        | Fact::Assets { .. }
+        | Fact::AssetsTold
         | Fact::Swap { .. }
         | Fact::Staging { .. }
         | Fact::PreBackup { .. }

@@ -127,12 +127,11 @@ pub fn preflight(cx: &Context, plan: &Plan, ask: Ask<'_>) -> Result<Preflight, P
     found.expiry(plan);
     found.policy(cx, plan, ask);
     found.runs(cx, plan, ask)?;
-    let mut comes =
-        Comes {
-            backup: plan.observed.backup.clone(),
-            displaced: plan.observed.displaced.clone(),
-            assets: plan.observed.assets.clone(),
-        };
+    let mut comes = Comes {
+        backup: plan.observed.backup.clone(),
+        displaced: plan.observed.displaced.clone(),
+        assets: plan.observed.assets.clone(),
+    };
     let entry = match &plan.spec.source {
         Source::Backup(source) => found.backup(cx, plan, source)?,
         Source::Run(source) => {
@@ -473,8 +472,14 @@ impl Preflight {
         }
         let mount_point = survey.target.observed.mount_point;
         if let Some(why) = mount_point.then(|| target::unmovable(&survey.target.entries)).flatten() {
-            let message = format!("{target} is a mount point, where entries change places by name, and {why}");
-            self.problem(Class::Environment, "mount-point-entries", message, "rename or remove what is odd in it");
+            let message =
+                format!("{target} is a mount point, where entries change places by name, and {why}");
+            self.problem(
+                Class::Environment,
+                "mount-point-entries",
+                message,
+                "rename or remove what is odd in it",
+            );
         }
         let holder = private::holder(target, mount_point);
         if survey.read_only {
