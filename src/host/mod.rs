@@ -10,6 +10,7 @@ pub mod fs;
 pub mod keys;
 pub mod lock;
 pub mod machine;
+pub mod notify;
 pub mod place;
 pub mod processes;
 pub mod program;

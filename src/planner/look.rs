@@ -33,7 +33,7 @@ use crate::state::backup_index::{BackupEntry, entry_digest};
 use crate::state::instances::InstanceEntry;
 use crate::store;
 use crate::survey::archive::{self, ArchiveSurvey};
-use crate::survey::assets::{self, Refusal};
+use crate::survey::assets::{self, Kept, Refusal};
 use crate::survey::displaced::{self, Candidate};
 use crate::survey::{observe, preflight, server};
 
@@ -71,7 +71,7 @@ pub fn displaced(cx: &Context, candidate: &Candidate, target: &Target) -> Result
     let (found, compared) = self::target(cx, &data, target)?;
     let (tree, mut archive) = self::tree(cx, candidate, &data, &compared)?;
     let assets = match assets::kept(cx, &registered, &candidate.state) {
-        Ok(Some((assets, texts))) => {
+        Ok(Some(Kept { assets, texts })) => {
             archive.texts.extend(texts);
             Ok(assets)
         }

@@ -146,7 +146,7 @@ mod tests {
         fn write(&self, path: &str, text: &str) {
             let path = self.directory.path().join(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
+            std::io::Write::write_all(&mut std::fs::File::create(path).unwrap(), text.as_bytes()).unwrap();
         }
 
         /// `unit by`, `site by`, `enabled`

@@ -128,12 +128,12 @@ impl StepRunner for Assets {
 
 /// Proves that the files of the backup are those of the plan, before anything live changes.
 pub(super) fn prove(cx: &StepContext<'_>) -> Result<(), StepError> {
-    let with = cx.plan.steps.iter().find_map(|step| match &step.action {
-        Action::Assets(with) => Some(with),
-        _ => None,
-    });
-    for file in with.iter().flat_map(|with| &with.files) {
-        content(cx, file)?;
+    for step in &cx.plan.steps {
+        if let Action::Assets(with) = &step.action {
+            for file in &with.files {
+                content(cx, file)?;
+            }
+        }
     }
     Ok(())
 }

@@ -47,6 +47,15 @@ impl From<FsError> for Refusal {
     }
 }
 
+/// What a run kept of unit and vhost.
+#[derive(Debug)]
+pub struct Kept {
+    /// What comes, and what is there.
+    pub assets: ObservedAssets,
+    /// The texts that come, each with its place in an archive.
+    pub texts: BTreeMap<PathBuf, Vec<u8>>,
+}
+
 /// What comes of one of the two.
 struct Comes {
     member: String,
@@ -88,11 +97,7 @@ pub fn look(cx: &Context, entry: &InstanceEntry, held: &ArchiveSurvey) -> Result
 ///
 /// # Errors
 /// What it kept is gone or another, or they lie elsewhere by now; else as [`look`], of the machine.
-pub fn kept(
-    cx: &Context,
-    entry: &InstanceEntry,
-    state: &RunState,
-) -> Result<Option<(ObservedAssets, BTreeMap<PathBuf, Vec<u8>>)>, Refusal> {
+pub fn kept(cx: &Context, entry: &InstanceEntry, state: &RunState) -> Result<Option<Kept>, Refusal> {
     let Some((kept_in, files, link)) = written(state) else { return Ok(None) };
     let lost =
         |path: &AbsPath| Refusal::without(format!("what the run kept of {path} is gone from {kept_in}"));
@@ -120,7 +125,7 @@ pub fn kept(
     }
     // The vhost of a link is always among the files.
     let enabled = link.filter(|_| site.is_some()).map(|link| !link.made);
-    now(cx, &places, unit, site, enabled).map(|assets| Some((assets, texts)))
+    now(cx, &places, unit, site, enabled).map(|assets| Some(Kept { assets, texts }))
 }
 
 /// What a run replaced of unit and vhost, where it did.

@@ -21,8 +21,8 @@ fn edited() -> (TestRoot, [Vec<u8>; 2]) {
     let root = TestRoot::new();
     let backup = files(&root);
     let [unit, site] = [UNIT, SITE].map(|path| std::fs::read_to_string(root.path(path)).unwrap());
-    root.write(UNIT, &unit.replace("Restart=on-failure", "Restart=always"));
-    root.write(SITE, &site.replace("listen 80;", "listen 8080;"));
+    root.write(UNIT, unit.replace("Restart=on-failure", "Restart=always"));
+    root.write(SITE, site.replace("listen 80;", "listen 8080;"));
     (root, backup)
 }
 
@@ -153,7 +153,7 @@ fn what_is_not_shown_whole_is_told_or_refused() {
     let (root, _) = edited();
     // A backup whose unit runs a command with arguments that plans do not show.
     let unit = std::fs::read_to_string(root.path(UNIT)).unwrap();
-    root.write(UNIT, &unit.replace("[Service]", "[Service]\nExecStartPre=/bin/sh -c 'CANARY-1'"));
+    root.write(UNIT, unit.replace("[Service]", "[Service]\nExecStartPre=/bin/sh -c 'CANARY-1'"));
     let made = root.json(&["backup", "create", "budget"]).ok().json();
     root.write(UNIT, &unit);
     let id = made["id"].as_str().unwrap();
@@ -165,7 +165,7 @@ fn what_is_not_shown_whole_is_told_or_refused() {
     let said = planned["preview"]["warnings"].to_string();
     assert!(said.contains(&format!("{id}/systemd/abssctl-budget.service")), "{said}");
     // One that is too long to be shown.
-    root.write(UNIT, &(0..500).map(|n| format!("[Unit]\nAfter=a{n}.service\n")).collect::<String>());
+    root.write(UNIT, (0..500).map(|n| format!("[Unit]\nAfter=a{n}.service\n")).collect::<String>());
     let long = root.json(&["backup", "create", "budget"]).ok().json();
     root.write(UNIT, &unit);
     let ran = root.json(&["plan", "restore", long["id"].as_str().unwrap(), "--with-assets", "-o", "-"]);

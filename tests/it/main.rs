@@ -27,6 +27,7 @@ mod preview_drift;
 mod prompts;
 mod readonly;
 mod receipt;
+mod recover;
 mod redaction;
 mod restore;
 mod resume;

@@ -156,8 +156,11 @@ pub enum RunCommand {
 #[derive(Debug, Clone, Args)]
 pub struct RunResumeArgs {
     /// The run
-    #[arg(value_name = "RUN")]
-    pub run: RunId,
+    #[arg(value_name = "RUN", required_unless_present = "all")]
+    pub run: Option<RunId>,
+    /// Finish or undo every interrupted run, ask nobody and begin nothing anew: after a power cut
+    #[arg(long, conflicts_with_all = ["run", "events", "receipt"])]
+    pub all: bool,
     /// Print one JSON object a line while it runs
     #[arg(long)]
     pub events: bool,

@@ -458,7 +458,7 @@ fn assets(plan: &Plan) -> Said {
         AssetScope::Data => Said::plain("stay as they are"),
         AssetScope::Full => {
             let seen = plan.observed.assets.iter();
-            let files = seen.flat_map(|assets| assets.files());
+            let files = seen.flat_map(super::super::assets::ObservedAssets::files);
             let places: Vec<String> =
                 files.map(|(_, file)| format!("{} (by {})", file.path, file.found_by)).collect();
             Said::new(Tone::Care, format!("restored too, code that root runs: {}", places.join(", ")))
