@@ -54,6 +54,9 @@ mkfs.btrfs btrfs-progs       power cuts on btrfs
 chromium   chromium          plans as pages, seen by a browser
 dot        graphviz          plans as graphs
 npm        npm               the real server and its client
+nginx      nginx-light       vhosts that come back with a restore
+ip         iproute2          a network of its own for nginx
+pgrep      procps            which workers nginx has
 make       build-essential   the real server and its client (parts of them are compiled)
 debootstrap debootstrap      a whole machine with systemd and nginx
 systemd-nspawn systemd-container a whole machine with systemd and nginx

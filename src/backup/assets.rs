@@ -7,6 +7,7 @@ use crate::archive::Extra;
 use crate::context::Context;
 use crate::host::fs::{FsError, IoContext as _};
 use crate::ids::AbsPath;
+use crate::state::asset_places;
 use crate::state::instances::{InstanceEntry, Registry};
 
 /// Files of this kind are a few kilobytes.
@@ -29,12 +30,9 @@ pub fn extras(
     if data_only {
         return Ok(extras);
     }
-    let paths = &entry.paths;
-    let files = [
-        ("systemd", &paths.systemd_unit),
-        ("nginx", &paths.nginx_site),
-        ("nginx-enabled", &paths.nginx_enabled),
-    ];
+    let places = asset_places::of(&cx.root, &cx.config, entry)?;
+    let files =
+        [("systemd", &places.unit.path), ("nginx", &places.site.path), ("nginx-enabled", &places.enabled)];
     for (folder, path) in files {
         if let Some(bytes) = read(cx, path)? {
             let name = path.file_name().unwrap_or("file");

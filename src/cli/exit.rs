@@ -195,6 +195,8 @@ pub fn step(error: &StepError, interrupted: u8) -> u8 {
         | StepError::Single(_)
         | StepError::Copy(_)
         | StepError::Backup(_)
+        | StepError::Nginx { .. }
+        | StepError::Program(_)
         | StepError::Index(_)
         | StepError::Registry(_)
         | StepError::Log(_)
@@ -264,6 +266,7 @@ fn survey(error: &SurveyError) -> u8 {
     match error {
         SurveyError::Fs(_)
         | SurveyError::TargetKind { .. }
+        | SurveyError::Assets(_)
         | SurveyError::MountInside { .. }
         | SurveyError::Service(_)
         | SurveyError::NoParent { .. } => ENVIRONMENT,

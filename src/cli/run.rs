@@ -141,6 +141,8 @@ fn object(cx: &Context, run: &Run, all: &[Run]) -> Result<Value, CliError> {
         | Fact::PreBackup { .. }
         | Fact::Record { .. }
         | Fact::Service(_)
+        | Fact::Assets { .. }
+        | Fact::AssetsTold
         | Fact::Tree { .. } => None,
     });
     let started = state.started.as_ref();

@@ -68,7 +68,12 @@ fn directories(run: &Run) -> Vec<AbsPath> {
                 .flatten()
                 .collect()
         }
-        Fact::PreBackup { .. } | Fact::Record { .. } | Fact::Service(_) | Fact::Tree { .. } => Vec::new(),
+        Fact::PreBackup { .. }
+        | Fact::Record { .. }
+        | Fact::Assets { .. }
+        | Fact::AssetsTold
+        | Fact::Service(_)
+        | Fact::Tree { .. } => Vec::new(),
     };
     run.state.facts().flat_map(of).collect()
 }

@@ -399,6 +399,25 @@ pub fn remove_tree(dir: &Dir, name: &str) -> io::Result<bool> {
     Ok(removed)
 }
 
+/// Makes a symbolic link under a name that must be free, and syncs the directory.
+///
+/// # Atomicity
+/// The link is there with all its content, or nothing is.
+pub fn make_link(dir: &Dir, name: &str, content: &Path) -> io::Result<()> {
+    dir.symlink_contents(content, name)?;
+    sync_dir(dir)
+}
+
+/// Removes a file or link if it is there, and syncs the directory; `false` where it was not. A link is
+/// removed, not followed.
+pub fn remove_file(dir: &Dir, name: &str) -> io::Result<bool> {
+    match dir.remove_file(name) {
+        Ok(()) => sync_dir(dir).map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Removes a directory if it is there and empty; `false` where it was absent or not empty.
 pub fn remove_dir_if_empty(dir: &Dir, name: &str) -> io::Result<bool> {
     match dir.remove_dir(name) {

@@ -14,6 +14,7 @@ pub mod machine;
 pub mod place;
 pub mod processes;
 pub mod program;
+pub mod proxy;
 pub mod service;
 pub mod sqlite;
 pub mod terminal;

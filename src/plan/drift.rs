@@ -1,6 +1,7 @@
 //! Drift: how the world differs from what the planner observed, and whether the plan's policy lets it
 //! be. Pure: both observations come from the caller.
 
+use super::assets::{AssetKind, ProxyKind};
 use super::gate::Gate;
 use super::model::Plan;
 use super::observed::{Observed, ObservedBudget, ObservedTarget, Presence};
@@ -94,6 +95,7 @@ impl Found {
                 format!("the server's data directory was {was}, now it is {is}"),
             );
         }
+        self.assets(planned, now);
         let entry = |observed: &Observed| observed.backup.as_ref().map(|backup| backup.index_entry);
         if planned.displaced != now.displaced {
             let message = "the old tree is not as the plan saw it, although nothing writes there".into();
@@ -115,6 +117,47 @@ impl Found {
             let word = |mounted| if mounted { "a mount point" } else { "no mount point" };
             let (was, is) = (word(planned.target.mount_point), word(now.target.mount_point));
             self.add(Weight::Identity, "target", format!("the target was {was}, now it is {is}"));
+        }
+    }
+
+    /// What root runs is never replaced unseen, whatever the policy says. What is there already as it is to be
+    /// is no difference.
+    fn assets(&mut self, planned: &Observed, now: &Observed) {
+        let (Some(was), Some(is)) = (&planned.assets, &now.assets) else {
+            if planned.assets.is_some() != now.assets.is_some() {
+                let message = "unit and vhost could be looked at for the plan, and cannot be now";
+                self.add(Weight::Identity, "assets", message.into());
+            }
+            return;
+        };
+        for (kind, was, is) in
+            [(AssetKind::Unit, &was.unit, &is.unit), (AssetKind::Site, &was.site, &is.site)]
+        {
+            let (Some(was), Some(is)) = (was, is) else { continue };
+            let kind = kind.words();
+            if (&was.path, was.found_by) != (&is.path, is.found_by) {
+                let message = format!(
+                    "the {kind} was {} by {}, now it is {} by {}",
+                    was.path, was.found_by, is.path, is.found_by
+                );
+                self.add(Weight::Identity, "assets", message);
+            } else if was.now != is.now && is.now != was.sha256 {
+                let message =
+                    format!("the {kind} {} is not the one that the plan shows the difference to", is.path);
+                self.add(Weight::Identity, "assets", message);
+            }
+        }
+        if let (Some(was), Some(is)) = (&was.enabled, &is.enabled)
+            && (was.path != is.path || was.now != is.now && is.now != was.wanted)
+        {
+            let message =
+                format!("the vhost is enabled or disabled by {} otherwise than the plan shows", is.path);
+            self.add(Weight::Identity, "assets", message);
+        }
+        if was.proxy != is.proxy {
+            let word = |kind| if kind == ProxyKind::Nginx { "was there" } else { "was not there" };
+            let message = format!("nginx {} for the plan, and now it is otherwise", word(was.proxy));
+            self.add(Weight::Structure, "proxy", message);
         }
     }
 

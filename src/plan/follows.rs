@@ -4,12 +4,15 @@
 
 use std::path::Path;
 
+use super::assets::{self, ObservedAssets};
 use super::at_stake;
 use super::gate::Gate;
 use super::model::Plan;
 use super::observed::{Observed, Presence, ServiceManagerKind, ServiceTrouble};
-use super::preview::{BudgetPresence, BudgetPreview, Check, FileChanges, Preview, Verdict, Warning};
-use super::spec::{ClientPolicy, DriftPolicy, PreBackupMode, SessionPolicy, Spec};
+use super::preview::{
+    BudgetPresence, BudgetPreview, Check, FileChanges, Preview, TextDiff, Verdict, Warning,
+};
+use super::spec::{AssetScope, ClientPolicy, DriftPolicy, PreBackupMode, SessionPolicy, Source, Spec};
 use super::step::{StepKind, belongs, copy_id, new_group_id};
 use crate::actual::layout;
 use crate::actual::whole::{self, Gap};
@@ -98,6 +101,7 @@ pub fn checks(spec: &Spec, observed: &Observed, claims: &Claims) -> Vec<Check> {
     ];
     checks.extend(seen(spec, observed));
     checks.extend(service(spec, observed));
+    checks.extend(assets::checks(observed).into_iter().map(|(id, verdict, why)| check(id, verdict, &why)));
     checks.push(match &claims.in_use {
         InUse::By(why) => check(IN_USE, Verdict::WillNot, why),
         InUse::Unknown(why) => check(IN_USE, Verdict::NotChecked, why),
@@ -213,6 +217,28 @@ pub fn warnings(spec: &Spec, observed: &Observed, preview: &Preview) -> Vec<Warn
             warn(code, message);
         }
     }
+    if observed.assets.as_ref().is_some_and(ObservedAssets::changes) {
+        let held = if spec.is_rollback() { "the run kept" } else { "the backup holds" };
+        warn(
+            "assets-written",
+            format!("unit and vhost become what {held}: code that root runs; read their differences"),
+        );
+    }
+    for (diff, member) in hidden_assets(observed, preview) {
+        let look = match &spec.source {
+            Source::Backup(backup) => {
+                format!("tar -xOf {} {}/{member}", backup.path, backup.backup_id)
+            }
+            Source::Run(run) => format!("abssctl run show {}", run.run),
+        };
+        warn(
+            "assets-hidden",
+            format!(
+                "{} gets lines that are not shown here, since they may hold a secret; read them before you agree: {look}",
+                diff.path
+            ),
+        );
+    }
     if spec.pre_backup.mode == PreBackupMode::None && has_content {
         warn(
             "no-pre-backup",
@@ -235,6 +261,19 @@ pub fn warnings(spec: &Spec, observed: &Observed, preview: &Preview) -> Vec<Warn
         warn("drift-ignore", "drift: ignore — the plan is applied whatever the target holds by then".into());
     }
     warnings
+}
+
+/// Unit and vhost with lines that come and are not shown, each with its name in the archive.
+fn hidden_assets<'p>(
+    observed: &'p Observed,
+    preview: &'p Preview,
+) -> impl Iterator<Item = (&'p TextDiff, &'p str)> {
+    let hidden = preview.diffs.iter().filter(|diff| diff.hidden && diff.restored);
+    hidden.filter_map(|diff| {
+        let mut files = observed.assets.iter().flat_map(ObservedAssets::files);
+        let (_, file) = files.find(|(_, file)| file.path.as_str() == diff.path)?;
+        Some((diff, file.member.as_str()))
+    })
 }
 
 /// What keeps a backup from being restored, or is missing in it by the plan's will.
@@ -271,6 +310,11 @@ fn warnings_of_tree(spec: &Spec, observed: &Observed, warn: &mut impl FnMut(&str
         };
         let sign = if spec.target.live { ": " } else { " " };
         warn("server-cannot-open", format!("{what}{sign}{why}"));
+    }
+    if observed.displaced.as_ref().is_some_and(|tree| tree.assets_written) && spec.assets == AssetScope::Data
+    {
+        let what = "the run replaced unit and vhost too, and they stay as they are now: the old ones are not kept any more, or the plan was made from facts";
+        warn("assets-stay", what.to_owned());
     }
     if !observed.incomplete().is_empty() {
         let why = whole::describe(observed.incomplete());

@@ -3,13 +3,14 @@
 //! Pure: nothing here reads a file, a clock or the network. [`model`] is the document; [`spec`] the
 //! wish, [`observed`] what the planner saw, [`preview`] what would change, [`step`] the steps and the
 //! one function that derives them, [`follows`] what of `preview` follows from the rest, [`gate`] whether
-//! the installed server opens the backup, [`graph`] the rules that make any order safe, [`canonical`] the
+//! the installed server opens the backup, [`assets`] unit and vhost, [`graph`] the rules that make any order safe, [`canonical`] the
 //! bytes that are digested and signed, [`approval`] the signatures over them, [`source`] the text with
 //! its positions, [`load`] the strict reader, [`emit`] the writer, [`render`] the views for people,
 //! [`diff`] two plans compared.
 
 pub mod accounts;
 pub mod approval;
+pub mod assets;
 pub mod at_stake;
 pub mod canonical;
 pub mod clients;

@@ -4,6 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::assets::ObservedAssets;
 use super::preview::Verdict;
 use crate::actual::migrations;
 use crate::actual::whole::Gap;
@@ -30,6 +31,9 @@ pub struct Observed {
     pub target: ObservedTarget,
     /// The service.
     pub service: ObservedService,
+    /// Unit and vhost; of a plan alone that restores them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assets: Option<ObservedAssets>,
     /// The file system that the target lies on.
     pub file_system: ObservedFileSystem,
     /// Space for the restore.
@@ -68,6 +72,9 @@ pub struct ObservedDisplaced {
     /// Which migrations of the server its data has been through; absent where that was not seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migrations: Option<BackupMigrations>,
+    /// Whether the run replaced unit and vhost too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub assets_written: bool,
 }
 
 /// The instance in the registry.

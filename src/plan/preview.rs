@@ -186,6 +186,10 @@ pub struct TextDiff {
     /// Unified diff, secrets taken out, at most 200 lines.
     #[schemars(length(max = 32768))]
     pub diff: String,
+    /// Whether the unit or vhost has lines that are not there now and are not shown whole either, since they
+    /// may hold a secret.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hidden: bool,
 }
 
 /// What is known of a question.

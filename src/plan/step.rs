@@ -10,11 +10,12 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::assets::{AssetKind, ObservedAssets, ProxyKind};
 use super::clients::Clients;
 pub use super::groups::{copy_id, new_group_id};
 use super::groups::{group_changes, overlay_budgets};
 use super::model::Metadata;
-use super::observed::{Observed, Presence};
+use super::observed::{Observed, Presence, ServiceManagerKind};
 use super::spec::{
     AssetScope, CompressionName, DriftPolicy, Ownership, PreBackupMode, SessionPolicy, Source, Spec,
 };
@@ -351,8 +352,36 @@ parameters! {
     }
     /// Parameters of `assets`.
     AssetsWith {
-        /// The unit.
-        unit: String,
+        /// The files, in the order in which they are written.
+        files: Vec<AssetFile>,
+        /// The name under which nginx reads the vhost; absent where it stays as it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        link: Option<AssetLink>,
+        /// Whether systemd reads its units again.
+        systemd: bool,
+        /// Whether nginx tests its configuration, and reads it again.
+        nginx: bool,
+    }
+    /// A file outside of the instance directory.
+    AssetFile {
+        /// Which.
+        kind: AssetKind,
+        /// Where it is written.
+        path: AbsPath,
+        /// Its name in the archive, or among the files that the rolled back run kept.
+        member: String,
+        /// Its digest; absent where the file is removed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sha256: Option<Sha256>,
+    }
+    /// The symbolic link by which nginx reads a vhost.
+    AssetLink {
+        /// Its name.
+        path: AbsPath,
+        /// What it leads to.
+        to: AbsPath,
+        /// Whether it is to be there.
+        wanted: bool,
     }
     /// Parameters of `start`.
     StartWith {
@@ -527,7 +556,7 @@ pub fn derive(
             },
             from: spec.source.run().map(|run| run.directory.clone()),
         }),
-        StepKind::Assets => Action::Assets(AssetsWith { unit: unit()? }),
+        StepKind::Assets => Action::Assets(assets_with(observed)?),
         StepKind::Start => Action::Start(StartWith { unit: unit()?, timeout: spec.health.timeout.clone() }),
         StepKind::Health => Action::Health(HealthWith {
             unit: unit()?,
@@ -543,6 +572,29 @@ pub fn derive(
             rolls_back: spec.source.run().map(|run| run.run.clone()),
         }),
         StepKind::Cleanup => Action::Cleanup(CleanupWith { retain: spec.retain.clone() }),
+    })
+}
+
+fn assets_with(observed: &Observed) -> Result<AssetsWith, NoSuchStep> {
+    let why = "neither unit nor vhost was observed";
+    let assets = observed.assets.as_ref().ok_or(NoSuchStep { kind: StepKind::Assets, why })?;
+    let ObservedAssets { unit, site, enabled, proxy } = assets;
+    let files = assets.files().map(|(kind, file)| AssetFile {
+        kind,
+        path: file.path.clone(),
+        member: file.member.clone(),
+        sha256: file.sha256,
+    });
+    let link = enabled.as_ref().zip(site.as_ref()).map(|(link, site)| AssetLink {
+        path: link.path.clone(),
+        to: site.path.clone(),
+        wanted: link.wanted,
+    });
+    Ok(AssetsWith {
+        files: files.collect(),
+        link,
+        systemd: unit.is_some() && observed.service.manager == ServiceManagerKind::Systemd,
+        nginx: site.is_some() && *proxy == ProxyKind::Nginx,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use super::groups::overlaid;
 use super::spec::{Ownership, OwnershipSource};
-use super::step::{Action, RecordWith, SwapMethod, SwapWith};
+use super::step::{Action, AssetsWith, RecordWith, SwapMethod, SwapWith};
 
 impl Action {
     /// What it does, in one line. Part of the format: a loaded plan must carry the same line, so that
@@ -73,7 +73,7 @@ impl Action {
                     format!("move {} to {}, where nothing is now", with.tree.words(), with.directory)
                 }
             },
-            Action::Assets(with) => format!("restore the unit and vhost of {}", with.unit),
+            Action::Assets(with) => assets(with),
             Action::Start(with) => format!("start {} within {}", with.unit, with.timeout),
             Action::Health(with) => format!(
                 "wait up to {} until {}/health answers{}",
@@ -96,6 +96,27 @@ impl Action {
             }
         }
     }
+}
+
+fn assets(with: &AssetsWith) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for file in &with.files {
+        let (verb, kind) = (if file.sha256.is_some() { "write" } else { "remove" }, file.kind.words());
+        parts.push(format!("{verb} the {kind} {}", file.path));
+    }
+    if let Some(link) = &with.link {
+        let verb = if link.wanted { "enable it as" } else { "disable it:" };
+        parts.push(format!("{verb} {}", link.path));
+    }
+    if with.nginx {
+        parts.push("let nginx test it".to_owned());
+    }
+    let told: Vec<&str> =
+        [with.systemd.then_some("systemd"), with.nginx.then_some("nginx")].into_iter().flatten().collect();
+    if !told.is_empty() {
+        parts.push(format!("tell {}", told.join(" and ")));
+    }
+    parts.join(", ")
 }
 
 fn owners(ownership: &Ownership) -> String {

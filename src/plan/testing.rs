@@ -113,7 +113,28 @@ pub fn sample_with_service() -> Plan {
     spec["sessions"] = json!("revoke");
     let mut observed = observed();
     observed["service"] = json!({ "manager": "systemd", "unit": "abssctl-budget.service", "running": true });
+    observed["assets"] = json!({
+        "unit": {
+            "path": "/etc/systemd/system/abssctl-budget.service", "foundBy": "registry",
+            "member": "systemd/abssctl-budget.service",
+            "sha256": "1111111111111111111111111111111111111111111111111111111111111111",
+            "now": "2222222222222222222222222222222222222222222222222222222222222222"
+        },
+        "site": {
+            "path": "/etc/nginx/sites-available/abssctl-budget.conf", "foundBy": "detection",
+            "member": "nginx/abssctl-budget.conf",
+            "sha256": "3333333333333333333333333333333333333333333333333333333333333333"
+        },
+        "enabled": {
+            "path": "/etc/nginx/sites-enabled/abssctl-budget.conf", "wanted": true, "now": false
+        },
+        "proxy": "nginx"
+    });
     let mut preview = preview();
+    preview["diffs"].as_array_mut().expect("it is a list").push(json!({
+        "path": "/etc/systemd/system/abssctl-budget.service", "restored": true, "hidden": true,
+        "diff": "--- now\n+++ backup\n@@ -1,2 +1,2 @@\n [Service]\n-ExecStart=/usr/bin/node (kept secret)\n+ExecStart=/usr/local/bin/node (kept secret)\n"
+    }));
     preview["downtimeMs"] = json!(8200);
     preview["accounts"] = json!({
         "loginMethod": { "live": "openid", "backup": "password" },

@@ -39,7 +39,7 @@ pub struct Again {
 /// # Errors
 /// The look failed; that says nothing about the plan.
 pub fn untruths(cx: &Context, plan: &Plan) -> Result<Again, PlanError> {
-    let (fresh, local) = restore::here_again(cx, plan, |_| plan.metadata.clone())?;
+    let (mut fresh, local) = restore::here_again(cx, plan, |_| plan.metadata.clone())?;
     let mut expected = plan.clone();
     let (then, now) = (&plan.observed.target, &fresh.observed.target);
     let mut said = Vec::new();
@@ -66,6 +66,11 @@ pub fn untruths(cx: &Context, plan: &Plan) -> Result<Again, PlanError> {
     expected.observed.backup = fresh.observed.backup;
     expected.observed.displaced = fresh.observed.displaced;
     expected.observed.instance = fresh.observed.instance;
+    if let (Some(now), Some(then)) = (&mut fresh.observed.assets, &plan.observed.assets) {
+        // What the machine has in their places is compared as drift.
+        now.take_present(then);
+    }
+    expected.observed.assets = fresh.observed.assets;
     let found = diff::diff(plan, &expected).map_err(|error| PlanError::Rules(error.to_string()))?;
     let mut all =
         found.wish.into_iter().chain(found.world).chain(found.follows).chain(found.document).peekable();
@@ -110,8 +115,8 @@ fn shown(plan: &Plan, fresh: &Plan, bounds: &Bounds, same_content: bool) -> Prev
             live_rows(row, old);
         }
     }
-    // They are of files that a running server does not change.
-    if claims.diffs_unseen {
+    // They are of files that a running server does not change; unit and vhost may have become what comes.
+    if claims.diffs_unseen || plan.observed.assets != fresh.observed.assets {
         shown.diffs.clone_from(&old.diffs);
     }
     shown

@@ -8,10 +8,12 @@ use crate::facts::model::{
     BackupFacts, Changes, Contents, DisplacedFacts, Facts, InstanceFacts, TargetFacts,
 };
 use crate::ids::{AbsPath, BackupId, RunId};
+use crate::plan::assets::ObservedAssets;
 use crate::plan::follows::{Claims, InUse};
 use crate::plan::observed::{Observed, ObservedBackup, ObservedSpace};
 use crate::plan::preview::{TextDiff, Verdict};
-use crate::plan::spec::{Source, Spec};
+use crate::plan::spec::{AssetScope, Source, Spec};
+use crate::survey::assets::Refusal;
 use crate::survey::observe;
 
 /// What is known for one restore.
@@ -55,6 +57,8 @@ pub struct Local {
     pub owners_unknown: bool,
     /// What the machine could not read of the target, each with its reason.
     pub unread: Vec<String>,
+    /// Unit and vhost that come and that are there, or why they cannot be restored.
+    pub assets: Result<ObservedAssets, Refusal>,
 }
 
 /// The facts do not hold what a plan needs.
@@ -163,6 +167,10 @@ impl<'f> Known<'f> {
             server: self.instance.server.judge(migrations),
             target: self.target.observed.clone(),
             service: self.instance.service.clone(),
+            assets: self
+                .local
+                .filter(|_| spec.assets == AssetScope::Full)
+                .and_then(|local| local.assets.as_ref().ok().cloned()),
             file_system: self.target.file_system.clone(),
             space: ObservedSpace {
                 staging_bytes: unpacked_bytes.saturating_add(beside),

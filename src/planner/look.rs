@@ -22,15 +22,18 @@ use crate::facts::model::{
 use crate::host::fs::IoContext as _;
 use crate::host::{clock, machine, processes};
 use crate::ids::{AbsPath, InstanceName};
+use crate::plan::assets::{AssetKind, ObservedAssets};
 use crate::plan::follows::InUse;
 use crate::plan::model::{ApiVersion, Time};
 use crate::plan::observed::{ObservedBackupBudget, ObservedService};
 use crate::plan::preview::TextDiff;
 use crate::plan::spec::{BackupSource, PreBackupMode, Target};
+use crate::state::asset_places::{self, AssetPlaces};
 use crate::state::backup_index::{BackupEntry, entry_digest};
-use crate::state::instances::{InstanceEntry, InstancePaths};
+use crate::state::instances::InstanceEntry;
 use crate::store;
 use crate::survey::archive::{self, ArchiveSurvey};
+use crate::survey::assets::{self, Kept, Refusal};
 use crate::survey::displaced::{self, Candidate};
 use crate::survey::{observe, preflight, server};
 
@@ -52,7 +55,8 @@ pub fn one(cx: &Context, entry: &BackupEntry, target: &Target) -> Result<Seen, P
     if let Some(known) = &mut backup.contents {
         known.changes.push(compared.changes(&target.directory, &contents));
     }
-    let local = local(cx, &registered.paths, &instance.service, target, &compared, &contents)?;
+    let assets = assets::look(cx, &registered, &contents);
+    let local = local(cx, &registered, &instance.service, target, &compared, &contents, assets)?;
     instance.targets.push(found);
     let mut facts = nothing(cx)?;
     facts.instances.push(instance);
@@ -65,8 +69,16 @@ pub fn displaced(cx: &Context, candidate: &Candidate, target: &Target) -> Result
     let (registered, mut instance) = self::instance(cx, &candidate.instance)?;
     let data = PathBuf::from(&instance.registry.data_directory);
     let (found, compared) = self::target(cx, &data, target)?;
-    let (tree, archive) = self::tree(cx, candidate, &data, &compared)?;
-    let local = local(cx, &registered.paths, &instance.service, target, &compared, &archive)?;
+    let (tree, mut archive) = self::tree(cx, candidate, &data, &compared)?;
+    let assets = match assets::kept(cx, &registered, &candidate.state) {
+        Ok(Some(Kept { assets, texts })) => {
+            archive.texts.extend(texts);
+            Ok(assets)
+        }
+        Ok(None) => Err(Refusal::without("the run replaced neither")),
+        Err(refusal) => Err(refusal),
+    };
+    let local = local(cx, &registered, &instance.service, target, &compared, &archive, assets)?;
     instance.targets.push(found);
     let mut facts = nothing(cx)?;
     facts.instances.push(instance);
@@ -259,11 +271,12 @@ fn deleted(account: Option<&Account>) -> Vec<DeletedBudget> {
 
 fn local(
     cx: &Context,
-    paths: &InstancePaths,
+    registered: &InstanceEntry,
     service: &ObservedService,
     target: &Target,
     compared: &Compared,
     contents: &ArchiveSurvey,
+    assets: Result<ObservedAssets, Refusal>,
 ) -> Result<Local, PlanError> {
     let mut users = processes::users_of(&cx.root.host_path(&target.directory), &[]);
     let unit = service.unit.as_deref().filter(|_| target.live && service.running);
@@ -277,15 +290,16 @@ fn local(
         None if users.complete => InUse::No,
         None => InUse::Unknown(processes::INCOMPLETE.into()),
     };
-    let diffs = text_diffs(cx, paths, target, compared, contents)?;
+    let places = asset_places::of(&cx.root, &cx.config, registered)?;
+    let diffs = text_diffs(cx, &places, target, compared, contents)?;
     let bounds = compared.bounds(contents);
     let unread = compared.unread();
-    Ok(Local { diffs, in_use, bounds, owners_unknown: !machine::is_root(), unread })
+    Ok(Local { diffs, in_use, bounds, owners_unknown: !machine::is_root(), unread, assets })
 }
 
 fn text_diffs(
     cx: &Context,
-    paths: &InstancePaths,
+    places: &AssetPlaces,
     target: &Target,
     compared: &Compared,
     contents: &ArchiveSurvey,
@@ -303,8 +317,12 @@ fn text_diffs(
                 });
                 (shown, live.flatten(), true)
             }
-            Err(_) => match asset(paths, target.live, name) {
-                Some(path) => (path.to_string(), cx.root.read(path, 1 << 20)?, false),
+            Err(_) => match asset(places, target.live, name) {
+                // What is not there yet is new as a whole.
+                Some(path) => {
+                    let live = cx.root.read(path, 1 << 20)?.unwrap_or_default();
+                    (path.to_string(), Some(live), false)
+                }
                 None => continue,
             },
         };
@@ -316,27 +334,19 @@ fn text_diffs(
 }
 
 /// Where a unit or vhost of the backup belongs on this machine.
-fn asset<'p>(paths: &'p InstancePaths, live: bool, member: &Path) -> Option<&'p AbsPath> {
-    if !live {
-        None
-    } else if member.starts_with("systemd") {
-        Some(&paths.systemd_unit)
-    } else if member.starts_with("nginx") {
-        Some(&paths.nginx_site)
-    } else {
-        None
+fn asset<'p>(places: &'p AssetPlaces, live: bool, member: &Path) -> Option<&'p AbsPath> {
+    match assets::kind_of(member).filter(|_| live)? {
+        AssetKind::Unit => Some(&places.unit.path),
+        AssetKind::Site => Some(&places.site.path),
     }
 }
 
 /// What kind of text a member of an archive is.
 fn kind_of(member: &Path) -> redact::Kind {
-    if member.starts_with("systemd") {
-        redact::Kind::Unit
-    } else if member.starts_with("nginx") {
-        redact::Kind::Site
-    } else if member.ends_with(layout::MIGRATE) {
-        redact::Kind::Migrations
-    } else {
-        redact::Kind::Configuration
+    match assets::kind_of(member) {
+        Some(AssetKind::Unit) => redact::Kind::Unit,
+        Some(AssetKind::Site) => redact::Kind::Site,
+        None if member.ends_with(layout::MIGRATE) => redact::Kind::Migrations,
+        None => redact::Kind::Configuration,
     }
 }

@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::known::Known;
+use super::known::{Known, Local};
 use super::single;
 use crate::facts::model::TableRows;
 use crate::plan::follows;
 use crate::plan::model::Metadata;
 use crate::plan::observed::Observed;
-use crate::plan::preview::{BudgetPreview, Preview, RowChange};
-use crate::plan::spec::Spec;
+use crate::plan::preview::{BudgetPreview, Preview, RowChange, TextDiff};
+use crate::plan::spec::{AssetScope, Spec};
 
 /// Says what a restore would change.
 pub fn preview(metadata: &Metadata, spec: &Spec, observed: &Observed, known: &Known<'_>) -> Preview {
@@ -21,7 +21,7 @@ pub fn preview(metadata: &Metadata, spec: &Spec, observed: &Observed, known: &Kn
         accounts: known.changes.accounts.clone().filter(|_| !single),
         rows: rows(observed, known),
         // Configuration, unit and vhost stay as they are where single budgets come.
-        diffs: known.local.filter(|_| !single).map(|local| local.diffs.clone()).unwrap_or_default(),
+        diffs: known.local.filter(|_| !single).map(|local| diffs(spec, local)).unwrap_or_default(),
         checks: follows::checks(spec, observed, &known.claims()),
         warnings: Vec::new(),
         downtime_ms: None,
@@ -39,6 +39,13 @@ pub fn preview(metadata: &Metadata, spec: &Spec, observed: &Observed, known: &Kn
     }
     preview.warnings = follows::warnings(spec, observed, &preview);
     preview
+}
+
+/// Text files that differ: unit and vhost come where the plan wants it.
+fn diffs(spec: &Spec, local: &Local) -> Vec<TextDiff> {
+    let comes = |diff: &TextDiff| diff.restored || spec.assets == AssetScope::Full;
+    let diffs = local.diffs.iter();
+    diffs.map(|diff| TextDiff { restored: comes(diff), ..diff.clone() }).collect()
 }
 
 /// Rows of the server's own tables.

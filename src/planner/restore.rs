@@ -157,6 +157,7 @@ pub(super) fn assemble(metadata: Metadata, mut spec: Spec, known: &Known<'_>) ->
         });
     }
     clients::check(&spec.clients, known)?;
+    wish::check_assets(&spec, known)?;
     wish::check_possible(&spec, &known.instance.service)?;
     let observed = known.observed(&spec);
     let preview = preview::preview(&metadata, &spec, &observed, known);

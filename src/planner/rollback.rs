@@ -2,7 +2,7 @@
 //! made by the same code from the same facts. Reads only.
 
 use super::error::PlanError;
-use super::known::Known;
+use super::known::{Known, Local};
 use super::look::{self, Seen};
 use super::restore;
 use super::wish;
@@ -112,12 +112,17 @@ fn refused(refusal: Refusal) -> PlanError {
 
 fn spec(wish: &RollbackWish, source: &RunSource, target: Target, known: &Known<'_>) -> Spec {
     let defaults = &known.facts.defaults;
+    // What the run did is undone, where what it replaced is kept.
+    let assets = match known.local {
+        Some(Local { assets: Ok(_), .. }) if target.live => AssetScope::Full,
+        Some(_) | None => AssetScope::Data,
+    };
     Spec {
         instance: known.instance.name.clone(),
         source: crate::plan::spec::Source::Run(source.clone()),
         target,
         budgets: Vec::new(),
-        assets: AssetScope::Data,
+        assets,
         pre_backup: PreBackup {
             mode: wish.pre_backup.unwrap_or(defaults.pre_backup),
             message: wish.backup_message.clone(),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::clients::ClientsWish;
+use super::diffs;
 use super::error::PlanError;
 use super::known::Known;
 use crate::actual::whole::Gap;
@@ -20,6 +21,7 @@ use crate::plan::spec::{
 };
 use crate::state::backup_index::{BackupEntry, BackupIndex};
 use crate::state::instances::{Registry, RegistryError};
+use crate::survey::assets::Refusal;
 use crate::survey::forbidden::{self, Forbidden};
 
 /// Which backup.
@@ -289,14 +291,36 @@ fn belongs_start(spec: &Spec, service: &ObservedService) -> bool {
         }
 }
 
+/// Refuses unit and vhost where they cannot be restored, or could not be shown whole to who reviews the plan.
+pub fn check_assets(spec: &Spec, known: &Known<'_>) -> Result<(), PlanError> {
+    if spec.assets == AssetScope::Data {
+        return Ok(());
+    }
+    let refuse = |what: String, help: String| Err(PlanError::Wish { what, help });
+    let leave_out = || "leave out --with-assets (spec.assets: data)".to_owned();
+    if !spec.target.live {
+        let what = "unit and vhost belong to the instance's own directory, and this restore goes elsewhere";
+        return refuse(what.into(), leave_out());
+    }
+    let Some(local) = known.local else {
+        let what = "facts do not show unit and vhost, which are code that root runs";
+        return refuse(what.into(), "plan on the machine itself: abssctl plan restore --with-assets".into());
+    };
+    if let Err(Refusal { what, help }) = &local.assets {
+        return refuse(format!("unit and vhost cannot be restored: {what}"), help.clone());
+    }
+    let cut = local.diffs.iter().find(|diff| !diff.restored && diffs::is_cut(&diff.diff));
+    match cut {
+        Some(diff) => {
+            let what = format!("the difference of {} is too long to be shown in a plan", diff.path);
+            refuse(what, format!("{}, and put the file in place yourself", leave_out()))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Refuses what this program cannot do.
 pub fn check_possible(spec: &Spec, service: &ObservedService) -> Result<(), PlanError> {
-    if spec.assets == AssetScope::Full {
-        return Err(PlanError::Wish {
-            what: "unit and vhost cannot be restored: no service manager is controlled here".into(),
-            help: "leave out --with-assets (spec.assets: data); the plan shows how they differ".into(),
-        });
-    }
     if spec.service.restart == RestartPolicy::Always && service.manager == ServiceManagerKind::None {
         return Err(PlanError::Wish {
             what: "the service cannot be started: no service manager is controlled here".into(),

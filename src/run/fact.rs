@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use jiff::Timestamp;
 
 use crate::ids::{AbsPath, BackupId, Sha256};
+use crate::plan::assets::AssetKind;
 use crate::state::instances::LastRestore;
 
 /// Device and inode: which directory a name refers to, whatever its name. The device number is as it
@@ -31,6 +32,34 @@ pub struct EntryIds {
     /// Inode of what was unpacked under the name; absent where nothing was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new: Option<u64>,
+}
+
+/// A file outside of the instance directory that becomes another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AssetChange {
+    /// Which.
+    pub kind: AssetKind,
+    /// The file.
+    pub path: AbsPath,
+    /// Digest of what was there and is kept; absent where nothing was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old: Option<Sha256>,
+    /// Digest of what is written; absent where the file is removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new: Option<Sha256>,
+}
+
+/// A symbolic link that is made or removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LinkChange {
+    /// Its name.
+    pub path: AbsPath,
+    /// What it leads to.
+    pub to: AbsPath,
+    /// Whether it is made; it is removed otherwise.
+    pub made: bool,
 }
 
 /// Which of the two trees of a run.
@@ -89,6 +118,19 @@ pub enum Fact {
     },
     /// What is about to be done with the service, or was seen of it.
     Service(ServiceFact),
+    /// What of unit and vhost is about to be written; what was there is kept already.
+    #[serde(rename_all = "camelCase")]
+    Assets {
+        /// Where what was there is kept.
+        kept_in: AbsPath,
+        /// Each file that will be another one, and the vhost in any case where its link is made or removed.
+        files: Vec<AssetChange>,
+        /// The link by which nginx reads the vhost, where it is made or removed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        link: Option<LinkChange>,
+    },
+    /// systemd and nginx are about to be told of them.
+    AssetsTold,
     /// What a whole tree was, for the receipt; no step acts on it.
     #[serde(rename_all = "camelCase")]
     Tree {

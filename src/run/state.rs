@@ -431,6 +431,8 @@ impl RunState {
                 | Fact::PreBackup { .. }
                 | Fact::Record { .. }
                 | Fact::Service(_)
+                | Fact::Assets { .. }
+                | Fact::AssetsTold
                 | Fact::Tree { .. } => None,
             })
             .last()
@@ -443,6 +445,8 @@ impl RunState {
             Fact::Staging { .. }
             | Fact::PreBackup { .. }
             | Fact::Record { .. }
+            | Fact::Assets { .. }
+            | Fact::AssetsTold
             | Fact::Swap { .. }
             | Fact::Service(_) => None,
         };

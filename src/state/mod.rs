@@ -1,6 +1,7 @@
 //! Files that abssctl shares with the peer tool: configuration, registry, backup index, operations log.
 //! Everything here keeps what it does not know, and writes the bytes that the peer would write.
 
+pub mod asset_places;
 pub mod backup_index;
 pub mod config;
 pub mod config_values;

@@ -121,6 +121,12 @@ pub struct RestoreConfig {
     pub health: HealthSource,
     /// What starts and stops the server.
     pub service_manager: ServiceManagerChoice,
+    /// The directory in which nginx has `sites-available` and `sites-enabled`, where the registry is not to
+    /// say where vhosts lie.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nginx_directory: Option<AbsPath>,
+    /// The `nginx` program, a name or path.
+    pub nginx_bin: String,
     /// How many times its own size an archive may unpack to before it is refused as a bomb.
     pub expansion_factor: u64,
     /// Unpacking to less than this is never refused.
@@ -152,6 +158,8 @@ impl Default for RestoreConfig {
             health_timeout: DurationText::of_seconds(60),
             health: HealthSource::default(),
             service_manager: ServiceManagerChoice::Auto,
+            nginx_directory: None,
+            nginx_bin: "nginx".to_owned(),
             expansion_factor: 200,
             minimum_expansion: SizeText::mebibytes(64),
             require_approvals: 0,

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::context::{Done, Probe, StepContext, StepRunner};
 use super::error::StepError;
-use super::{staging, trees};
+use super::{assets, staging, trees};
 use crate::context::Context;
 use crate::host::fs::{self, IoContext as _};
 use crate::ids::{AbsPath, RunId};
@@ -121,7 +121,15 @@ pub fn remove(cx: &Context, due: Vec<(Run, AbsPath)>) -> Pruned {
     let mut pruned = Pruned::default();
     for (run, path) in due {
         match remove_one(cx, &path) {
-            Ok(()) => pruned.removed.push((run.id, path)),
+            Ok(()) => {
+                // Without the tree there is no way back that needs the old unit and vhost.
+                if let Err(error) = assets::remove_kept(cx, &run.id) {
+                    pruned
+                        .warnings
+                        .push(format!("unit and vhost that run {} kept are left: {error}", run.id));
+                }
+                pruned.removed.push((run.id, path));
+            }
             Err(error) => pruned.warnings.push(format!("{path} could not be removed: {error}")),
         }
     }

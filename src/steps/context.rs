@@ -166,6 +166,8 @@ impl StepContext<'_> {
             | Fact::Swap { .. }
             | Fact::Record { .. }
             | Fact::Service(_)
+            | Fact::Assets { .. }
+            | Fact::AssetsTold
             | Fact::Tree { .. } => None,
         })
     }
@@ -179,6 +181,8 @@ impl StepContext<'_> {
             | Fact::Staging { .. }
             | Fact::PreBackup { .. }
             | Fact::Record { .. }
+            | Fact::Assets { .. }
+            | Fact::AssetsTold
             | Fact::Swap { .. } => None,
         })
     }

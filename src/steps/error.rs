@@ -9,6 +9,7 @@ use crate::archive::ArchiveError;
 use crate::backup::BackupError;
 use crate::host::fs::FsError;
 use crate::host::lock::LockError;
+use crate::host::program::ProgramError;
 use crate::host::service::ServiceError;
 use crate::host::sqlite::SqliteError;
 use crate::ids::{AbsPath, RunId};
@@ -145,6 +146,24 @@ pub enum StepError {
         /// What stands where.
         what: String,
     },
+    /// nginx does not take what came.
+    #[error("nginx does not take the vhost, and {back}; it says: {said}")]
+    #[diagnostic(
+        code(abssctl::step::nginx),
+        help(
+            "mend what it names (a certificate that is not on this machine?) and make a new plan, or leave out --with-assets"
+        )
+    )]
+    Nginx {
+        /// What stands in its place now.
+        back: &'static str,
+        /// In its own words, with file and line.
+        said: String,
+    },
+    /// A program of the machine failed.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Program(#[from] ProgramError),
     /// The index could not be written.
     #[error(transparent)]
     #[diagnostic(transparent)]

@@ -10,7 +10,7 @@ use cap_std::fs::Dir;
 
 use super::context::{Done, Probe, StepContext, StepRunner, lock};
 use super::error::StepError;
-use super::staging;
+use super::{assets, staging};
 use crate::actual::{account, layout, messages, migrations, whole};
 use crate::archive::DATA;
 use crate::archive::{EntryKind, Extracted};
@@ -54,6 +54,7 @@ impl StepRunner for Inspect {
         let _stop = sqlite::stop_on(&cx.stop);
         let (databases, unchecked) = check_databases(cx, &dir, extracted, &path, &data)?;
         let mut done = check_whole(&dir, &data, &cx.plan.spec).map_err(|error| within(&path, error))?;
+        assets::prove(cx)?;
         let (gate, warnings) = check_migrations(cx, &dir, &data).map_err(|error| within(&path, error))?;
         done.detail = format!("{databases} databases sound, {}, {gate}", done.detail);
         done.warnings.extend(unchecked.into_iter().chain(warnings));

@@ -1,6 +1,7 @@
 //! The step kinds: one file each, with what it changes, what its undo restores and what a crash in the
 //! middle leaves. [`runner`] is the registry; adding a kind is its file and one line there.
 
+pub mod assets;
 pub mod check;
 pub mod cleanup;
 pub mod context;

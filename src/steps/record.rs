@@ -128,6 +128,8 @@ fn noted(cx: &StepContext<'_>) -> Option<(Timestamp, Option<LastRestore>)> {
         | Fact::PreBackup { .. }
         | Fact::Swap { .. }
         | Fact::Service(_)
+        | Fact::Assets { .. }
+        | Fact::AssetsTold
         | Fact::Tree { .. } => None,
     })
 }

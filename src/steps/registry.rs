@@ -2,8 +2,8 @@
 
 use super::context::StepRunner;
 use super::{
-    check, cleanup, extract, health, inspect, lock, overlay, pre_backup, prepare, record, start, stop, swap,
-    verify,
+    assets, check, cleanup, extract, health, inspect, lock, overlay, pre_backup, prepare, record, start,
+    stop, swap, verify,
 };
 use crate::plan::step::StepKind;
 
@@ -25,6 +25,6 @@ pub fn runner(kind: StepKind) -> Option<&'static dyn StepRunner> {
         StepKind::Stop => Some(&stop::Stop),
         StepKind::Start => Some(&start::Start),
         StepKind::Health => Some(&health::Health),
-        StepKind::Assets => None,
+        StepKind::Assets => Some(&assets::Assets),
     }
 }

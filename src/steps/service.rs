@@ -40,6 +40,8 @@ pub(super) fn noted<T>(cx: &StepContext<'_>, pick: impl Fn(&ServiceFact) -> Opti
         | Fact::PreBackup { .. }
         | Fact::Record { .. }
         | Fact::Swap { .. }
+        | Fact::Assets { .. }
+        | Fact::AssetsTold
         | Fact::Tree { .. } => None,
     })
 }

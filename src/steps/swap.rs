@@ -126,6 +126,8 @@ fn noted(cx: &StepContext<'_>) -> Option<Noted> {
         | Fact::PreBackup { .. }
         | Fact::Record { .. }
         | Fact::Service(_)
+        | Fact::Assets { .. }
+        | Fact::AssetsTold
         | Fact::Tree { .. } => None,
     })
 }

@@ -48,6 +48,8 @@ pub(super) fn note_displaced(cx: &StepContext<'_>, step: &Step, done: &mut Done)
         | Fact::PreBackup { .. }
         | Fact::Record { .. }
         | Fact::Service(_)
+        | Fact::Assets { .. }
+        | Fact::AssetsTold
         | Fact::Tree { .. } => None,
     });
     match displaced.filter(|_| cx.tree(Side::Before).is_none()) {

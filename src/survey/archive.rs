@@ -20,6 +20,15 @@ use crate::plan::observed::BackupMigrations;
 use crate::plan::spec::{BackupSource, CompressionName};
 use crate::store::{self, StoreError};
 
+/// The folder of an archive that holds the unit.
+pub const UNIT_FOLDER: &str = "systemd";
+
+/// The folder of an archive that holds the vhost.
+pub const SITE_FOLDER: &str = "nginx";
+
+/// The folder of an archive that holds what nginx reads of it: a copy, no link.
+pub const ENABLED_FOLDER: &str = "nginx-enabled";
+
 const MAX_DATABASE: u64 = 16 << 20;
 const MAX_TEXT: u64 = migrations::MAX_RECORD;
 
@@ -67,6 +76,9 @@ pub struct ArchiveSurvey {
     pub last_change: BTreeMap<String, Option<String>>,
     /// Small text files that plans show differences of, relative to the archive's top directory.
     pub texts: BTreeMap<PathBuf, Vec<u8>>,
+    /// Everything in the folders of unit and vhost but directories, relative to the top directory, whether it
+    /// is text or not.
+    pub assets: BTreeSet<PathBuf>,
 }
 
 impl ArchiveSurvey {
@@ -166,6 +178,9 @@ struct Look {
 impl Look {
     fn visit(&mut self, member: &Member, body: &mut dyn Read) -> Result<(), ArchiveError> {
         let path = &member.path;
+        if member.kind != EntryKind::Directory && is_asset(path) {
+            self.found.assets.insert(path.clone());
+        }
         if self.quickly && !self.found.manifest && path != Path::new(MANIFEST_PATH) {
             // Directories may come first.
             if member.kind != EntryKind::Directory {
@@ -202,9 +217,7 @@ impl Look {
 
     /// Whether a plan shows differences of it.
     fn is_text(&self, path: &Path) -> bool {
-        ["systemd", "nginx"].iter().any(|folder| path.starts_with(folder))
-            || *path == self.data.join(layout::CONFIG)
-            || *path == self.data.join(layout::MIGRATE)
+        is_asset(path) || *path == self.data.join(layout::CONFIG) || *path == self.data.join(layout::MIGRATE)
     }
 
     /// Whether the rest of the archive has nothing new to tell.
@@ -220,6 +233,9 @@ impl Look {
         // The manifest itself is a member that it does not list.
         self.found.entries = manifest.entries.len() as u64 + 1;
         for entry in manifest.entries {
+            if entry.kind != EntryKind::Directory && is_asset(&entry.path) {
+                self.found.assets.insert(entry.path.clone());
+            }
             let wanted = self.is_text(&entry.path) || entry.path == self.data.join(layout::ACCOUNT);
             if wanted && entry.kind == EntryKind::File {
                 self.awaited.insert(entry.path.clone());
@@ -286,6 +302,11 @@ impl Look {
             self.found.files.insert(below, file);
         }
     }
+}
+
+/// Whether it lies in one of the folders of unit and vhost.
+fn is_asset(path: &Path) -> bool {
+    [UNIT_FOLDER, SITE_FOLDER, ENABLED_FOLDER].iter().any(|folder| path.starts_with(folder))
 }
 
 /// The sync group that a path below the data directory holds the database of.

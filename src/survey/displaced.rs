@@ -9,6 +9,7 @@ use std::path::Path;
 use cap_std::fs::{Dir, MetadataExt as _};
 
 use super::archive::{ArchiveSurvey, BackupFile};
+use super::assets;
 use super::target::{self, TargetSurvey};
 use super::tree::{self, Kind};
 use crate::actual::account::Account;
@@ -70,6 +71,8 @@ pub struct Candidate {
     pub target: AbsPath,
     /// The tree.
     pub dir: Dir,
+    /// What the journal says of the run.
+    pub state: RunState,
 }
 
 /// What a run noted of its swap.
@@ -91,6 +94,8 @@ fn swapped(state: &RunState) -> Option<Swapped<'_>> {
         | Fact::PreBackup { .. }
         | Fact::Record { .. }
         | Fact::Service(_)
+        | Fact::Assets { .. }
+        | Fact::AssetsTold
         | Fact::Tree { .. } => None,
     };
     state.facts().filter_map(of).last()
@@ -101,6 +106,8 @@ pub fn former(state: &RunState) -> Option<&LastRestore> {
     let of = |fact| match fact {
         &Fact::Record { former: Some(ref former), .. } => Some(former),
         Fact::Record { .. }
+        | Fact::Assets { .. }
+        | Fact::AssetsTold
         | Fact::Swap { .. }
         | Fact::Staging { .. }
         | Fact::PreBackup { .. }
@@ -178,7 +185,8 @@ pub fn find(cx: &Context, id: &RunId) -> Result<Result<Candidate, Refusal>, Disp
         displaced_at: Time::from(displaced_at.unwrap_or(jiff::Timestamp::UNIX_EPOCH)),
     };
     let (instance, target) = (started.instance.clone(), target.clone());
-    Ok(Ok(Candidate { source, instance, target, dir }))
+    let state = run.state.clone();
+    Ok(Ok(Candidate { source, instance, target, dir, state }))
 }
 
 /// Why a tree that is there must not come back.
@@ -325,6 +333,7 @@ pub fn look(cx: &Context, candidate: &Candidate, data: &Path) -> Result<Held, Fs
         tree: survey.observed.clone(),
         incomplete: parts.map(|parts| parts.gaps).unwrap_or_default(),
         migrations: Some(migrations_of(&candidate.dir, data)),
+        assets_written: assets::written(&candidate.state).is_some(),
     };
     Ok(Held { observed, survey })
 }

@@ -3,6 +3,7 @@
 
 pub mod approvals;
 pub mod archive;
+pub mod assets;
 pub mod displaced;
 pub mod forbidden;
 pub mod listing;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use cap_std::fs::Dir;
 
+use super::assets::{self, Refusal};
 use super::server;
 use super::target::{self, TargetSurvey};
 use crate::context::Context;
@@ -12,6 +13,7 @@ use crate::host::fs::{self, FsError, IoContext as _};
 use crate::host::machine;
 use crate::host::service::{Active, Load, ServiceError, is_unit_name};
 use crate::ids::{AbsPath, InstanceName, UrlTemplate};
+use crate::plan::assets::ObservedAssets;
 use crate::plan::observed::{
     HealthFrom, Observed, ObservedBackup, ObservedDisplaced, ObservedFileSystem, ObservedInstance,
     ObservedServer, ObservedService, ObservedSpace, Presence, ServiceManagerKind, ServiceTrouble,
@@ -47,6 +49,10 @@ pub enum SurveyError {
         /// What is wrong with it.
         why: String,
     },
+    /// Unit or vhost cannot be written where they lie.
+    #[error("unit and vhost cannot be restored: {}", .0.what)]
+    #[diagnostic(code(abssctl::survey::assets), help("{}", .0.help))]
+    Assets(Refusal),
     /// The target is something that cannot be replaced safely.
     #[error("the target {path} is {what}")]
     #[diagnostic(code(abssctl::survey::target_kind), help("{help}"))]
@@ -96,6 +102,12 @@ pub enum SurveyError {
         /// Its directory.
         root: AbsPath,
     },
+}
+
+impl From<Refusal> for SurveyError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Assets(refusal)
+    }
 }
 
 /// What was seen.
@@ -246,6 +258,7 @@ pub fn observe(cx: &Context, spec: &Spec, comes: Comes) -> Result<Survey, Survey
         server: ObservedServer::default(),
         target: target.observed.clone(),
         service: service(cx, &entry)?,
+        assets: comes.assets.map(|planned| assets::again(cx, &entry, &planned)).transpose()?,
         file_system: place.file_system,
         space: ObservedSpace {
             staging_bytes,
@@ -258,13 +271,15 @@ pub fn observe(cx: &Context, spec: &Spec, comes: Comes) -> Result<Survey, Survey
     Ok(Survey { observed, target, entry, staging_free: place.free, backup_free, read_only: place.read_only })
 }
 
-/// What comes into a target, as its plan describes it: one of the two.
+/// What comes into a target, as its plan describes it: one of the first two.
 #[derive(Debug, Clone, Default)]
 pub struct Comes {
     /// A backup.
     pub backup: Option<ObservedBackup>,
     /// The tree that a run displaced.
     pub displaced: Option<ObservedDisplaced>,
+    /// Unit and vhost.
+    pub assets: Option<ObservedAssets>,
 }
 
 /// Bytes free where backups go: in the directory, or in the nearest one above it that exists.

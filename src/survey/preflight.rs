@@ -127,8 +127,11 @@ pub fn preflight(cx: &Context, plan: &Plan, ask: Ask<'_>) -> Result<Preflight, P
     found.expiry(plan);
     found.policy(cx, plan, ask);
     found.runs(cx, plan, ask)?;
-    let mut comes =
-        Comes { backup: plan.observed.backup.clone(), displaced: plan.observed.displaced.clone() };
+    let mut comes = Comes {
+        backup: plan.observed.backup.clone(),
+        displaced: plan.observed.displaced.clone(),
+        assets: plan.observed.assets.clone(),
+    };
     let entry = match &plan.spec.source {
         Source::Backup(source) => found.backup(cx, plan, source)?,
         Source::Run(source) => {
@@ -162,8 +165,8 @@ impl Preflight {
             let kind = step.kind();
             match kind {
                 StepKind::Stop | StepKind::Start | StepKind::Health if absent.is_none() => {}
-                StepKind::Stop | StepKind::Start | StepKind::Health | StepKind::Assets => {
-                    let why = absent.unwrap_or("this program restores no units yet");
+                StepKind::Stop | StepKind::Start | StepKind::Health => {
+                    let why = absent.unwrap_or_default();
                     let message = format!("step '{}' ({kind}) needs a service manager: {why}", step.id);
                     self.problem(
                         Class::Environment,
@@ -181,6 +184,7 @@ impl Preflight {
                 | StepKind::PreBackup
                 | StepKind::Overlay
                 | StepKind::Swap
+                | StepKind::Assets
                 | StepKind::Record
                 | StepKind::Cleanup => {}
             }

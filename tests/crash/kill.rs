@@ -144,6 +144,11 @@ fn an_apply_that_resets_clients_killed_at_every_call() {
 }
 
 #[test]
+fn an_apply_with_unit_and_vhost_killed_at_every_call() {
+    at_every_call("apply-assets");
+}
+
+#[test]
 fn a_backup_killed_at_every_call() {
     at_every_call("backup-create");
 }

@@ -9,6 +9,8 @@ use crate::support::TestRoot;
 use crate::support::root::{LIVE, ZSTD};
 use crate::tracer::{Traced, Tracer};
 
+const SITE: &str = "run/abssctl/nginx/sites-available/abssctl-budget.conf";
+
 /// Commands that change something, and the worlds in which they do. A new command is one line here.
 pub(crate) const COMMANDS: &[Subject] = &[
     Subject { name: "apply", targets: &[LIVE], arguments: |root| apply(root, &[ZSTD]) },
@@ -26,6 +28,17 @@ pub(crate) const COMMANDS: &[Subject] = &[
         name: "apply-reset",
         targets: &[LIVE],
         arguments: |root| apply(root, &[ZSTD, "--clients", "reset", "--sessions", "revoke"]),
+    },
+    Subject {
+        name: "apply-assets",
+        targets: &[LIVE],
+        arguments: |root| {
+            for file in ["etc/systemd/system/abssctl-budget.service", SITE] {
+                let text = std::fs::read_to_string(root.path(file)).unwrap();
+                root.write(file, format!("# another\n{text}"));
+            }
+            apply(root, &[ZSTD, "--with-assets"])
+        },
     },
     Subject { name: "backup-create", targets: &[], arguments: |_| words(&["backup", "create", "budget"]) },
     Subject { name: "backup-prune", targets: &[], arguments: |_| words(&["backup", "prune", "--keep", "2"]) },

@@ -6,6 +6,7 @@
 #![expect(clippy::let_underscore_must_use, reason = "what was proven is not needed any more")]
 #![expect(clippy::disallowed_methods, reason = "tests make and break files as other programs do")]
 
+mod assets;
 mod backup;
 mod backup_prune;
 mod cli;

@@ -22,6 +22,8 @@ src/host/fs.rs append 2              the name of a log that was just begun
 src/host/fs.rs create_dir 1          the name of a new directory: `runs/`, the run's own, `staging`, `displaced`
 src/host/fs.rs exchange 1            the staging side of the swap, and of its undo
 src/host/fs.rs exchange 2            the live side of the swap
+src/host/fs.rs make_link 1           the name by which nginx reads a vhost
+src/host/fs.rs remove_file 1         that name, a unit or a vhost that was taken back stays away
 src/host/fs.rs remove_dir_if_empty 1 empty private folders stay away
 src/host/fs.rs remove_tree 1         what was removed stays away: staging, displaced trees, marks of a backup
 src/host/fs.rs rename_noreplace 1    the new name: of an archive, of the displaced tree

@@ -25,8 +25,8 @@ pub struct WishArgs {
     /// Restore files of the instance directory alone (the default)
     #[arg(long, conflicts_with = "with_assets")]
     pub data_only: bool,
-    /// Restore the unit and the vhost too (refused as long as this program controls no services)
-    #[arg(long)]
+    /// Restore the unit and the vhost too, code that root runs; without it they are only shown
+    #[arg(long, conflicts_with = "dest")]
     pub with_assets: bool,
     /// Make no backup of what is there now; the displaced directory is the only way back then
     #[arg(long, conflicts_with_all = ["pre_backup", "backup_message"])]

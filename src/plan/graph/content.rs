@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
+use super::super::assets::ObservedAssets;
 use super::super::model::{MAX_INTEGER, Plan, PlanKind};
 use super::super::observed::{Presence, ServiceManagerKind};
 use super::super::spec::{
@@ -94,7 +95,6 @@ fn as_it_was(plan: &Plan) -> Vec<Violation> {
     }
     let fixed = [
         ("budgets", spec.budgets.is_empty(), "no budgets"),
-        ("assets", spec.assets == AssetScope::Data, "assets: data"),
         ("clients", !spec.clients.resets_any(), "clients: merge"),
         ("sessions", spec.sessions == SessionPolicy::Keep, "sessions: keep"),
         ("replay", spec.replay == ReplayPolicy::Once, "replay: once"),
@@ -167,22 +167,40 @@ fn expiry(plan: &Plan) -> Option<Violation> {
 }
 
 fn assets(plan: &Plan) -> Option<Violation> {
+    let seen = plan.observed.assets.as_ref();
     let why = if plan.spec.assets == AssetScope::Data {
-        return None;
+        let message = "observed.assets has no place where spec.assets is data".to_owned();
+        return seen.map(|_| Violation::new(Rule::Assets, "/observed/assets", message));
     } else if plan.spec.source.backup().is_some_and(|backup| backup.scope == SourceScope::Data) {
         "spec.source.scope is data: the archive has neither unit nor vhost"
     } else if !plan.spec.target.live {
         "spec.target.live is false: unit and vhost belong to the live instance"
-    } else if plan.observed.service.manager == ServiceManagerKind::None {
-        "observed.service.manager is none: nothing here takes a unit"
+    } else if let Some(seen) = seen {
+        return asset_files(seen, plan.spec.is_rollback())
+            .map(|message| Violation::new(Rule::Assets, "/observed/assets", message.to_owned()));
     } else {
-        return None;
+        "observed.assets is missing, which says what is there"
     };
     Some(Violation::new(
         Rule::Assets,
         "/spec/assets",
         format!("unit and vhost cannot be restored, since {why}"),
     ))
+}
+
+/// What is wrong with the files that come.
+fn asset_files(seen: &ObservedAssets, rollback: bool) -> Option<&'static str> {
+    if seen.files().next().is_none() {
+        Some("observed.assets names neither unit nor vhost: write spec.assets: data")
+    } else if seen.enabled.is_some() && seen.site.is_none() {
+        Some("observed.assets enables a vhost that does not come")
+    } else if !rollback && seen.files().any(|(_, file)| file.sha256.is_none()) {
+        Some("observed.assets lacks the digest of a file of the backup")
+    } else if seen.enabled.as_ref().is_some_and(|link| !link.wanted) && !rollback {
+        Some("observed.assets disables a vhost, which only a rollback may do")
+    } else {
+        None
+    }
 }
 
 /// Single budgets: everything else is taken from the live tree, so that this must be there and whole, and
@@ -446,12 +464,28 @@ mod tests {
         testing::archive(&mut plan).scope = SourceScope::Data;
         assert_eq!(broken(&plan), [(Rule::Assets, "/spec/assets".into())]);
         let mut plan = sample_with_service();
-        plan.observed.service.manager = ServiceManagerKind::None;
-        plan.observed.service.running = false;
-        assert_eq!(broken(&with_steps(plan)), [(Rule::Assets, "/spec/assets".into())]);
-        let mut plan = sample_with_service();
         plan.spec.target.live = false;
         assert_eq!(broken(&with_steps(plan)), [(Rule::Assets, "/spec/assets".into())]);
+        let mut plan = sample();
+        plan.observed.assets = sample_with_service().observed.assets;
+        assert_eq!(broken(&with_steps(plan)), [(Rule::Assets, "/observed/assets".into())]);
+        let edits: [fn(&mut ObservedAssets); 4] = [
+            |seen| (seen.unit, seen.site, seen.enabled) = (None, None, None),
+            |seen| seen.site = None,
+            |seen| seen.unit.as_mut().unwrap().sha256 = None,
+            |seen| seen.enabled.as_mut().unwrap().wanted = false,
+        ];
+        for edit in edits {
+            let mut plan = sample_with_service();
+            edit(plan.observed.assets.as_mut().unwrap());
+            assert_eq!(broken(&with_steps(plan)), [(Rule::Assets, "/observed/assets".into())]);
+        }
+        // A machine without systemd takes the files too; that nobody is told is a check.
+        let mut plan = sample_with_service();
+        plan.observed.service.manager = ServiceManagerKind::None;
+        plan.observed.service.running = false;
+        plan.observed.service.unit = None;
+        assert_eq!(broken(&with_steps(plan)), []);
     }
 
     #[test]

@@ -331,6 +331,8 @@ mod tests {
             assert!(!broken(&plan).is_empty());
         }
         let all = [
+            "assets-hidden",
+            "assets-written",
             "backup-incomplete",
             "bank-tokens",
             "budget-gone",

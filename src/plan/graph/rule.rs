@@ -95,7 +95,7 @@ rules! {
     AsItWas = 9, "as_it_was", "write the value that the message names and run `abssctl plan refresh FILE`";
     /// The plan expires after it was made.
     Expiry = 9, "expiry", "run `abssctl plan refresh FILE`, which sets both times";
-    /// Unit and vhost are restored only where the archive has them and a service manager takes them.
+    /// Unit and vhost are restored only where the backup has them, into the live instance, and were seen.
     Assets = 9, "assets", "set `spec.assets` to `data` and run `abssctl plan refresh FILE`";
     /// A service is stopped or started only by a service manager that knows its unit.
     ServiceManager = 9, "service_manager", PLAN_AGAIN;

@@ -212,6 +212,7 @@ fn settings(rule: &Rule, plan: &Plan) -> Vec<(FindingCode, String)> {
     let chosen = !spec.is_rollback();
     let allowed_clients = rule.clients.as_ref().filter(|_| chosen);
     let allowed_sessions = rule.sessions.as_ref().filter(|_| chosen);
+    let allowed_assets = rule.assets.as_ref().filter(|_| chosen);
     let found = [
         (FindingCode::Clients, clients(name, &spec.clients, allowed_clients)),
         (FindingCode::Sessions, forbidden(name, "sessions", &spec.sessions, allowed_sessions)),
@@ -221,7 +222,7 @@ fn settings(rule: &Rule, plan: &Plan) -> Vec<(FindingCode, String)> {
         ),
         (FindingCode::Drift, forbidden(name, "drift", &spec.drift, rule.drift.as_ref())),
         (FindingCode::Replay, forbidden(name, "replay", &spec.replay, rule.replay.as_ref())),
-        (FindingCode::Assets, forbidden(name, "assets", &spec.assets, rule.assets.as_ref())),
+        (FindingCode::Assets, forbidden(name, "assets", &spec.assets, allowed_assets)),
         (FindingCode::OnFailure, forbidden(name, "onFailure", &spec.on_failure, rule.on_failure.as_ref())),
     ];
     found.into_iter().filter_map(|(code, message)| Some((code, message?))).collect()

@@ -365,7 +365,7 @@ pub(super) fn settings(plan: &Plan) -> Vec<(&'static str, Said)> {
             },
         ),
         ("service", service(plan)),
-        ("unit, vhost", assets(spec.assets)),
+        ("unit, vhost", assets(plan)),
         ("on failure", on_failure(spec.on_failure)),
         ("drift", drift(spec.drift)),
         ("replay", replay(spec.replay)),
@@ -455,10 +455,19 @@ fn service(plan: &Plan) -> Said {
     Said::plain(format!("{restart}; {seen}"))
 }
 
-fn assets(scope: AssetScope) -> Said {
-    match scope {
+fn assets(plan: &Plan) -> Said {
+    match plan.spec.assets {
+        AssetScope::Data if plan.preview.diffs.iter().any(|diff| !diff.restored) => {
+            Said::plain("stay as they are, although they differ: see below; --with-assets restores them")
+        }
         AssetScope::Data => Said::plain("stay as they are"),
-        AssetScope::Full => Said::new(Tone::Care, "restored too: code that root runs"),
+        AssetScope::Full => {
+            let seen = plan.observed.assets.iter();
+            let files = seen.flat_map(super::super::assets::ObservedAssets::files);
+            let places: Vec<String> =
+                files.map(|(_, file)| format!("{} (by {})", file.path, file.found_by)).collect();
+            Said::new(Tone::Care, format!("restored too, code that root runs: {}", places.join(", ")))
+        }
     }
 }
 

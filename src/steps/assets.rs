@@ -1,0 +1,383 @@
+//! `assets`: puts unit and vhost of the backup in the place of those of the machine, lets nginx test the
+//! vhost, and tells systemd and nginx. Undo puts the old ones back.
+//!
+//! What is there is copied into the run's own directory first (`<run>/assets`, 0700), then the journal names
+//! every file with its digest before and after; only then the first one is replaced, each in one step. So what
+//! has come how far is seen by the digests: a crash leaves some files old and some new, and running again
+//! writes the rest. What is neither, a person put there: it is never written over.
+//!
+//! Systemd and nginx run on with what they had read until they are told, which happens once all files are in
+//! place and nginx took them. The same in a rollback, whose files are those that the earlier run kept.
+
+use cap_std::fs::Dir;
+
+use super::context::{Done, Probe, StepContext, StepRunner};
+use super::error::StepError;
+use super::staging;
+use crate::context::Context;
+use crate::host::fs::{self, IoContext as _};
+
+use crate::host::proxy::{Nginx, Tested};
+use crate::ids::{AbsPath, RunId, Sha256};
+use crate::plan::assets::AssetKind;
+use crate::plan::spec::{BackupSource, Source};
+use crate::plan::step::{Action, AssetFile, AssetsWith, Step};
+use crate::run::fact::{AssetChange, Fact, LinkChange};
+use crate::run::journal;
+use crate::survey::assets::{self, MAX_ASSET, Refusal};
+
+/// Where a run keeps what it replaced, below its own directory.
+const KEPT: &str = "assets";
+
+/// Mode of a unit or vhost where none was.
+const MODE: u32 = 0o644;
+
+/// The code of `assets`.
+#[derive(Debug)]
+pub struct Assets;
+
+/// What the journal knows.
+struct Noted {
+    kept_in: AbsPath,
+    files: Vec<AssetChange>,
+    link: Option<LinkChange>,
+}
+
+impl Noted {
+    fn touches(&self, kind: AssetKind) -> bool {
+        let link = kind == AssetKind::Site && self.link.is_some();
+        link || self.files.iter().any(|file| file.kind == kind)
+    }
+}
+
+/// Which of its two states a file or link is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Old,
+    New,
+}
+
+impl StepRunner for Assets {
+    fn run(&self, cx: &StepContext<'_>, step: &Step) -> Result<Done, StepError> {
+        let Action::Assets(with) = &step.action else {
+            return Err(StepError::Unavailable { kind: step.kind() });
+        };
+        let noted = match noted(cx) {
+            Some(noted) => noted,
+            None => note(cx, step, with)?,
+        };
+        if noted.files.is_empty() && noted.link.is_none() {
+            return Ok(Done::new("unit and vhost are as they are to be already"));
+        }
+        write(cx, with, &noted)?;
+        let mut done = Done::new(detail(&noted));
+        let nginx = assets::nginx(cx.host).filter(|_| with.nginx && noted.touches(AssetKind::Site));
+        if let Some(nginx) = &nginx {
+            done.warnings.extend(test(cx, nginx, &noted)?);
+        }
+        cx.note(step, Fact::AssetsTold)?;
+        if with.systemd && noted.touches(AssetKind::Unit) {
+            reload_units(cx.host)?;
+        }
+        if let Some(nginx) = nginx
+            && let Err(error) = nginx.reload()
+        {
+            // Where it does not run it reads them when it starts; they are tested in any case.
+            done.warnings
+                .push(format!("nginx was not told of the vhost, and reads it when it starts: {error}"));
+        }
+        Ok(done)
+    }
+
+    fn undo(&self, cx: &StepContext<'_>, step: &Step) -> Result<(), StepError> {
+        let Some(noted) = noted(cx) else { return Ok(()) };
+        put_back(cx, &noted)?;
+        let Action::Assets(with) = &step.action else { return Ok(()) };
+        let told = cx.fact(|fact| matches!(fact, Fact::AssetsTold).then_some(())).is_some();
+        if told && with.systemd && noted.touches(AssetKind::Unit) {
+            reload_units(cx.host)?;
+        }
+        if let Some(nginx) = assets::nginx(cx.host)
+            && told
+            && with.nginx
+            && noted.touches(AssetKind::Site)
+        {
+            // It does not run, or did not take the old vhost before either. The files are back.
+            drop(nginx.reload());
+        }
+        remove_kept(cx.host, cx.run)
+    }
+
+    fn probe(&self, cx: &StepContext<'_>, _step: &Step) -> Result<Probe, StepError> {
+        let Some(noted) = noted(cx) else { return Ok(Probe::NotBegun) };
+        let mut states = Vec::new();
+        for file in noted.files.iter().filter(|file| file.old != file.new) {
+            states.push(state_of(cx, file)?);
+        }
+        if let Some(link) = &noted.link {
+            states.push(state_of_link(cx, link)?);
+        }
+        // Whether all were told is not seen on disk: telling them again does no harm.
+        let begun = states.contains(&State::New);
+        Ok(if begun { Probe::Half } else { Probe::NotBegun })
+    }
+}
+
+/// Proves that the files of the backup are those of the plan, before anything live changes.
+pub(super) fn prove(cx: &StepContext<'_>) -> Result<(), StepError> {
+    for step in &cx.plan.steps {
+        if let Action::Assets(with) = &step.action {
+            for file in &with.files {
+                content(cx, file)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is to be in a file, by the plan's digest; `None` where it is removed.
+fn content(cx: &StepContext<'_>, file: &AssetFile) -> Result<Option<Vec<u8>>, StepError> {
+    let Some(expected) = file.sha256 else { return Ok(None) };
+    let (dir, place) = source(cx)?;
+    let bytes = fs::read_optional(&dir, &file.member, MAX_ASSET)
+        .context("read", cx.host.root.host_path(&place).join(&file.member))?;
+    match bytes {
+        Some(bytes) if Sha256::of(&bytes) == expected => Ok(Some(bytes)),
+        Some(_) => Err(StepError::Unsound { why: format!("{} is not the file of the plan", file.member) }),
+        None => Err(StepError::Unsound { why: format!("{} is missing", file.member) }),
+    }
+}
+
+/// Where the files come from: the unpacked backup, or what an earlier run kept.
+fn source(cx: &StepContext<'_>) -> Result<(Dir, AbsPath), StepError> {
+    let gone = |place: &AbsPath| StepError::Changed { what: format!("{place} is gone") };
+    match &cx.plan.spec.source {
+        Source::Backup(BackupSource { .. }) => {
+            let place = staging::staging(cx)?;
+            Ok((staging::existing(cx.host, &place)?.ok_or_else(|| gone(&place))?, place))
+        }
+        Source::Run(run) => {
+            let place = kept_in(cx.host, &run.run)?;
+            Ok((cx.host.root.dir_optional(&place)?.ok_or_else(|| gone(&place))?, place))
+        }
+    }
+}
+
+/// Where a run keeps the files that it replaced.
+pub fn kept_in(cx: &Context, run: &RunId) -> Result<AbsPath, StepError> {
+    staging::join(&journal::run_directory(&cx.config, run)?, KEPT)
+}
+
+/// Removes what a run kept of unit and vhost.
+pub fn remove_kept(cx: &Context, run: &RunId) -> Result<(), StepError> {
+    let directory = journal::run_directory(&cx.config, run)?;
+    if let Some(dir) = cx.root.dir_optional(&directory)? {
+        fs::remove_tree(&dir, KEPT).context("remove", cx.root.host_path(&directory).join(KEPT))?;
+    }
+    Ok(())
+}
+
+fn noted(cx: &StepContext<'_>) -> Option<Noted> {
+    cx.fact(|fact| match fact {
+        Fact::Assets { kept_in, files, link } => {
+            Some(Noted { kept_in: kept_in.clone(), files: files.clone(), link: link.clone() })
+        }
+        Fact::Staging { .. }
+        | Fact::PreBackup { .. }
+        | Fact::Swap { .. }
+        | Fact::Record { .. }
+        | Fact::AssetsTold
+        | Fact::Service(_)
+        | Fact::Tree { .. } => None,
+    })
+}
+
+/// Keeps what is there, and notes what becomes of it.
+fn note(cx: &StepContext<'_>, step: &Step, with: &AssetsWith) -> Result<Noted, StepError> {
+    let kept_in = kept_in(cx.host, cx.run)?;
+    let mut link = None;
+    if let Some(wish) = &with.link {
+        let there = assets::is_linked(cx.host, &wish.path, &wish.to).map_err(changed)?;
+        let change = LinkChange { path: wish.path.clone(), to: wish.to.clone(), made: wish.wanted };
+        link = (there != wish.wanted).then_some(change);
+    }
+    let mut files = Vec::new();
+    for file in &with.files {
+        let live = assets::read(cx.host, &file.path).map_err(changed)?;
+        let old = live.as_deref().map(Sha256::of);
+        let of_link = link.is_some() && file.kind == AssetKind::Site;
+        if old == file.sha256 && !of_link {
+            continue;
+        }
+        // The differences that were reviewed are to that one.
+        if old != file.sha256 && old != planned(cx, file.kind) {
+            let what = format!("{} is not the file that the plan was made for", file.path);
+            return Err(StepError::Changed { what });
+        }
+        if let Some(bytes) = live {
+            let dir = cx.host.root.ensure_dir(&kept_in, 0o700)?;
+            let name = file.kind.kept_name();
+            fs::replace(&dir, name, &bytes, 0o600)
+                .context("keep", cx.host.root.host_path(&kept_in).join(name))?;
+        }
+        let (kind, path, new) = (file.kind, file.path.clone(), file.sha256);
+        files.push(AssetChange { kind, path, old, new });
+    }
+    cx.note(step, Fact::Assets { kept_in: kept_in.clone(), files: files.clone(), link: link.clone() })?;
+    Ok(Noted { kept_in, files, link })
+}
+
+/// Digest of what the plan saw in a place.
+fn planned(cx: &StepContext<'_>, kind: AssetKind) -> Option<Sha256> {
+    let assets = cx.plan.observed.assets.as_ref()?;
+    let file = match kind {
+        AssetKind::Unit => assets.unit.as_ref()?,
+        AssetKind::Site => assets.site.as_ref()?,
+    };
+    file.now
+}
+
+fn changed(refusal: Refusal) -> StepError {
+    StepError::Changed { what: refusal.what }
+}
+
+/// Writes what is not there yet: files first, so that a link never leads to nothing, and the other way round
+/// where they go.
+fn write(cx: &StepContext<'_>, with: &AssetsWith, noted: &Noted) -> Result<(), StepError> {
+    if let Some(link) = noted.link.as_ref().filter(|link| !link.made) {
+        set_link(cx, link, State::New)?;
+    }
+    for change in &noted.files {
+        if state_of(cx, change)? == State::New {
+            continue;
+        }
+        let file = with.files.iter().find(|file| file.kind == change.kind);
+        let bytes = file.map(|file| content(cx, file)).transpose()?.flatten();
+        put(cx, &change.path, bytes.as_deref())?;
+    }
+    match noted.link.as_ref().filter(|link| link.made) {
+        Some(link) => set_link(cx, link, State::New),
+        None => Ok(()),
+    }
+}
+
+/// Puts the old files and the old link back, wherever the new ones are.
+fn put_back(cx: &StepContext<'_>, noted: &Noted) -> Result<(), StepError> {
+    // Where something else is in a place, nothing is touched at all.
+    let states = noted.files.iter().map(|file| state_of(cx, file)).collect::<Result<Vec<_>, _>>()?;
+    if let Some(link) = noted.link.as_ref().filter(|link| link.made) {
+        set_link(cx, link, State::Old)?;
+    }
+    for (file, state) in noted.files.iter().zip(states) {
+        if state == State::New && file.old != file.new {
+            let bytes = file.old.map(|old| kept(cx, noted, file.kind, old)).transpose()?;
+            put(cx, &file.path, bytes.as_deref())?;
+        }
+    }
+    match noted.link.as_ref().filter(|link| !link.made) {
+        Some(link) => set_link(cx, link, State::Old),
+        None => Ok(()),
+    }
+}
+
+/// What the run kept of a file.
+fn kept(cx: &StepContext<'_>, noted: &Noted, kind: AssetKind, old: Sha256) -> Result<Vec<u8>, StepError> {
+    let path = cx.host.root.host_path(&noted.kept_in).join(kind.kept_name());
+    let lost = || StepError::UnknownState {
+        what: format!("the old {} is not in {} any more", kind.words(), path.display()),
+    };
+    let dir = cx.host.root.dir_optional(&noted.kept_in)?.ok_or_else(lost)?;
+    let bytes = fs::read_optional(&dir, kind.kept_name(), MAX_ASSET).context("read", &path)?;
+    bytes.filter(|bytes| Sha256::of(bytes) == old).ok_or_else(lost)
+}
+
+/// Replaces a file in one step, or removes it. Mode and owner of one that is there stay.
+fn put(cx: &StepContext<'_>, path: &AbsPath, bytes: Option<&[u8]>) -> Result<(), StepError> {
+    let (dir, name) = cx.host.root.parent_of(path)?;
+    let place = cx.host.root.host_path(path);
+    match bytes {
+        Some(bytes) => fs::replace(&dir, name, bytes, MODE).context("write", place)?,
+        None => drop(fs::remove_file(&dir, name).context("remove", place)?),
+    }
+    Ok(())
+}
+
+/// Whether a file is the old or the new one.
+fn state_of(cx: &StepContext<'_>, file: &AssetChange) -> Result<State, StepError> {
+    let unknown = |what: String| StepError::UnknownState { what };
+    let live = assets::read(cx.host, &file.path).map_err(|refusal| unknown(refusal.what))?;
+    let live = live.as_deref().map(Sha256::of);
+    if live == file.new {
+        Ok(State::New)
+    } else if live == file.old {
+        Ok(State::Old)
+    } else {
+        Err(unknown(format!("{} is neither the old {} nor the new one", file.path, file.kind.words())))
+    }
+}
+
+fn state_of_link(cx: &StepContext<'_>, link: &LinkChange) -> Result<State, StepError> {
+    let there = assets::is_linked(cx.host, &link.path, &link.to)
+        .map_err(|refusal| StepError::UnknownState { what: refusal.what })?;
+    Ok(if there == link.made { State::New } else { State::Old })
+}
+
+/// Makes or removes the link, where it is not so yet.
+fn set_link(cx: &StepContext<'_>, link: &LinkChange, wanted: State) -> Result<(), StepError> {
+    if state_of_link(cx, link)? == wanted {
+        return Ok(());
+    }
+    let (dir, name) = cx.host.root.parent_of(&link.path)?;
+    let place = cx.host.root.host_path(&link.path);
+    if link.made == (wanted == State::New) {
+        fs::make_link(&dir, name, link.to.as_path()).context("make the link", place)?;
+    } else {
+        fs::remove_file(&dir, name).context("remove the link", place)?;
+    }
+    Ok(())
+}
+
+/// Lets nginx test what it would read; puts everything back where it does not take it. Gives what to say.
+fn test(cx: &StepContext<'_>, nginx: &Nginx, noted: &Noted) -> Result<Option<String>, StepError> {
+    let tested = match nginx.test() {
+        Ok(tested) => tested,
+        Err(error) => {
+            put_back(cx, noted)?;
+            return Err(error.into());
+        }
+    };
+    match tested {
+        Tested::Bad(said) => {
+            put_back(cx, noted)?;
+            Err(StepError::Nginx { back: "the old files are back, nothing was told to read them", said })
+        }
+        Tested::Good(read) => Ok(unread(cx, noted, &read)),
+    }
+}
+
+/// What is not among the files that nginx read was not tested either.
+fn unread(cx: &StepContext<'_>, noted: &Noted, read: &[String]) -> Option<String> {
+    let assets = cx.plan.observed.assets.as_ref()?;
+    let site = &assets.site.as_ref()?.path;
+    let removed = noted.files.iter().any(|file| file.kind == AssetKind::Site && file.new.is_none());
+    let enabled = assets.enabled.as_ref().map(|link| &link.path);
+    let names = [Some(site), enabled];
+    let known = names.into_iter().flatten().any(|path| read.iter().any(|name| name == path.as_str()));
+    (!known && !removed).then(|| {
+        let path = enabled.unwrap_or(site);
+        format!("nginx does not read {path}, so the vhost was not tested; include it in nginx.conf")
+    })
+}
+
+fn reload_units(cx: &Context) -> Result<(), StepError> {
+    Ok(cx.services().daemon_reload()?)
+}
+
+fn detail(noted: &Noted) -> String {
+    let file = |file: &AssetChange| {
+        format!("{} {}", file.path, if file.new.is_some() { "written" } else { "removed" })
+    };
+    let link = |link: &LinkChange| format!("{} {}", link.path, if link.made { "linked" } else { "removed" });
+    let files = noted.files.iter().filter(|file| file.old != file.new);
+    files.map(file).chain(noted.link.iter().map(link)).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,395 @@
+//! Unit and vhost come back with `--with-assets`: shown in the plan, written in one step each, tested by the
+//! real nginx before it reads them, and exchanged back by a rollback. Without the flag nothing is written.
+
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::resume::{killed_at, newest};
+use crate::support::root::{DATA_ONLY, ZSTD};
+use crate::support::tools::{have, is_root, skip_unless};
+use crate::support::{Ran, TestRoot};
+
+const UNIT: &str = "etc/systemd/system/abssctl-budget.service";
+const SITE: &str = "run/abssctl/nginx/sites-available/abssctl-budget.conf";
+const ENABLED: &str = "run/abssctl/nginx/sites-enabled/abssctl-budget.conf";
+
+/// An instance whose unit and vhost are others than those of its backups; gives those of the backups.
+fn edited() -> (TestRoot, [Vec<u8>; 2]) {
+    let root = TestRoot::new();
+    let backup = files(&root);
+    let [unit, site] = [UNIT, SITE].map(|path| std::fs::read_to_string(root.path(path)).unwrap());
+    root.write(UNIT, unit.replace("Restart=on-failure", "Restart=always"));
+    root.write(SITE, site.replace("listen 80;", "listen 8080;"));
+    (root, backup)
+}
+
+fn files(root: &TestRoot) -> [Vec<u8>; 2] {
+    [UNIT, SITE].map(|path| std::fs::read(root.path(path)).unwrap())
+}
+
+fn plan(root: &TestRoot, args: &[&str]) -> (std::path::PathBuf, Value) {
+    let path = root.plan(args);
+    let value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    (path, value)
+}
+
+fn check<'v>(plan: &'v Value, id: &str) -> &'v Value {
+    plan["preview"]["checks"].as_array().unwrap().iter().find(|check| check["id"] == id).unwrap()
+}
+
+fn codes(plan: &Value) -> Vec<&str> {
+    plan["preview"]["warnings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|warning| warning["code"].as_str().unwrap())
+        .collect()
+}
+
+#[test]
+fn without_the_flag_they_are_shown_and_left_alone() {
+    let (root, _) = edited();
+    let before = files(&root);
+    let (path, plan) = plan(&root, &[ZSTD]);
+    let diffs = plan["preview"]["diffs"].as_array().unwrap();
+    let shown = |file: &str| diffs.iter().find(|diff| diff["path"] == format!("/{file}")).unwrap();
+    for (file, lines) in
+        [(UNIT, ["-Restart=always", "+Restart=on-failure"]), (SITE, ["-    listen 8080", "+    listen 80"])]
+    {
+        let diff = shown(file);
+        assert_eq!(diff["restored"], false);
+        assert!(lines.iter().all(|line| diff["diff"].as_str().unwrap().contains(line)), "{diff:#}");
+    }
+    assert!(plan["steps"].as_array().unwrap().iter().all(|step| step["kind"] != "assets"));
+    assert!(plan["observed"].get("assets").is_none());
+    let text = root.run(&["plan", "show", path.to_str().unwrap()]).ok().stdout;
+    assert!(text.contains("--with-assets restores them"), "{text}");
+    let _ = root.apply(&path).ok();
+    assert_eq!(files(&root), before);
+}
+
+#[test]
+fn with_the_flag_they_come_back_and_a_rollback_exchanges_them_again() {
+    let (root, backup) = edited();
+    let live = files(&root);
+    let (path, planned) = plan(&root, &[ZSTD, "--with-assets"]);
+    let seen = &planned["observed"]["assets"];
+    assert_eq!(seen["unit"]["path"], format!("/{UNIT}"));
+    assert_eq!(
+        (&seen["unit"]["foundBy"], &seen["site"]["foundBy"]),
+        (&"registry".into(), &"registry".into())
+    );
+    // Nothing below a root that is not the machine's own is told of it, and the plan says so.
+    assert_eq!(check(&planned, "unit")["verdict"], "not-checked");
+    assert!(check(&planned, "vhost")["why"].as_str().unwrap().contains("no nginx here"), "{planned:#}");
+    assert!(codes(&planned).contains(&"assets-written"));
+    let mode = |path: &str| std::fs::metadata(root.path(path)).unwrap().mode();
+    let modes = [UNIT, SITE].map(mode);
+    let result = root.apply(&path).ok().json();
+    assert_eq!(files(&root), backup);
+    assert_eq!([UNIT, SITE].map(mode), modes);
+    root.assert_generation("gen-a.sha256");
+    let run = result["run"].as_str().unwrap();
+    let kept = root.path(format!("var/lib/abssctl/runs/{run}/assets"));
+    assert_eq!(std::fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(std::fs::read(kept.join("unit")).unwrap(), live[0]);
+    let back = root.json(&["run", "rollback", run, "--yes"]).ok().json();
+    assert_eq!(files(&root), live);
+    root.assert_generation("gen-b.sha256");
+    // And that one back again.
+    let _ = root.json(&["run", "rollback", back["run"].as_str().unwrap(), "--yes"]).ok();
+    assert_eq!(files(&root), backup);
+    root.assert_generation("gen-a.sha256");
+}
+
+#[test]
+fn what_was_not_there_is_made_and_goes_again() {
+    let (root, backup) = edited();
+    for path in [UNIT, SITE, ENABLED] {
+        std::fs::remove_file(root.path(path)).unwrap();
+    }
+    let result = root.restore(&[ZSTD, "--with-assets"]);
+    assert_eq!(files(&root), backup);
+    assert_eq!(std::fs::read_link(root.path(ENABLED)).unwrap(), Path::new("/").join(SITE));
+    let made = std::fs::metadata(root.path(UNIT)).unwrap();
+    assert_eq!((made.mode() & 0o7777, made.uid()), (0o644, rustix::process::geteuid().as_raw()));
+    let _ = root.json(&["run", "rollback", result["run"].as_str().unwrap(), "--yes"]).ok();
+    for path in [UNIT, SITE, ENABLED] {
+        assert!(root.path(path).symlink_metadata().is_err(), "{path} is gone again");
+    }
+}
+
+#[test]
+fn a_pruned_run_keeps_no_old_unit_and_says_so_where_it_is_lost() {
+    let (root, _) = edited();
+    let run = root.restore(&[ZSTD, "--with-assets"])["run"].as_str().unwrap().to_owned();
+    let kept = root.path(format!("var/lib/abssctl/runs/{run}/assets"));
+    std::fs::remove_file(kept.join("unit")).unwrap();
+    let path = root.work("back.json");
+    let _ = root.run(&["plan", "rollback", &run, "-o", path.to_str().unwrap()]).ok();
+    let back: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    assert_eq!(back["spec"]["assets"], "data");
+    assert!(codes(&back).contains(&"assets-stay"), "{back:#}");
+    let _ = root.run(&["run", "prune", "--older-than", "0s", "--yes"]).ok();
+    assert!(!kept.exists());
+}
+
+#[test]
+fn a_unit_that_changed_since_the_plan_makes_it_stale_whatever_its_policy() {
+    let (root, _) = edited();
+    let (path, _) = plan(&root, &[ZSTD, "--with-assets", "--drift", "ignore"]);
+    root.write(UNIT, "[Service]\nExecStart=/bin/true\n");
+    let before = root.tree();
+    let refused = root.json(&["apply", path.to_str().unwrap(), "--yes"]).code(5).json();
+    assert!(refused.to_string().contains("not the one that the plan shows the difference to"), "{refused:#}");
+    before.assert_same(&root.tree(), "a plan that is stale");
+}
+
+#[test]
+fn what_is_not_shown_whole_is_told_or_refused() {
+    let (root, _) = edited();
+    // A backup whose unit runs a command with arguments that plans do not show.
+    let unit = std::fs::read_to_string(root.path(UNIT)).unwrap();
+    root.write(UNIT, unit.replace("[Service]", "[Service]\nExecStartPre=/bin/sh -c 'CANARY-1'"));
+    let made = root.json(&["backup", "create", "budget"]).ok().json();
+    root.write(UNIT, &unit);
+    let id = made["id"].as_str().unwrap();
+    let (_, planned) = plan(&root, &[id, "--with-assets"]);
+    assert!(
+        codes(&planned).contains(&"assets-hidden") && !planned.to_string().contains("CANARY"),
+        "{planned:#}"
+    );
+    let said = planned["preview"]["warnings"].to_string();
+    assert!(said.contains(&format!("{id}/systemd/abssctl-budget.service")), "{said}");
+    // One that is too long to be shown.
+    root.write(UNIT, (0..500).map(|n| format!("[Unit]\nAfter=a{n}.service\n")).collect::<String>());
+    let long = root.json(&["backup", "create", "budget"]).ok().json();
+    root.write(UNIT, &unit);
+    let ran = root.json(&["plan", "restore", long["id"].as_str().unwrap(), "--with-assets", "-o", "-"]);
+    let _ = ran.error(2, "abssctl::planner::wish", &["too long to be shown"]);
+}
+
+#[test]
+fn what_cannot_be_written_is_refused_with_the_way_out() {
+    let refused = |args: &[&str], says: &str, change: &dyn Fn(&TestRoot)| {
+        let (root, _) = edited();
+        change(&root);
+        let before = root.tree();
+        let ran = root.json(&[&["plan", "restore", "-o", "-"], args].concat());
+        let _ = ran.error(2, "abssctl::planner::wish", &[says]);
+        before.assert_same(&root.tree(), says);
+    };
+    refused(&[DATA_ONLY, "--with-assets"], "holds neither unit nor vhost", &|_| {});
+    refused(&[ZSTD, "--with-assets"], "symbolic link", &|root| {
+        std::fs::remove_file(root.path(UNIT)).unwrap();
+        symlink("/dev/null", root.path(UNIT)).unwrap();
+    });
+    refused(&[ZSTD, "--with-assets"], "a file of its own", &|root| {
+        std::fs::remove_file(root.path(ENABLED)).unwrap();
+        root.write(ENABLED, "server {}");
+    });
+    refused(&[ZSTD, "--with-assets"], "does not exist", &|root| {
+        std::fs::remove_dir_all(root.path("run/abssctl/nginx/sites-enabled")).unwrap();
+    });
+}
+
+#[test]
+fn killed_between_two_files_it_goes_on_or_back() {
+    if crate::resume::skip("killed_between_two_files_it_goes_on_or_back") {
+        return;
+    }
+    for forward in [true, false] {
+        let (root, backup) = edited();
+        let live = files(&root);
+        let (path, _) = plan(&root, &[ZSTD, "--with-assets", "--no-pre-backup"]);
+        let site = root.path("run/abssctl/nginx/sites-available");
+        killed_at(&root, &["apply", path.to_str().unwrap(), "--yes"], &site, "renameat");
+        assert_eq!(files(&root), [backup[0].clone(), live[1].clone()], "the unit is new, the vhost is old");
+        let run = newest(&root)["run"].as_str().unwrap().to_owned();
+        let (command, expected, generation) =
+            if forward { ("resume", backup, "gen-a.sha256") } else { ("rollback", live, "gen-b.sha256") };
+        let _ = root.json(&["run", command, &run, "--yes"]).ok();
+        assert_eq!(files(&root), expected, "{command}");
+        root.assert_generation(generation);
+    }
+}
+
+#[test]
+fn a_file_that_a_person_put_there_meanwhile_is_not_written_over() {
+    if crate::resume::skip("a_file_that_a_person_put_there_meanwhile_is_not_written_over") {
+        return;
+    }
+    let (root, _) = edited();
+    let (path, _) = plan(&root, &[ZSTD, "--with-assets", "--no-pre-backup"]);
+    let site = root.path("run/abssctl/nginx/sites-available");
+    killed_at(&root, &["apply", path.to_str().unwrap(), "--yes"], &site, "renameat");
+    root.write(UNIT, "[Service]\n# by hand\n");
+    let run = newest(&root)["run"].as_str().unwrap().to_owned();
+    let _ = root.json(&["run", "rollback", &run, "--yes"]).code(7);
+    assert_eq!(std::fs::read_to_string(root.path(UNIT)).unwrap(), "[Service]\n# by hand\n");
+}
+
+/// What a vhost of nginx needs to be read: only root can go into a root of its own.
+fn skip(test: &str) -> bool {
+    let can = is_root() && have("nginx") && have("unshare") && have("curl") && have("ip");
+    skip_unless(test, can, "needs root, nginx, unshare, ip and curl")
+}
+
+/// Runs a script with the root as `/`, in a network and among processes of its own, which end with it.
+fn inside(root: &TestRoot, script: &str) -> Ran {
+    let base = root.path("");
+    for path in ["usr", "proc", "dev", "tmp", "var/lib/nginx", "var/log/nginx", "opt", "work"] {
+        std::fs::create_dir_all(base.join(path)).unwrap();
+    }
+    for (name, target) in
+        [("bin", "usr/bin"), ("sbin", "usr/sbin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")]
+    {
+        if base.join(name).symlink_metadata().is_err() {
+            symlink(target, base.join(name)).unwrap();
+        }
+    }
+    for file in ["etc/passwd", "etc/group", "etc/ld.so.cache", "etc/mime.types"] {
+        if Path::new("/").join(file).exists() && !base.join(file).exists() {
+            let _ = std::fs::copy(Path::new("/").join(file), base.join(file)).unwrap();
+        }
+    }
+    root.write("opt/abssctl", "");
+    let mounts = r#"
+        set -e
+        ip link set lo up
+        mount --bind /usr "$1/usr"
+        mount --bind /dev "$1/dev"
+        mount -t proc proc "$1/proc"
+        mount --bind "$2" "$1/opt/abssctl"
+        mount --bind "$3" "$1/work"
+        exec chroot "$1" /bin/bash -c "$4"
+    "#;
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--net", "--pid", "--fork", "--kill-child", "bash", "-c", mounts, "-"]);
+    command.arg(&base).arg(env!("CARGO_BIN_EXE_abssctl")).arg(root.work("")).arg(script);
+    command.env_clear().env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin").env("NO_COLOR", "1").env("TZ", "UTC");
+    Ran::of(&mut command)
+}
+
+/// An instance behind nginx, which reads the peer's directory; the vhosts speak no TLS.
+fn behind_nginx(site: &str, backup: &str) -> (TestRoot, String) {
+    let root = TestRoot::new();
+    root.write(
+        "etc/nginx/nginx.conf",
+        "user root;\npid /run/nginx.pid;\nerror_log /var/log/nginx/error.log;\nevents {}\nhttp { access_log off; include /run/abssctl/nginx/sites-enabled/*; }\n",
+    );
+    root.write(SITE, backup);
+    let made = root.json(&["backup", "create", "budget"]).ok().json();
+    root.write(SITE, site);
+    (root, made["id"].as_str().unwrap().to_owned())
+}
+
+fn vhost(answer: &str) -> String {
+    format!("server {{\n    listen 127.0.0.1:8088;\n    return 200 {answer};\n}}\n")
+}
+
+const ASK: &str = "curl -s --retry 50 --retry-delay 0 --retry-all-errors http://127.0.0.1:8088/";
+
+#[test]
+fn nginx_serves_the_vhost_of_the_backup_after_the_restore_and_the_other_after_the_rollback() {
+    if skip("nginx_serves_the_vhost_of_the_backup_after_the_restore_and_the_other_after_the_rollback") {
+        return;
+    }
+    let (root, id) = behind_nginx(&vhost("now"), &vhost("then"));
+    let ran = inside(
+        &root,
+        &format!(
+            r#"
+        set -e
+        nginx
+        echo "before: $({ASK})"
+        /opt/abssctl plan restore {id} --with-assets --format json -o /work/p.json >&2
+        /opt/abssctl apply /work/p.json --yes --json > /work/result.json
+        # The old workers end a moment after the new ones begin.
+        for i in $(seq 100); do [ "$({ASK})" = then ] && break; done
+        echo "after: $({ASK})"
+        run=$(sed -n 's/^  "run": "\(.*\)",$/\1/p' /work/result.json)
+        /opt/abssctl run rollback "$run" --yes >&2
+        for i in $(seq 100); do [ "$({ASK})" = now ] && break; done
+        echo "back: $({ASK})"
+    "#
+        ),
+    )
+    .ok();
+    assert_eq!(ran.stdout, "before: now\nafter: then\nback: now\n", "{}", ran.stderr);
+    let plan: Value = serde_json::from_str(&std::fs::read_to_string(root.work("p.json")).unwrap()).unwrap();
+    assert_eq!(check(&plan, "vhost")["verdict"], "will", "{plan:#}");
+    let result: Value =
+        serde_json::from_str(&std::fs::read_to_string(root.work("result.json")).unwrap()).unwrap();
+    assert_eq!(result["warnings"], Value::Array(Vec::new()), "{result:#}");
+}
+
+#[test]
+fn a_vhost_that_nginx_does_not_take_is_put_back_and_nginx_goes_on() {
+    if skip("a_vhost_that_nginx_does_not_take_is_put_back_and_nginx_goes_on") {
+        return;
+    }
+    let certificates = "server {\n    listen 127.0.0.1:8088 ssl;\n    ssl_certificate /etc/ssl/private/none.pem;\n    ssl_certificate_key /etc/ssl/private/none.key;\n}\n";
+    let broken = "server {\n    listen 127.0.0.1:8088;\n    CANARY-7 on;\n}\n";
+    for (backup, says) in [
+        (certificates, "cannot load certificate \\\"/etc/ssl/private/none.pem\\\""),
+        (broken, "/run/abssctl/nginx/sites-enabled/abssctl-budget.conf:3"),
+    ] {
+        for policy in ["rollback", "halt"] {
+            let (root, id) = behind_nginx(&vhost("now"), backup);
+            let [unit, site] = files(&root);
+            let ran = inside(
+                &root,
+                &format!(
+                    r#"
+                set -e
+                nginx
+                pids() {{ pgrep -x nginx | sort | tr '\n' ' '; }}
+                # Once it answers, its workers are there.
+                {ASK} >/dev/null
+                before=$(pids)
+                /opt/abssctl plan restore {id} --with-assets --on-failure {policy} -o /work/p.yaml >&2
+                code=0
+                /opt/abssctl apply /work/p.yaml --yes --json || code=$?
+                # A reload would have made other workers.
+                [ "$before" = "$(pids)" ] && echo same >&2
+                echo "{policy} $code $({ASK})" >&2
+            "#
+                ),
+            )
+            .ok();
+            assert!(ran.stdout.contains(says) && !ran.stdout.contains("CANARY"), "{}", ran.stdout);
+            let code = if policy == "halt" { 7 } else { 4 };
+            assert!(ran.stderr.contains(&format!("same\n{policy} {code} now")), "{}", ran.stderr);
+            assert_eq!(files(&root), [unit, site]);
+            root.assert_generation("gen-b.sha256");
+        }
+    }
+}
+
+#[test]
+fn a_vhost_that_nginx_does_not_read_is_told() {
+    if skip("a_vhost_that_nginx_does_not_read_is_told") {
+        return;
+    }
+    let (root, id) = behind_nginx(&vhost("now"), &vhost("then"));
+    root.write("etc/nginx/nginx.conf", "user root;\npid /run/nginx.pid;\nevents {}\nhttp {}\n");
+    let ran = inside(
+        &root,
+        &format!(
+            r"
+        set -e
+        /opt/abssctl plan restore {id} --with-assets -o /work/p.yaml >&2
+        /opt/abssctl apply /work/p.yaml --yes --json
+    "
+        ),
+    )
+    .ok();
+    assert!(ran.stdout.contains("nginx does not read /run/abssctl/nginx/sites-enabled/"), "{}", ran.stdout);
+    // It does not run either, which is no failure.
+    assert!(ran.stdout.contains("nginx was not told of the vhost"), "{}", ran.stdout);
+    assert_eq!(std::fs::read_to_string(root.path(SITE)).unwrap(), vhost("then"));
+}
