@@ -44,6 +44,7 @@ stop)
     rm -f pid
     fate after
     ;;
+daemon-reload) ;;
 reset-failed) rm -f limit; alive "$pid" || rm -f pid ;;
 start)
     fate before
