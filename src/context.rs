@@ -19,6 +19,8 @@ pub struct Context {
     pub actor: Actor,
     /// Set by signals; long work looks at it.
     pub cancel: Cancel,
+    /// Whether this process runs while the machine comes up, and units of servers wait for its end.
+    pub before_units: bool,
 }
 
 impl Context {
@@ -27,7 +29,10 @@ impl Context {
     /// machine's.
     pub fn services(&self) -> Box<dyn ServiceManager> {
         let programs = &self.config.systemd;
-        let systemd = || Box::new(Systemd::new(&programs.systemctl_bin, &programs.journalctl_bin));
+        let systemd = || {
+            let systemd = Systemd::new(&programs.systemctl_bin, &programs.journalctl_bin);
+            Box::new(if self.before_units { systemd.out_of_order() } else { systemd })
+        };
         match self.config.restore.service_manager {
             ServiceManagerChoice::None => Box::new(NoManager::new("restore.yml says 'serviceManager: none'")),
             ServiceManagerChoice::Systemd => systemd(),

@@ -68,7 +68,7 @@ impl World {
         let root = Root::open(dir.path()).unwrap();
         let config = Config::load(&root, &ConfigFlags::default(), &BTreeMap::new()).unwrap();
         let actor = Actor { kind: ActorKind::User, name: "tester".into(), session: None };
-        let cx = Context { root, config, actor, cancel: Cancel::default() };
+        let cx = Context { root, config, actor, cancel: Cancel::default(), before_units: false };
         Self { dir, cx, first: None, restores: 0, service: None }
     }
 

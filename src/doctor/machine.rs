@@ -59,7 +59,9 @@ fn directories(cx: &Context, notes: &mut Notes) {
     if !machine::is_root() && failed.len() > 1 {
         notes.problem("directory", failed.join("; "), help);
     } else {
-        failed.into_iter().for_each(|message| notes.problem("directory", message, help));
+        for message in failed {
+            notes.problem("directory", message, help);
+        }
     }
 }
 

@@ -57,11 +57,9 @@ impl Asker {
             let bad = |why: String| BadCertificates { url: url.clone(), why };
             let mut certificates = Vec::new();
             for item in parse_pem(pem) {
-                match item.map_err(|error| bad(error.to_string()))? {
-                    PemItem::Certificate(certificate) => certificates.push(certificate),
-                    // A key beside them is nothing to prove a server by.
-                    PemItem::PrivateKey(_) => {}
-                    _ => {}
+                // A key beside them is nothing to prove a server by.
+                if let PemItem::Certificate(certificate) = item.map_err(|error| bad(error.to_string()))? {
+                    certificates.push(certificate);
                 }
             }
             if certificates.is_empty() {
@@ -108,24 +106,27 @@ impl Asker {
     }
 
     fn get(&self, page: &str) -> Result<Value, Silence> {
-        let mut answer = self.agent.get(format!("{}/{page}", self.url)).call().map_err(silence)?;
+        let mut answer =
+            self.agent.get(format!("{}/{page}", self.url)).call().map_err(|error| silence(&error))?;
         let status = answer.status().as_u16();
         if status != 200 {
             return Err(Silence::Other(format!("GET /{page} answers with status {status}")));
         }
-        let bytes = answer.body_mut().with_config().limit(LIMIT).read_to_vec().map_err(silence)?;
+        let bytes =
+            answer.body_mut().with_config().limit(LIMIT).read_to_vec().map_err(|error| silence(&error))?;
         serde_json::from_slice(&bytes)
             .map_err(|_| Silence::Other(format!("GET /{page} answers with something that is no JSON")))
     }
 }
 
-fn silence(error: Error) -> Silence {
+fn silence(error: &Error) -> Silence {
     let refused = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
-    match error {
-        Error::ConnectionFailed => Silence::Refused,
-        Error::Io(error) if refused(&error) => Silence::Refused,
-        Error::Timeout(_) => Silence::Other(format!("no answer within {} seconds", PATIENCE.as_secs())),
-        other => Silence::Other(other.to_string().escape_debug().take(300).collect()),
+    if matches!(error, Error::ConnectionFailed) || matches!(error, Error::Io(error) if refused(error)) {
+        Silence::Refused
+    } else if matches!(error, Error::Timeout(_)) {
+        Silence::Other(format!("no answer within {} seconds", PATIENCE.as_secs()))
+    } else {
+        Silence::Other(error.to_string().escape_debug().take(300).collect())
     }
 }
 

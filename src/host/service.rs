@@ -173,12 +173,22 @@ pub trait ServiceManager: fmt::Debug + Send + Sync {
 pub struct Systemd {
     systemctl: String,
     journalctl: String,
+    /// How a start goes into systemd's queue.
+    job_mode: &'static str,
 }
 
 impl Systemd {
     /// By these programs: names or paths.
     pub fn new(systemctl: &str, journalctl: &str) -> Self {
-        Self { systemctl: systemctl.to_owned(), journalctl: journalctl.to_owned() }
+        let (systemctl, journalctl) = (systemctl.to_owned(), journalctl.to_owned());
+        Self { systemctl, journalctl, job_mode: "--job-mode=replace" }
+    }
+
+    /// For a process that units wait for while the machine comes up: a start that kept to their order would
+    /// wait for the end of the very process that asks for it.
+    #[must_use]
+    pub fn out_of_order(self) -> Self {
+        Self { job_mode: "--job-mode=ignore-dependencies", ..self }
     }
 
     /// Whether it runs this machine.
@@ -215,7 +225,7 @@ impl ServiceManager for Systemd {
     fn start(&self, unit: &str, limit: Duration) -> Result<(), ServiceError> {
         // Forgets the starts that were counted (StartLimitBurst=): this one is none of a loop's.
         let _said = self.tell(&["reset-failed", "--", unit], PATIENCE)?;
-        self.tell(&["start", "--", unit], limit).map(drop)
+        self.tell(&["start", self.job_mode, "--", unit], limit).map(drop)
     }
 
     fn log(&self, unit: &str, since: Timestamp) -> Result<String, ServiceError> {

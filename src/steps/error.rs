@@ -195,7 +195,7 @@ pub enum StepError {
         next: String,
     },
     /// A unit was started, and its server is not well.
-    #[error("{unit} is not well: {cause}{said}; the unit is {state}; it wrote since its start: {log}")]
+    #[error("{unit} is not well: {what}; it wrote since its start: {log}")]
     #[diagnostic(
         code(abssctl::step::not_well),
         help(
@@ -205,12 +205,8 @@ pub enum StepError {
     NotWell {
         /// The unit.
         unit: String,
-        /// The cause, where the log names one that is known; ends in a semicolon and a blank.
-        cause: String,
-        /// What came of the start, or of asking.
-        said: String,
-        /// Its state.
-        state: String,
+        /// The cause, where the log names one that is known; what came of the start, or of asking; its state.
+        what: String,
         /// The last lines of its log.
         log: String,
     },

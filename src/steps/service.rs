@@ -136,7 +136,7 @@ pub(super) fn bring_up(
         None if state.is_up() => Ok(state),
         said => {
             let said = said.unwrap_or_else(|| "it ended at once".to_owned());
-            Err(failed(services.as_ref(), unit, &state, said, since))
+            Err(failed(services.as_ref(), unit, &state, &said, since))
         }
     }
 }
@@ -206,7 +206,7 @@ pub(super) fn await_answer(
                     ),
                 };
                 let said = if looping { format!("it ends again and again; {said}") } else { said };
-                return Err(failed(services.as_ref(), unit, &state, said, question.since));
+                return Err(failed(services.as_ref(), unit, &state, &said, question.since));
             }
         }
         if can_cancel {
@@ -221,7 +221,7 @@ fn failed(
     services: &dyn ServiceManager,
     unit: &str,
     state: &UnitState,
-    said: String,
+    said: &str,
     since: Timestamp,
 ) -> StepError {
     let log = match services.log(unit, since) {
@@ -231,11 +231,10 @@ fn failed(
     let lines: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty()).collect();
     let last = &lines[lines.len().saturating_sub(LINES)..];
     let last: Vec<String> = last.iter().map(|line| line.chars().take(WIDTH).collect()).collect();
+    let cause = log::cause(&log).map(|cause| format!("{cause}; ")).unwrap_or_default();
     StepError::NotWell {
         unit: unit.to_owned(),
-        cause: log::cause(&log).map(|cause| format!("{cause}; ")).unwrap_or_default(),
-        said,
-        state: state.to_string(),
+        what: format!("{cause}{said}; the unit is {state}"),
         log: if last.is_empty() { "nothing".to_owned() } else { format!("\n  {}", last.join("\n  ")) },
     }
 }

@@ -55,8 +55,8 @@ fn refuse_taken_port(cx: &StepContext<'_>, unit: &str) -> Result<(), StepError> 
 }
 
 fn with(step: &Step) -> Result<&StartWith, StepError> {
-    match &step.action {
-        Action::Start(with) => Ok(with),
-        _ => Err(StepError::Unavailable { kind: step.kind() }),
-    }
+    let Action::Start(with) = &step.action else {
+        return Err(StepError::Unavailable { kind: step.kind() });
+    };
+    Ok(with)
 }

@@ -54,8 +54,8 @@ impl StepRunner for Stop {
 }
 
 fn with(step: &Step) -> Result<&StopWith, StepError> {
-    match &step.action {
-        Action::Stop(with) => Ok(with),
-        _ => Err(StepError::Unavailable { kind: step.kind() }),
-    }
+    let Action::Stop(with) = &step.action else {
+        return Err(StepError::Unavailable { kind: step.kind() });
+    };
+    Ok(with)
 }

@@ -17,7 +17,7 @@ use crate::plan::preview::Verdict;
 use crate::plan::spec::{
     BackupSource, OwnershipSource, PreBackupMode, ReplayPolicy, RunSource, Source, SourceScope,
 };
-use crate::plan::step::{Action, StepKind};
+use crate::plan::step::{Action, Step, StepKind};
 use crate::run::journal::{self, JournalError};
 use crate::run::list;
 use crate::state::backup_index::{BackupEntry, BackupIndex, IndexError, entry_digest};
@@ -488,10 +488,11 @@ impl Preflight {
         if survey.target.observed.presence != Presence::Absent {
             let mut users = processes::users_of(&path, &[]);
             // The plan stops its unit; whoever else has files open would still have them then.
-            if let Some(unit) = plan.steps.iter().find_map(|step| match &step.action {
-                Action::Stop(with) => Some(&with.unit),
-                _ => None,
-            }) && let Ok(state) = cx.services().state(unit)
+            let stopped = |step: &Step| {
+                if let Action::Stop(with) = &step.action { Some(with.unit.clone()) } else { None }
+            };
+            if let Some(unit) = plan.steps.iter().find_map(stopped)
+                && let Ok(state) = cx.services().state(&unit)
             {
                 users.files.retain(|user| !state.owns(user.pid));
             }

@@ -146,6 +146,8 @@ pub enum RunCommand {
     Show(RunShowArgs),
     /// Go on with an interrupted or halted run: the same as applying its plan again
     Resume(RunResumeArgs),
+    /// Bring every interrupted run of this machine to an end, without a question: for its start
+    Recover(RunRecoverArgs),
     /// Put back what a run replaced: undo an unfinished one, or exchange the kept directory back
     Rollback(Box<RunRollbackArgs>),
     /// Remove displaced directories whose time is over
@@ -164,6 +166,14 @@ pub struct RunResumeArgs {
     /// Write the receipt of the run here, whatever its end; nothing else than an older receipt is replaced
     #[arg(long, value_name = "FILE")]
     pub receipt: Option<PathBuf>,
+}
+
+/// `abssctl run recover`
+#[derive(Debug, Clone, Copy, Args)]
+pub struct RunRecoverArgs {
+    /// The machine comes up, and the units of the servers wait for this: start them out of their order
+    #[arg(long)]
+    pub before_units: bool,
 }
 
 /// `abssctl run rollback`
