@@ -304,7 +304,7 @@ fn text_diffs(
                 (shown, live.flatten(), true)
             }
             Err(_) => match asset(paths, target.live, name) {
-                Some(path) => (path.to_string(), cx.root.read(path, 1 << 20)?, false),
+                Some(path) => (path.to_string(), cx.root.read_unmasked(path, 1 << 20)?, false),
                 None => continue,
             },
         };

@@ -5,11 +5,8 @@ use crate::instance::{Hardening, backed_up};
 use crate::machine::Machine;
 use crate::support::root::ZSTD;
 
-/// So many of the places, evenly; all with `ABSSCTL_TEST_APPLIANCE=all`.
-fn some(places: &[usize], count: usize) -> Vec<usize> {
-    if crate::is_all() {
-        return places.to_vec();
-    }
+/// So many of the places, evenly.
+pub(crate) fn some(places: &[usize], count: usize) -> Vec<usize> {
     (0..count).map(|n| places[(2 * n + 1) * places.len() / (2 * count)]).collect()
 }
 
@@ -25,7 +22,8 @@ fn killed_between_any_two_steps_a_resumed_restore_ends_well() {
     // After the last one, nothing is left that could be cut off.
     let _ = steps.pop().unwrap();
     let mut from = "a";
-    for place in some(&steps, 5) {
+    let count = if crate::is_all() { steps.len() } else { 5 };
+    for place in some(&steps, count) {
         let (to, backup) = if from == "a" { ("b", &b[..]) } else { ("a", ZSTD) };
         let watch = machine.watch(&states);
         let _ = machine.plan(&[backup]).ok();

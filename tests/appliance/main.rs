@@ -17,6 +17,7 @@ mod instance;
 mod kill;
 mod machine;
 mod odd;
+mod power;
 mod restore;
 mod serving;
 mod state;
