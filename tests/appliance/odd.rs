@@ -42,7 +42,9 @@ fn property(machine: &Machine, name: &str) -> String {
 
 #[test]
 fn a_backup_that_the_server_cannot_open_brings_the_old_server_back() {
-    let Some(machine) = Machine::boot("a_backup_that_the_server_cannot_open", Hardening::None) else { return };
+    let Some(machine) = Machine::boot("a_backup_that_the_server_cannot_open", Hardening::None) else {
+        return;
+    };
     let states = states(&machine);
     let _ = machine.run("systemctl", &["stop", UNIT]).ok();
     spoil(&machine);
@@ -105,7 +107,10 @@ fn a_port_that_another_program_takes_meanwhile_halts_until_it_is_free() {
     crate::say(&format!("{}\n{}", error["message"].as_str().unwrap(), error["help"].as_str().unwrap()));
     assert_eq!(machine.live(), states[0].1, "the old tree is back");
     thief.leave();
-    let run = machine.run("abssctl", &["run", "list", "--json"]).ok().json()["runs"][0]["run"].as_str().unwrap().to_owned();
+    let run = machine.run("abssctl", &["run", "list", "--json"]).ok().json()["runs"][0]["run"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let _ = machine.run("abssctl", &["run", "rollback", &run, "--yes"]).ok();
     login(machine.network()).unwrap();
     assert_eq!(watch.end().order(), ["old", "away", "old"]);
