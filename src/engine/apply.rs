@@ -385,7 +385,11 @@ impl Job<'_> {
                 Ok((report, failure))
             }
             Err(stuck) => {
-                let what = format!("step {} could not be undone: {}", stuck.step, stuck.error);
+                let why = match &failure.step {
+                    Some(step) => format!("step {step} failed: {}; ", failure.error),
+                    None => String::new(),
+                };
+                let what = format!("{why}step {} could not be undone: {}", stuck.step, stuck.error);
                 Err(self.halt(
                     journal,
                     &what,

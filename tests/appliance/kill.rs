@@ -50,6 +50,6 @@ pub(crate) fn kind(record: &str) -> String {
     let record: serde_json::Value = serde_json::from_str(record).unwrap_or_default();
     let event = &record["event"];
     let name = event.as_object().and_then(|event| event.keys().next().cloned()).unwrap_or_default();
-    let of = event[&name]["step"].as_str().or_else(|| event[&name]["kind"].as_str()).unwrap_or_default();
-    format!("{name} {of}")
+    let of = ["step", "outcome"].into_iter().find_map(|key| event[&name][key].as_str());
+    of.map_or_else(|| name.clone(), |of| format!("{name} {of}"))
 }

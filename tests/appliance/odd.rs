@@ -103,7 +103,8 @@ fn a_port_that_another_program_takes_meanwhile_halts_until_it_is_free() {
     let _ = machine.plan(&[ZSTD]).ok();
     let thief = Thief::lurk(&machine, 5007);
     // Neither the new server nor the old one can listen.
-    let error = machine.apply().error(7, "abssctl::apply::halted", &["listens on its port 5007"]);
+    let words = ["another program listens on its port 5007", "its port is taken by another program"];
+    let error = machine.apply().error(7, "abssctl::apply::halted", &words);
     crate::say(&format!("{}\n{}", error["message"].as_str().unwrap(), error["help"].as_str().unwrap()));
     assert_eq!(machine.live(), states[0].1, "the old tree is back");
     thief.leave();
@@ -213,6 +214,7 @@ fn a_disk_that_is_full_in_the_middle_brings_the_old_server_back() {
         let known = ["No space left on device", "no storage space"];
         assert!(known.iter().any(|words| shown.contains(words)), "{shown}");
         assert_eq!(ended, code, "{shown}");
+        assert!(!shown.contains("pre-backup  2"), "none was made: {shown}");
         assert_eq!(watch.end().order(), order, "{place}");
         assert_eq!(machine.live(), states[0].1);
         std::fs::remove_file(filler).unwrap();
