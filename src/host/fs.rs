@@ -169,6 +169,13 @@ impl Root {
         let Some(file) = self.open_file(inside)? else { return Ok(None) };
         read_limited(file, limit).context("read", self.host_path(inside)).map(Some)
     }
+
+    /// Reads a unit or a vhost. `None` also for a link to `/dev/null`: systemd masks units that way.
+    pub fn read_unmasked(&self, inside: &AbsPath, limit: u64) -> Result<Option<Vec<u8>>, FsError> {
+        let parent = inside.parent().map(|parent| self.dir_optional(&parent)).transpose()?.flatten();
+        let link = parent.zip(inside.file_name()).and_then(|(dir, name)| dir.read_link_contents(name).ok());
+        if link.is_some_and(|to| to == Path::new("/dev/null")) { Ok(None) } else { self.read(inside, limit) }
+    }
 }
 
 /// Turns "does not exist" into `None`.

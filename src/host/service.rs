@@ -161,6 +161,9 @@ pub trait ServiceManager: fmt::Debug + Send + Sync {
     /// What a unit and its manager wrote since then, at most 200 lines, without control characters.
     fn log(&self, unit: &str, since: Timestamp) -> Result<String, ServiceError>;
 
+    /// Whether the machine goes down, and no unit can be started any more.
+    fn goes_down(&self) -> bool;
+
     /// Reads all unit files again.
     fn daemon_reload(&self) -> Result<(), ServiceError>;
 
@@ -238,6 +241,12 @@ impl ServiceManager for Systemd {
         Ok(program::plain(&program::succeed(&self.journalctl, &args, PATIENCE)?))
     }
 
+    fn goes_down(&self) -> bool {
+        // It says its state and fails for all but a good one.
+        program::run(&self.systemctl, &["is-system-running"], PATIENCE)
+            .is_ok_and(|ended| ended.stdout.trim() == "stopping")
+    }
+
     fn daemon_reload(&self) -> Result<(), ServiceError> {
         self.tell(&["daemon-reload"], PATIENCE).map(drop)
     }
@@ -294,6 +303,10 @@ impl ServiceManager for NoManager {
 
     fn log(&self, _unit: &str, _since: Timestamp) -> Result<String, ServiceError> {
         self.refuse()
+    }
+
+    fn goes_down(&self) -> bool {
+        false
     }
 
     fn daemon_reload(&self) -> Result<(), ServiceError> {

@@ -320,7 +320,7 @@ fn text_diffs(
             Err(_) => match asset(places, target.live, name) {
                 // What is not there yet is new as a whole.
                 Some(path) => {
-                    let live = cx.root.read(path, 1 << 20)?.unwrap_or_default();
+                    let live = cx.root.read_unmasked(path, 1 << 20)?.unwrap_or_default();
                     (path.to_string(), Some(live), false)
                 }
                 None => continue,

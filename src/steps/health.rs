@@ -1,10 +1,12 @@
 //! `health`: waits until the server that was started answers, and its unit still runs. Changes nothing and
-//! leaves nothing; a unit that fails or ends again and again is not waited for. After a crash it asks again.
+//! leaves nothing; a unit that fails or ends again and again is not waited for. After a crash it asks again, and
+//! after one of the machine it starts the unit before.
 
 use super::context::{Done, Probe, StepContext, StepRunner};
 use super::error::StepError;
 use super::service::{self, Question};
 use crate::host::clock;
+use crate::host::service::Active;
 use crate::plan::step::{Action, HealthWith, Step};
 use crate::run::fact::{Fact, ServiceFact};
 
@@ -18,7 +20,13 @@ impl StepRunner for Health {
             return Err(StepError::Unavailable { kind: step.kind() });
         };
         let (timeout, interval) = (timeout.as_duration(), interval.as_duration());
-        let since = service::started(cx).unwrap_or_else(clock::now);
+        let mut since = service::started(cx).unwrap_or_else(clock::now);
+        // The machine may have lost its power after `start`: nothing runs then, and nothing has failed.
+        if cx.host.services().state(unit)?.active == Active::Inactive {
+            since = clock::now();
+            cx.note(step, Fact::Service(ServiceFact::Start { at: since }))?;
+            let _state = service::bring_up(cx, unit, since, timeout)?;
+        }
         let question = Question { unit, url, ca: ca.as_ref(), timeout, interval, since };
         let (at, version) = service::await_answer(cx, &question, true)?;
         cx.note(step, Fact::Service(ServiceFact::Answers { at }))?;

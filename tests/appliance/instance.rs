@@ -10,6 +10,8 @@ use crate::support::tools::{fixture, tool};
 
 /// The unit of the instance.
 pub(crate) const UNIT: &str = "abssctl-budget.service";
+/// What finishes interrupted runs before that, as docs/recover.md says to install it.
+const RECOVERY: &str = "abssctl-recover.service";
 /// The user of the unit, as `make-root.sh` numbers it.
 const USER: &str = "991:991";
 const VHOST: &str = "etc/nginx/sites-available/abssctl-budget.conf";
@@ -60,9 +62,14 @@ pub(crate) fn install(root: &Path, srv: &Path, hardening: Hardening) {
     std::fs::create_dir_all(root.join("etc/default")).unwrap();
     std::fs::write(root.join("etc/default/abssctl-node"), "").unwrap();
     edit_unit(root, hardening);
-    let wants = root.join("etc/systemd/system/multi-user.target.wants");
+    let (units, examples) = (root.join("etc/systemd/system"), Path::new("examples/systemd"));
+    copy(&examples.join(RECOVERY), &units);
+    copy(&examples.join("abssctl-.service.d"), &units);
+    let wants = units.join("multi-user.target.wants");
     std::fs::create_dir_all(&wants).unwrap();
-    symlink(Path::new("/etc/systemd/system").join(UNIT), wants.join(UNIT)).unwrap();
+    for unit in [UNIT, RECOVERY] {
+        symlink(Path::new("/etc/systemd/system").join(unit), wants.join(unit)).unwrap();
+    }
     let _ = tool("chown", &["-R", USER, text(&srv.join("budget"))]);
 }
 

@@ -16,7 +16,7 @@ use crate::instance::{self, Hardening};
 use crate::state::State;
 use crate::support::Ran;
 use crate::support::actual::Program;
-use crate::support::tools::{have, is_root, skip_unless};
+use crate::support::tools::{Mount, have, is_root, skip_unless};
 use crate::watch::{States, Watch, login};
 
 /// One machine at a time: they would take the time from each other that is measured.
@@ -45,6 +45,8 @@ pub(crate) struct Machine {
     network: File,
     program: Program,
     lower: PathBuf,
+    /// Goes before the directory that it is mounted on.
+    _disk: Option<Mount>,
     home: TempDir,
     groups: Groups,
     _alone: MutexGuard<'static, ()>,
@@ -53,6 +55,11 @@ pub(crate) struct Machine {
 impl Machine {
     /// Boots one whose server answers; `None` where this computer cannot, which has been said.
     pub(crate) fn boot(test: &str, hardening: Hardening) -> Option<Self> {
+        Self::boot_on(test, hardening, None)
+    }
+
+    /// The same with its `/srv` on a file system in memory with these options, where they are given.
+    pub(crate) fn boot_on(test: &str, hardening: Hardening, disk: Option<&str>) -> Option<Self> {
         let lower = debian(test)?;
         let program = Program::old(test)?;
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -60,12 +67,13 @@ impl Machine {
         for directory in ["changed", "work", "root", "srv"] {
             std::fs::create_dir(home.path().join(directory)).unwrap();
         }
+        let disk = disk.map(|options| Mount::tmpfs(&home.path().join("srv"), options));
         instance::install(&home.path().join("changed"), &home.path().join("srv"), hardening);
         let name = home.path().file_name().unwrap().to_str().unwrap().replace('.', "");
         let groups = Groups::new(&name);
         let power = launch(&name, home.path(), &lower, &program, &groups, None);
         let network = new_network(power.id());
-        let machine = Self { name, power, network, program, lower, home, groups, _alone: alone };
+        let machine = Self { name, power, network, program, lower, _disk: disk, home, groups, _alone: alone };
         machine.wait_until_it_serves();
         Some(machine)
     }
@@ -78,6 +86,11 @@ impl Machine {
     /// A path of the machine's `/srv`, as this computer names it.
     pub(crate) fn srv(&self, below: &str) -> PathBuf {
         self.home.path().join("srv").join(below)
+    }
+
+    /// A path of all else that was changed or made on the machine, as this computer names it.
+    pub(crate) fn disk(&self, below: &str) -> PathBuf {
+        self.home.path().join("changed").join(below)
     }
 
     /// The state that lies in the live directory.
@@ -168,7 +181,7 @@ impl Drop for Machine {
         if std::thread::panicking() {
             let journal = Command::new("journalctl")
                 .args(["--no-pager", "--output=short-monotonic", "--lines=120", "--directory"])
-                .arg(self.home.path().join("changed/var/log/journal"))
+                .arg(self.disk("var/log/journal"))
                 .output();
             if let Ok(journal) = journal {
                 crate::say(&format!("--- its journal\n{}", String::from_utf8_lossy(&journal.stdout)));
@@ -268,7 +281,7 @@ fn new_network(child: u32) -> File {
     })
 }
 
-fn children(pid: u32) -> Vec<u32> {
+pub(crate) fn children(pid: u32) -> Vec<u32> {
     let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     children.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
 }
@@ -280,7 +293,7 @@ fn is_first(pid: u32) -> bool {
     numbers.is_some_and(|numbers| numbers.split_whitespace().nth(2) == Some("1"))
 }
 
-fn kill(pid: u32) {
+pub(crate) fn kill(pid: u32) {
     let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
     let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
 }

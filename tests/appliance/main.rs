@@ -14,7 +14,10 @@
 mod cgroup;
 mod http;
 mod instance;
+mod kill;
 mod machine;
+mod odd;
+mod power;
 mod restore;
 mod serving;
 mod state;
@@ -23,6 +26,11 @@ mod state;
 mod support;
 mod times;
 mod watch;
+
+/// Whether everything is wanted, and not only what takes a minute.
+fn is_all() -> bool {
+    std::env::var("ABSSCTL_TEST_APPLIANCE").is_ok_and(|how| how == "all")
+}
 
 /// Says how far a test has come, also when it passes.
 fn say(text: &str) {

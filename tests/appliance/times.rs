@@ -8,7 +8,7 @@ use crate::support::root::ZSTD;
 
 /// How many of each.
 fn rounds() -> usize {
-    if std::env::var("ABSSCTL_TEST_APPLIANCE").is_ok_and(|how| how == "all") { 20 } else { 4 }
+    if crate::is_all() { 20 } else { 4 }
 }
 
 #[test]

@@ -108,7 +108,7 @@ fn failed(scene: &Scene, fault: &Fault, number: usize) -> Violations {
 /// Whether a violation is a leftover that this text names, or lies in one.
 fn named_by(text: &str, what: &str) -> bool {
     let Some((path, _)) = what.split_once(" is left, and nothing names it") else { return false };
-    let near = Path::new(path).ancestors().filter(|near| near.components().count() > 3);
+    let near = Path::new(path).ancestors().filter(|near| near.components().count() >= 3);
     near.into_iter().any(|near| text.contains(&format!("/{} ", near.display())))
 }
 
