@@ -27,7 +27,7 @@ struct Ended {
 }
 
 /// `abssctl run recover`
-pub(super) fn recover(session: &Session, args: &RunRecoverArgs) -> Result<u8, CliError> {
+pub(super) fn recover(session: &Session, args: RunRecoverArgs) -> Result<u8, CliError> {
     let mut cx = session.context()?;
     cx.before_units = args.before_units;
     let mut all = Vec::new();

@@ -136,7 +136,7 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, CliError> {
         Command::Run(RunCommand::List) => run::list(session),
         Command::Run(RunCommand::Show(args)) => run::show(session, &args),
         Command::Run(RunCommand::Resume(args)) => resume::resume(session, &args),
-        Command::Run(RunCommand::Recover(args)) => recover::recover(session, &args),
+        Command::Run(RunCommand::Recover(args)) => recover::recover(session, args),
         Command::Run(RunCommand::Rollback(args)) => rollback::rollback(session, &args),
         Command::Run(RunCommand::Prune(args)) => prune::prune(session, &args),
         Command::Backup(BackupCommand::Create(args)) => backup::create(session, &args),
