@@ -57,7 +57,7 @@ fn a_backup_that_the_server_cannot_open_brings_the_old_server_back() {
     let cause = "config.json has a key that the installed server does not know";
     let words = ["everything is as it was", cause, "configuration param 'later' not declared in the schema"];
     let error = machine.apply().error(4, "abssctl::apply::rolled_back", &words);
-    crate::say(&format!("{}", error["message"].as_str().unwrap()));
+    crate::say(error["message"].as_str().unwrap());
     login(machine.network()).unwrap();
     assert_eq!(watch.end().order(), ["old", "away", "old"]);
     assert_eq!(machine.live(), states[0].1);
