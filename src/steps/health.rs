@@ -18,7 +18,7 @@ impl StepRunner for Health {
             return Err(StepError::Unavailable { kind: step.kind() });
         };
         let (timeout, interval) = (timeout.as_duration(), interval.as_duration());
-        let since = service::started(cx).unwrap_or_else(clock::now);
+        let since = service::started(cx).unwrap_or_else(clock::exact);
         let question = Question { unit, url, ca: ca.as_ref(), timeout, interval, since };
         let (at, version) = service::await_answer(cx, &question, true)?;
         cx.note(step, Fact::Service(ServiceFact::Answers { at }))?;
