@@ -16,6 +16,7 @@ use crate::plan::canonical;
 use crate::plan::model::Plan;
 use crate::plan::render::human_bytes;
 use crate::plan::spec::Source;
+use crate::plan::step::StepKind;
 use crate::steps::StepError;
 use crate::survey::approvals::Evidence;
 use crate::survey::preflight::Ask;
@@ -212,7 +213,11 @@ fn result_text(report: &Report) -> String {
         if let Some(path) = &report.displaced {
             lines.push(format!("  the old directory, until it is pruned: {path}"));
         }
-        if report.live {
+        if let Some(downtime) = report.downtime_ms {
+            lines.push(format!("  the server was down for {:.1} s", millis(downtime)));
+        }
+        let serves = report.steps.iter().any(|step| step.kind == StepKind::Health);
+        if report.live && !serves {
             lines.push("next: start the server again, if you stopped it".to_owned());
         }
     }

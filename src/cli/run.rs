@@ -171,6 +171,7 @@ fn object(cx: &Context, run: &Run, all: &[Run]) -> Result<Value, CliError> {
         "startedAt": state.started_at.map(|at| Time::from(at).to_string()),
         "endedAt": state.ended_at.map(|at| Time::from(at).to_string()),
         "outcome": outcome,
+        "downtimeMs": summary::downtime_ms(state),
         "preBackup": summary::pre_backup(state),
         "staging": staging,
         "displaced": state.displaced().and_then(there),

@@ -1,14 +1,24 @@
 //! Instances: whether each could be replaced, and whether the installed server is known.
 
 use std::path::Path;
+use std::time::Duration;
 
-use super::{Area, Finding, Notes, count};
+use super::{Area, Finding, Health, Notes, count};
 use crate::context::Context;
+use crate::host::health::Asker;
+use crate::host::service::{Active, Load, is_unit_name};
+use crate::ids::ServerUrl;
 use crate::plan::observed::Presence;
 use crate::plan::preview::Verdict;
 use crate::state::backup_index::BackupIndex;
 use crate::state::instances::{InstanceEntry, Registry};
 use crate::survey::{observe, private, server};
+
+/// How long a server may take to answer here.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Bytes of a file of certificates.
+const MAX_CA: u64 = 1 << 20;
 
 pub(super) fn look(cx: &Context) -> Vec<Finding> {
     let mut notes = Notes::new(Area::Instances);
@@ -118,4 +128,91 @@ fn instance(cx: &Context, entry: &InstanceEntry, notes: &mut Notes) {
         let message = format!("what the server of instance {name} can open is not known: {why}");
         notes.warning("server", message, "plans say 'not checked' for it; see docs/versions.md");
     }
+    service(cx, entry, notes);
+}
+
+/// How the unit of an instance is, and whether its server answers.
+fn service(cx: &Context, entry: &InstanceEntry, notes: &mut Notes) {
+    let (name, unit, services) = (&entry.name, observe::unit(entry), cx.services());
+    if let Some(why) = services.absent() {
+        // Below another root nobody expects one.
+        if cx.root.is_host() {
+            let message = format!("nothing stops or starts the server of instance {name}: {why}");
+            notes.add(Health::Good, "unit", message, "");
+        }
+        return;
+    }
+    if !is_unit_name(unit) {
+        let message = format!("no service can have the name that the registry gives instance {name}: {unit}");
+        let help =
+            "name its unit in the registry (paths.systemd_unit); until then the server is not controlled";
+        return notes.warning("unit-absent", message.escape_debug().to_string(), help);
+    }
+    let state = match services.state(unit) {
+        Ok(state) => state,
+        Err(error) => return notes.error("unit", &error),
+    };
+    let status = format!("see why: systemctl status {unit}");
+    match state.load {
+        Load::Loaded => {}
+        Load::NotFound => {
+            let message = format!("{unit} of instance {name} is not known to systemd");
+            let help =
+                "write its unit, then: systemctl daemon-reload; until then the server is not controlled";
+            notes.warning("unit-absent", message, help);
+            return;
+        }
+        Load::Bad => {
+            let message = format!("systemd cannot load {unit} of instance {name}: {}", state.load_error);
+            return notes.warning("unit-unusable", message, status);
+        }
+        Load::Masked => {
+            let (message, help) =
+                (format!("{unit} of instance {name} is masked"), format!("systemctl unmask {unit}"));
+            // One that runs would have to be started again.
+            let health = if state.is_up() { Health::Problem } else { Health::Warning };
+            notes.add(health, "unit-masked", message, help);
+        }
+    }
+    if state.active == Active::Failed || state.is_restarting() {
+        let message = format!("{unit} of instance {name} has failed: it is {state}");
+        return notes.warning("unit-failed", message, format!("see why: journalctl -u {unit}"));
+    }
+    if !state.is_up() {
+        let message = format!("{unit} of instance {name} does not run: it is {state}");
+        return notes.warning("unit-stopped", message, format!("start it: systemctl start {unit}"));
+    }
+    if state.file == "disabled" {
+        let message = format!("{unit} of instance {name} runs, but does not come up with the machine");
+        notes.warning("unit-disabled", message, format!("systemctl enable {unit}"));
+    }
+    match answer(cx, entry) {
+        Ok(url) => {
+            let enabled = if state.file.is_empty() { String::new() } else { format!(", {}", state.file) };
+            let message = format!("{unit} of instance {name} is {state}{enabled}, and {url} answers");
+            notes.add(Health::Good, "unit", message, "");
+        }
+        Err(why) => {
+            let message =
+                format!("the server of instance {name} does not answer, although {unit} is {state}: {why}");
+            notes.warning("unit-silent", message, format!("see why: journalctl -u {unit}"));
+        }
+    }
+}
+
+/// Where a server answers, or why it does not.
+fn answer(cx: &Context, entry: &InstanceEntry) -> Result<ServerUrl, String> {
+    let from = observe::health(cx, entry).map_err(|error| error.to_string())?;
+    let local = || entry.port.map(ServerUrl::local).ok_or("the registry names no port");
+    let url = from.url.map_or_else(local, Ok)?;
+    let ca = match &from.ca {
+        None => None,
+        Some(path) => {
+            let read = cx.root.read(path, MAX_CA).map_err(|error| error.to_string())?;
+            Some(read.ok_or_else(|| format!("{path} does not exist"))?)
+        }
+    };
+    let asker = Asker::within(&url, ca.as_deref(), PATIENCE).map_err(|error| error.to_string())?;
+    asker.health().map_err(|silence| format!("{url}: {silence}"))?;
+    Ok(url)
 }

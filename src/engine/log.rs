@@ -54,6 +54,9 @@ pub fn write(
     if let Some(began) = state.started_at {
         operation = operation.began_at(began);
     }
+    if let Some(downtime) = report.downtime_ms {
+        operation.context("downtime_ms", json!(downtime));
+    }
     for step in &plan.steps {
         operation.plan_action(json!({ "action": step.kind(), "step": step.id }));
     }

@@ -90,7 +90,8 @@ pub struct Report {
     pub displaced: Option<AbsPath>,
     /// In all, in milliseconds.
     pub duration_ms: u64,
-    /// Time without a server, in milliseconds; absent where none was stopped.
+    /// Time without a server, in milliseconds, from its last answer to its first one; null where none was
+    /// stopped, or it did not answer before or since.
     pub downtime_ms: Option<u64>,
     /// Each step.
     pub steps: Vec<StepReport>,
@@ -136,7 +137,7 @@ pub fn report(
         duration_ms: state
             .started_at
             .map_or(0, |at| summary::millis(at, state.ended_at.unwrap_or_else(jiff::Timestamp::now))),
-        downtime_ms: None,
+        downtime_ms: summary::downtime_ms(state),
         steps: steps.collect(),
         warnings: summary::warnings(state),
         exit_code: 0,

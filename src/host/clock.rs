@@ -21,6 +21,11 @@ pub fn now() -> Timestamp {
     truncate(Timestamp::now())
 }
 
+/// Now, as exact as the clock tells: for what is measured, and what is told apart by it.
+pub fn exact() -> Timestamp {
+    Timestamp::now()
+}
+
 /// Cuts a time to whole seconds.
 pub fn truncate(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)

@@ -22,6 +22,7 @@ const LIMIT: u64 = 64 << 10;
 pub struct Asker {
     agent: Agent,
     url: ServerUrl,
+    patience: Duration,
 }
 
 /// The certificates cannot be used.
@@ -52,6 +53,14 @@ impl Asker {
     /// # Errors
     /// The certificates are no PEM, or none.
     pub fn new(url: &ServerUrl, ca: Option<&[u8]>) -> Result<Self, BadCertificates> {
+        Self::within(url, ca, PATIENCE)
+    }
+
+    /// The same, with another limit for each request.
+    ///
+    /// # Errors
+    /// As of [`Self::new`].
+    pub fn within(url: &ServerUrl, ca: Option<&[u8]>, patience: Duration) -> Result<Self, BadCertificates> {
         let mut tls = TlsConfig::builder();
         if let Some(pem) = ca {
             let bad = |why: String| BadCertificates { url: url.clone(), why };
@@ -74,11 +83,11 @@ impl Asker {
             .http_status_as_error(false)
             // A connection to a server that is stopped later must not be used for the next one.
             .max_idle_connections(0)
-            .timeout_global(Some(PATIENCE))
+            .timeout_global(Some(patience))
             .user_agent(concat!("abssctl/", env!("CARGO_PKG_VERSION")))
             .tls_config(tls.build())
             .build();
-        Ok(Self { agent: Agent::new_with_config(config), url: url.clone() })
+        Ok(Self { agent: Agent::new_with_config(config), url: url.clone(), patience })
     }
 
     /// Whether it says that it is up.
@@ -107,26 +116,30 @@ impl Asker {
 
     fn get(&self, page: &str) -> Result<Value, Silence> {
         let mut answer =
-            self.agent.get(format!("{}/{page}", self.url)).call().map_err(|error| silence(&error))?;
+            self.agent.get(format!("{}/{page}", self.url)).call().map_err(|error| self.silence(&error))?;
         let status = answer.status().as_u16();
         if status != 200 {
             return Err(Silence::Other(format!("GET /{page} answers with status {status}")));
         }
-        let bytes =
-            answer.body_mut().with_config().limit(LIMIT).read_to_vec().map_err(|error| silence(&error))?;
+        let bytes = answer
+            .body_mut()
+            .with_config()
+            .limit(LIMIT)
+            .read_to_vec()
+            .map_err(|error| self.silence(&error))?;
         serde_json::from_slice(&bytes)
             .map_err(|_| Silence::Other(format!("GET /{page} answers with something that is no JSON")))
     }
-}
 
-fn silence(error: &Error) -> Silence {
-    let refused = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
-    if matches!(error, Error::ConnectionFailed) || matches!(error, Error::Io(error) if refused(error)) {
-        Silence::Refused
-    } else if matches!(error, Error::Timeout(_)) {
-        Silence::Other(format!("no answer within {} seconds", PATIENCE.as_secs()))
-    } else {
-        Silence::Other(error.to_string().escape_debug().take(300).collect())
+    fn silence(&self, error: &Error) -> Silence {
+        let refused = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
+        if matches!(error, Error::ConnectionFailed) || matches!(error, Error::Io(error) if refused(error)) {
+            Silence::Refused
+        } else if matches!(error, Error::Timeout(_)) {
+            Silence::Other(format!("no answer within {} seconds", self.patience.as_secs()))
+        } else {
+            Silence::Other(error.to_string().escape_debug().take(300).collect())
+        }
     }
 }
 

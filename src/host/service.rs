@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde_json::Value;
 
 use super::program::{self, ProgramError};
 
@@ -235,10 +236,12 @@ impl ServiceManager for Systemd {
         // What was written a moment ago may not be in the journal yet. Only root may ask for it; without it
         // the last lines may be missing.
         drop(program::run(&self.journalctl, &["--sync"], PATIENCE));
-        let since = format!("--since=@{}.{:06}", since.as_second(), since.subsec_microsecond());
+        let from = format!("--since=@{}", since.as_second());
         let unit = format!("--unit={unit}");
-        let args = ["--no-pager", "--quiet", "--output=cat", LOG_LINES, &since, &unit];
-        Ok(program::plain(&program::succeed(&self.journalctl, &args, PATIENCE)?))
+        let args =
+            ["--no-pager", "--quiet", "--output=json", "--output-fields=MESSAGE", LOG_LINES, &from, &unit];
+        let text = program::succeed(&self.journalctl, &args, PATIENCE)?;
+        Ok(program::plain(&messages(&text, since.as_microsecond())))
     }
 
     fn goes_down(&self) -> bool {
@@ -335,6 +338,26 @@ pub fn is_unit_name(name: &str) -> bool {
         && name.strip_suffix(".service").is_some_and(|stem| !stem.is_empty() && !stem.ends_with('@'))
 }
 
+/// The messages of `journalctl --output=json` that are not older than this, in microseconds: `--since` goes by
+/// whole seconds, and what a server said before it was stopped is no cause of what its successor does.
+fn messages(text: &str, since: i64) -> String {
+    let entries = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let fresh = entries.filter(|entry| {
+        let at = entry.get("__REALTIME_TIMESTAMP").and_then(Value::as_str);
+        at.and_then(|at| at.parse::<i64>().ok()).is_some_and(|at| at >= since)
+    });
+    let words = fresh.filter_map(|entry| match entry.get("MESSAGE")? {
+        Value::String(message) => Some(message.clone()),
+        // What is no UTF-8, or has control characters, comes as numbers.
+        Value::Array(bytes) => {
+            let bytes = bytes.iter().map(|byte| u8::try_from(byte.as_u64()?).ok());
+            Some(String::from_utf8_lossy(&bytes.collect::<Option<Vec<u8>>>()?).into_owned())
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => None,
+    });
+    words.collect::<Vec<_>>().join("\n")
+}
+
 /// Reads `systemctl show`; the error is the property that is missing.
 fn parse(text: &str) -> Result<UnitState, &'static str> {
     let find = |key: &str| {
@@ -383,6 +406,16 @@ mod tests {
         assert_eq!(failed.to_string(), "failed (failed), start-limit-hit");
         assert_eq!(parse("LoadState=loaded\nSubState=dead").unwrap_err(), "ActiveState");
         assert_eq!(parse("LoadState=error\nActiveState=inactive\nSubState=dead").unwrap().load, Load::Bad);
+    }
+
+    #[test]
+    fn messages_are_taken_by_their_own_time() {
+        let text = "{\"__REALTIME_TIMESTAMP\":\"1700000000400000\",\"MESSAGE\":\"old\"}\n\
+            {\"__REALTIME_TIMESTAMP\":\"1700000000500000\",\"MESSAGE\":\"new\"}\nno JSON\n\
+            {\"__REALTIME_TIMESTAMP\":\"1700000000500001\",\"MESSAGE\":[27,104,105]}\n\
+            {\"__REALTIME_TIMESTAMP\":\"1700000000500002\",\"MESSAGE\":null}\n";
+        assert_eq!(messages(text, 1_700_000_000_500_000), "new\n\u{1b}hi");
+        assert_eq!(messages(text, 1_700_000_001_000_000), "");
     }
 
     #[test]

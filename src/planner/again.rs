@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::plan::accounts::{Accounts, Methods};
 use crate::plan::diff::{self, Change};
 use crate::plan::drift;
-use crate::plan::follows::{Claims, checks};
+use crate::plan::follows::{self, Claims, checks};
 use crate::plan::model::Plan;
 use crate::plan::observed::ObservedBudget;
 use crate::plan::preview::{BudgetPreview, Preview, RowChange, Warning};
@@ -91,7 +91,8 @@ fn shown(plan: &Plan, fresh: &Plan, bounds: &Bounds, same_content: bool) -> Prev
         checks: checks(&plan.spec, &plan.observed, &claims),
         // These follow from the rest; the loader has seen to it.
         warnings: old.warnings.clone(),
-        downtime_ms: old.downtime_ms,
+        // What a pre-backup needs grows with the target; the plan says by which bytes it was estimated.
+        downtime_ms: follows::downtime_ms(&plan.spec, &plan.observed),
         ..fresh.preview.clone()
     };
     if !same_content {

@@ -24,7 +24,7 @@ pub fn preview(metadata: &Metadata, spec: &Spec, observed: &Observed, known: &Kn
         diffs: known.local.filter(|_| !single).map(|local| diffs(spec, local)).unwrap_or_default(),
         checks: follows::checks(spec, observed, &known.claims()),
         warnings: Vec::new(),
-        downtime_ms: None,
+        downtime_ms: follows::downtime_ms(spec, observed),
     };
     if single {
         preview.budgets = single::budgets(metadata, spec, observed, known);

@@ -251,6 +251,8 @@ pub struct StepRecord {
     pub started_at: Timestamp,
     /// When it was done or failed.
     pub ended_at: Option<Timestamp>,
+    /// When it was undone.
+    pub undone_at: Option<Timestamp>,
     /// What it did, or why it failed.
     pub detail: String,
     /// What a person should know.
@@ -377,6 +379,7 @@ impl RunState {
                     facts: Vec::new(),
                     started_at: at,
                     ended_at: None,
+                    undone_at: None,
                     detail: String::new(),
                     warnings: Vec::new(),
                 });
@@ -398,11 +401,11 @@ impl RunState {
                 record.detail.clone_from(message);
                 record.ended_at = Some(at);
             }
+            Event::UndoDone(_) => record.undone_at = Some(at),
             Event::RunStarted(_)
             | Event::RunResumed(_)
             | Event::StepStarted(_)
             | Event::UndoStarted(_)
-            | Event::UndoDone(_)
             | Event::RunEnded(_) => {}
         }
     }

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::fact::{Fact, ServiceFact};
 use super::state::{RunState, StepRecord, StepState};
 use crate::ids::{AbsPath, BackupId};
 use crate::plan::step::StepKind;
@@ -41,6 +42,29 @@ pub fn duration_ms(record: Option<&StepRecord>) -> u64 {
 /// Milliseconds from one time to another; 0 where the clock was set back in between.
 pub fn millis(from: jiff::Timestamp, to: jiff::Timestamp) -> u64 {
     u64::try_from(to.duration_since(from).as_millis()).unwrap_or_default()
+}
+
+/// Time without a server, in milliseconds: from its last answer before it was stopped to its first one
+/// after; of a run that was undone, to the end of the undo of `stop`, which waits for that answer. `None`
+/// where the server was not stopped, did not answer before, or has not answered since.
+pub fn downtime_ms(state: &RunState) -> Option<u64> {
+    let facts =
+        || state.facts().filter_map(|fact| if let Fact::Service(fact) = fact { Some(fact) } else { None });
+    let down = facts().find_map(|fact| match fact {
+        ServiceFact::Stop { at, answered: true } => Some(*at),
+        ServiceFact::Stop { .. } | ServiceFact::Start { .. } | ServiceFact::Answers { .. } => None,
+    })?;
+    let stop = state.steps.iter().find(|record| record.kind == StepKind::Stop)?;
+    let answers = facts().find_map(|fact| match fact {
+        ServiceFact::Answers { at } => Some(*at),
+        ServiceFact::Stop { .. } | ServiceFact::Start { .. } => None,
+    });
+    let undone = |record: &StepRecord| {
+        matches!(record.state, StepState::Undoing | StepState::Undone | StepState::UndoFailed)
+    };
+    // What answered before an undo was the restored tree's server, which is stopped again.
+    let up = if state.steps.iter().any(undone) { stop.undone_at } else { answers };
+    up.map(|up| millis(down, up))
 }
 
 /// The backup of the state before. One that was made is kept when the rest is undone; one that failed is none.

@@ -20,10 +20,10 @@ impl StepRunner for Health {
             return Err(StepError::Unavailable { kind: step.kind() });
         };
         let (timeout, interval) = (timeout.as_duration(), interval.as_duration());
-        let mut since = service::started(cx).unwrap_or_else(clock::now);
+        let mut since = service::started(cx).unwrap_or_else(clock::exact);
         // The machine may have lost its power after `start`: nothing runs then, and nothing has failed.
         if cx.host.services().state(unit)?.active == Active::Inactive {
-            since = clock::now();
+            since = clock::exact();
             cx.note(step, Fact::Service(ServiceFact::Start { at: since }))?;
             let _state = service::bring_up(cx, unit, since, timeout)?;
         }

@@ -8,16 +8,20 @@ use jiff::Timestamp;
 use super::context::StepContext;
 use super::error::StepError;
 use crate::actual::log;
-use crate::host::health::{Asker, Silence};
+use crate::host::health::Asker;
 use crate::host::processes;
 use crate::host::program::ProgramError;
 use crate::host::service::{Active, Load, ServiceError, ServiceManager, UnitState};
 use crate::ids::{AbsPath, ServerUrl};
 use crate::run::fact::{Fact, ServiceFact};
 
-/// Between two looks at a unit that goes down, and between two attempts to reach a server that does not
-/// listen yet: both cost next to nothing, and the time counts as time without a server.
-const SOON: Duration = Duration::from_millis(50);
+/// Between two looks at a unit that goes down, and the first times that a server is asked: each costs next
+/// to nothing, and the time counts as time without a server.
+const SOON: Duration = Duration::from_millis(25);
+
+/// A server is asked again after this part of the time that it was waited for, at most after the plan's
+/// interval: so much longer than needed it counts as down.
+const PART: u32 = 40;
 
 /// Between two looks at a unit whose server does not answer yet.
 const LOOK: Duration = Duration::from_millis(500);
@@ -190,7 +194,7 @@ pub(super) fn await_answer(
     let mut looked = Instant::now();
     loop {
         let said = asker.health();
-        let at = crate::host::clock::now();
+        let at = crate::host::clock::exact();
         if said.is_ok() || looked.elapsed() >= LOOK || begun.elapsed() >= question.timeout {
             looked = Instant::now();
             let state = services.state(unit)?;
@@ -214,8 +218,7 @@ pub(super) fn await_answer(
         if can_cancel {
             cx.check_cancelled()?;
         }
-        let pause = if matches!(said, Err(Silence::Refused)) { SOON } else { question.interval };
-        std::thread::sleep(pause.min(question.timeout.saturating_sub(begun.elapsed())).max(SOON));
+        std::thread::sleep((begun.elapsed() / PART).clamp(SOON, question.interval.max(SOON)));
     }
 }
 

@@ -20,7 +20,7 @@ impl StepRunner for Start {
         if !cx.host.services().state(unit)?.is_up() {
             refuse_taken_port(cx, unit)?;
         }
-        let at = clock::now();
+        let at = clock::exact();
         cx.note(step, Fact::Service(ServiceFact::Start { at }))?;
         let state = service::bring_up(cx, unit, at, timeout.as_duration())?;
         Ok(Done::new(format!("{unit} is {state}")))

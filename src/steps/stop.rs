@@ -22,7 +22,7 @@ impl StepRunner for Stop {
             if let Err(silence) = &answer {
                 done.warnings.push(format!("{url} did not answer before {unit} was stopped: {silence}"));
             }
-            let fact = ServiceFact::Stop { at: clock::now(), answered: answer.is_ok() };
+            let fact = ServiceFact::Stop { at: clock::exact(), answered: answer.is_ok() };
             cx.note(step, Fact::Service(fact))?;
         }
         let state = service::take_down(cx, unit, timeout.as_duration())?;
@@ -33,7 +33,7 @@ impl StepRunner for Stop {
     fn undo(&self, cx: &StepContext<'_>, step: &Step) -> Result<(), StepError> {
         let StopWith { unit, timeout, url, ca } = with(step)?;
         let Some((_, answered)) = service::stopped(cx) else { return Ok(()) };
-        let since = clock::now();
+        let since = clock::exact();
         let _state = service::bring_up(cx, unit, since, timeout.as_duration())?;
         if answered {
             let interval = cx.plan.spec.health.interval.as_duration();

@@ -25,6 +25,24 @@ const MAX_FILE: u64 = 16 << 20;
 const MAX_BYTES: u64 = 128 << 20;
 /// Where systemd looks for drop-ins, beside the folder of the unit.
 const UNIT_FOLDERS: [&str; 3] = ["/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system"];
+/// What a drop-in may set that changes which server runs, or what that finds in its place.
+const STARTS_OTHER: [&str; 15] = [
+    "ExecStart",
+    "ExecStartPre",
+    "ExecSearchPath",
+    "RootDirectory",
+    "RootImage",
+    "BindPaths",
+    "BindReadOnlyPaths",
+    "Environment",
+    "EnvironmentFile",
+    "PassEnvironment",
+    "WorkingDirectory",
+    "MountImages",
+    "ExtensionImages",
+    "ExtensionDirectories",
+    "TemporaryFileSystem",
+];
 /// Of versions.yml, units and the like.
 const MAX_TEXT: u64 = 1 << 20;
 
@@ -61,15 +79,15 @@ fn look(
     dir: &Dir,
     unit: Option<AbsPath>,
 ) -> InstalledServer {
-    let (version, drop_ins) = (version_of(dir), drop_ins(cx, entry));
+    let (version, drop_in) = (version_of(dir), drop_in(cx, entry));
     // What the unit starts is what will run, and `current` is the version of new instances.
     let started = unit.filter(|unit| *unit != path && cx.root.dir(unit).is_ok() && !is_same(cx, unit, dir));
     let other =
         entry.version.as_ref().filter(|_| source == ServerSource::Current && version != entry.version);
     let judged = match (started, other) {
-        _ if drop_ins.is_some() => {
-            let folder = drop_ins.map(|folder| folder.to_string()).unwrap_or_default();
-            Err(format!("it is not known which runs: the unit has drop-ins in {folder}"))
+        _ if drop_in.is_some() => {
+            let path = drop_in.map(|path| path.to_string()).unwrap_or_default();
+            Err(format!("it is not known which runs: the drop-in {path} of the unit may start another"))
         }
         (Some(started), _) => Err(format!("it is not known which runs: {path}, or {started} of the unit")),
         (None, Some(registered)) => {
@@ -152,15 +170,63 @@ fn by_unit(cx: &Context, entry: &InstanceEntry) -> Option<AbsPath> {
     )
 }
 
-/// A folder of drop-ins of the unit: they may start something else than the unit says.
-fn drop_ins(cx: &Context, entry: &InstanceEntry) -> Option<AbsPath> {
+/// A drop-in of the unit that may start something else than the unit says.
+fn drop_in(cx: &Context, entry: &InstanceEntry) -> Option<AbsPath> {
     let unit = &entry.paths.systemd_unit;
-    let folder = format!("{}.d", unit.file_name()?);
     let own = unit.parent().map(|parent| parent.to_string());
-    let bases = own.iter().map(String::as_str).chain(UNIT_FOLDERS);
-    let all = bases.filter_map(|base| AbsPath::normalise(&Path::new(base).join(&folder)).ok());
-    // One that cannot be looked at may say anything.
-    all.into_iter().find(|path| !matches!(cx.root.dir_optional(path), Ok(None)))
+    let bases: Vec<&str> = own.iter().map(String::as_str).chain(UNIT_FOLDERS).collect();
+    let all = folders(unit.file_name()?).into_iter().flat_map(|folder| {
+        let at = |base: &&str| AbsPath::normalise(&Path::new(base).join(&folder)).ok();
+        bases.iter().filter_map(at).collect::<Vec<_>>()
+    });
+    all.into_iter().find_map(|folder| match cx.root.dir_optional(&folder) {
+        Ok(None) => None,
+        Ok(Some(dir)) => changes(cx, &folder, &dir),
+        // One that cannot be looked at may say anything.
+        Err(_) => Some(folder),
+    })
+}
+
+/// The names of the folders with drop-ins of a unit: its own, of its template, of each beginning of its name
+/// that ends in a dash, and of all services.
+fn folders(unit: &str) -> Vec<String> {
+    let mut folders = vec![format!("{unit}.d"), "service.d".to_owned()];
+    let Some(stem) = unit.strip_suffix(".service") else { return folders };
+    let name = stem.split_once('@').map_or(stem, |(name, _)| {
+        folders.push(format!("{name}@.service.d"));
+        name
+    });
+    let dashes = name.match_indices('-').map(|(at, _)| &name[..=at]);
+    folders.extend(dashes.map(|start| format!("{start}.service.d")));
+    folders
+}
+
+/// The first drop-in in a folder that may start something else, or cannot be read.
+fn changes(cx: &Context, folder: &AbsPath, dir: &Dir) -> Option<AbsPath> {
+    let Ok(entries) = dir.entries() else { return Some(folder.clone()) };
+    let mut names = Vec::new();
+    for entry in entries {
+        let Ok(Ok(name)) = entry.map(|entry| entry.file_name().into_string()) else {
+            return Some(folder.clone());
+        };
+        if Path::new(&name).extension().is_some_and(|end| end == "conf") {
+            names.push(name);
+        }
+    }
+    names.sort();
+    names.iter().find_map(|name| {
+        let Ok(path) = folder.join(name) else { return Some(folder.clone()) };
+        let text = cx.root.read(&path, MAX_TEXT);
+        let harmless = matches!(&text, Ok(Some(bytes)) if is_harmless(&String::from_utf8_lossy(bytes)));
+        (!harmless).then_some(path)
+    })
+}
+
+/// Whether a drop-in changes nothing of what runs. Each line counts for itself: one that continues another
+/// is taken for a setting too, and no comment hides the line after it.
+fn is_harmless(text: &str) -> bool {
+    let keys = text.lines().filter_map(|line| line.split_once('=')).map(|(key, _)| key.trim());
+    !keys.into_iter().any(|key| STARTS_OTHER.contains(&key))
 }
 
 /// Whether a path leads to this directory, by way of links or not.

@@ -104,7 +104,7 @@ fn reseal(receipt: &mut Value) {
     };
     let mut done = receipt.clone();
     let fields = done.as_object_mut().unwrap();
-    for name in ["digest", "checksum", "run", "journal", "startedAt", "endedAt"] {
+    for name in ["digest", "checksum", "run", "journal", "startedAt", "endedAt", "downtimeMs"] {
         fields.shift_remove(name);
     }
     for name in ["preBackup", "displaced"] {

@@ -61,6 +61,133 @@ fn a_running_service_is_stopped_and_started_around_the_swap() {
     assert_eq!(result["warnings"], serde_json::json!([]), "{result:#}");
     let health = result["steps"].as_array().unwrap().iter().find(|step| step["kind"] == "health").unwrap();
     assert!(health["detail"].as_str().unwrap().ends_with("is up, version 25.6.0"), "{health}");
+    assert!(
+        world
+            .root
+            .run(&["plan", "show", path.to_str().unwrap()])
+            .ok()
+            .stdout
+            .contains("service down for about")
+    );
+    // A second plan of the same state says the same.
+    let (_, plan) = world.plan(&[ZSTD]);
+    let (_, again) = world.plan(&[ZSTD]);
+    assert!(plan["preview"]["downtimeMs"].as_u64() >= Some(2600), "{}", plan["preview"]["downtimeMs"]);
+    assert_eq!(plan["preview"]["downtimeMs"], again["preview"]["downtimeMs"]);
+}
+
+/// Proves that a run tells how long nobody was served, everywhere the same.
+#[track_caller]
+fn assert_downtime(world: &Serviced, result: &serde_json::Value) {
+    let down = &result["downtimeMs"];
+    assert!(down.as_u64().is_some_and(|down| down > 0), "{result:#}");
+    assert!(down.as_u64() < result["durationMs"].as_u64(), "{result:#}");
+    assert_eq!(world.root.log().last().unwrap()["context"]["downtime_ms"], *down);
+    let run = result["run"].as_str().unwrap();
+    assert_eq!(world.root.json(&["run", "show", run]).ok().json()["downtimeMs"], *down);
+    let receipt = world.root.run(&["run", "show", run, "--receipt"]).ok().stdout;
+    let receipt: serde_json::Value = serde_json::from_str(&receipt).unwrap();
+    assert_eq!(receipt["downtimeMs"], *down);
+}
+
+#[test]
+fn the_time_without_a_server_is_told_also_of_a_run_that_was_undone() {
+    if cannot("the_time_without_a_server_is_told_also_of_a_run_that_was_undone") {
+        return;
+    }
+    let world = Serviced::new();
+    let (path, plan) = world.plan(&[ZSTD, "--pre-backup", "online"]);
+    let order = kinds(&plan);
+    let place = |kind: &str| order.iter().position(|step| step == kind).unwrap();
+    let while_up = ["verify", "extract", "inspect", "prepare", "pre-backup"];
+    assert!(while_up.into_iter().all(|kind| place(kind) < place("stop")), "{order:?}");
+    let result = world.root.apply(&path).ok().json();
+    assert_downtime(&world, &result);
+    let steps = result["steps"].as_array().unwrap();
+    let took =
+        |kind: &str| steps.iter().find(|step| step["kind"] == kind).unwrap()["durationMs"].as_u64().unwrap();
+    assert!(result["downtimeMs"].as_u64().unwrap() >= took("swap") + took("start"), "{result:#}");
+    // Quiesced, the pre-backup counts.
+    let (path, plan) = world.plan(&[ZSTD]);
+    assert!(plan["preview"]["downtimeMs"].is_u64());
+    let result = world.root.apply(&path).ok().json();
+    assert_downtime(&world, &result);
+    // Undone: until the old server answers.
+    let world = Serviced::new();
+    world.odd("sick", "new");
+    world.settings("healthTimeout: 2s");
+    let (path, _) = world.plan(&[ZSTD]);
+    let error = world.root.apply(&path).error(4, "abssctl::apply::rolled_back", &["503"]);
+    assert_downtime(&world, &error["result"]);
+    assert!(error["result"]["downtimeMs"].as_u64().unwrap() > 2000, "{error:#}");
+    // Nothing is told where the server stays stopped.
+    let world = Serviced::new();
+    let (path, plan) = world.plan(&[ZSTD, "--no-restart"]);
+    assert_eq!(plan["preview"].get("downtimeMs"), None);
+    let result = world.root.apply(&path).ok().json();
+    assert_eq!(result["downtimeMs"], serde_json::Value::Null);
+}
+
+#[test]
+fn an_estimate_of_somebody_else_is_refused() {
+    if cannot("an_estimate_of_somebody_else_is_refused") {
+        return;
+    }
+    let world = Serviced::new();
+    let (path, mut plan) = world.plan(&[ZSTD]);
+    plan["preview"]["downtimeMs"] = serde_json::json!(1);
+    std::fs::write(&path, plan.to_string()).unwrap();
+    let checked = world.root.json(&["plan", "check", path.to_str().unwrap()]).json();
+    assert_eq!(checked["problems"][0]["code"], "preview-untrue", "{checked:#}");
+    assert!(checked["problems"][0]["message"].as_str().unwrap().contains("downtimeMs"), "{checked:#}");
+}
+
+#[test]
+fn doctor_says_how_the_unit_is_and_whether_its_server_answers() {
+    if cannot("doctor_says_how_the_unit_is_and_whether_its_server_answers") {
+        return;
+    }
+    let world = Serviced::new();
+    let expect = |code: &str, words: &str| {
+        let report = world.root.json(&["doctor"]).json();
+        let findings = report["findings"].as_array().unwrap();
+        let units: Vec<_> =
+            findings.iter().filter(|it| it["code"].as_str().unwrap().starts_with("unit")).collect();
+        assert!(
+            units.iter().any(|it| it["code"] == code && it["message"].as_str().unwrap().contains(words)),
+            "{code} {words}: {units:#?}"
+        );
+    };
+    expect("unit", "is active (running), enabled, and http://127.0.0.1");
+    world.odd("file", "disabled");
+    expect("unit-disabled", "does not come up with the machine");
+    world.odd("load", "masked");
+    expect("unit-masked", "is masked");
+    assert_eq!(world.root.json(&["doctor"]).json()["problems"], 1, "it runs and could not be started again");
+    world.even("load");
+    let registry = world.root.read(crate::support::root::REGISTRY);
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let other = registry.replace(&format!("port: {}", world.port), &format!("port: {closed}"));
+    world.root.write(crate::support::root::REGISTRY, other);
+    expect("unit-silent", "nobody listens there");
+    world.root.write(crate::support::root::REGISTRY, registry);
+    world.systemctl("stop");
+    expect("unit-stopped", "it is inactive (dead)");
+    world.odd("limit", "");
+    expect("unit-failed", "start-limit-hit");
+    world.even("limit");
+    world.odd("restarting", "");
+    expect("unit-failed", "auto-restart");
+    for (load, code) in [("not-found", "unit-absent"), ("bad-setting", "unit-unusable")] {
+        world.odd("load", load);
+        expect(code, UNIT);
+    }
+    world.forget_calls();
+    // Below another root nothing is asked unless it says so.
+    world.root.write("etc/abssctl/restore.yml", "{}");
+    let report = world.root.json(&["doctor"]).json();
+    let findings = report["findings"].as_array().unwrap();
+    assert!(!findings.iter().any(|it| it["code"].as_str().unwrap().starts_with("unit")), "{report:#}");
 }
 
 #[test]
@@ -140,13 +267,14 @@ fn a_server_that_does_not_answer_in_time_brings_the_old_one_back() {
     for (odd, words) in [("deaf", "at last: nobody listens there"), ("sick", "answers with status 503")] {
         let world = Serviced::new();
         world.odd(odd, "new");
+        // Said by the old server in the second in which the new one is started.
+        world.odd("old", "Error: listen EADDRINUSE: address already in use\n");
         world.settings("healthTimeout: 5s");
         let (path, _) = world.plan(&[ZSTD]);
-        let _ = world.root.apply(&path).error(
-            4,
-            "abssctl::apply::rolled_back",
-            &[words, "was asked for 5 seconds"],
-        );
+        let ran = world.root.apply(&path);
+        let words = [words, "was asked for 5 seconds"];
+        let error = ran.error(4, "abssctl::apply::rolled_back", &words);
+        assert!(!error.to_string().contains("EADDRINUSE"), "{error:#}");
         assert_eq!(world.calls(), ["stop", "reset-failed", "start", "stop", "reset-failed", "start"]);
         world.assert_old();
     }

@@ -423,3 +423,35 @@ fn whatever_the_unit_may_start_instead_is_not_judged_by_the_registry() {
         assert!(plan["observed"]["server"]["unknown"].is_string(), "{what}");
     }
 }
+
+#[test]
+fn a_drop_in_counts_by_what_it_sets() {
+    let name = std::path::Path::new(UNIT).file_name().unwrap().to_str().unwrap().to_owned();
+    let own = format!("{UNIT}.d");
+    let of = |folder: &str| format!("etc/systemd/system/{folder}");
+    let write = |root: &TestRoot, folder: &str, text: &str| {
+        std::fs::create_dir_all(root.path(folder)).unwrap();
+        std::fs::write(root.path(folder).join("o.conf"), text).unwrap();
+    };
+    let root = TestRoot::new();
+    put(&root, PACKAGE, "25.6.0", &TITLES);
+    let harmless =
+        "# ExecStart=/usr/bin/other\n[Unit]\nAfter=abssctl-recover.service\n[Service]\nMemoryMax=1G\n";
+    for folder in [&own, &of(&format!("{name}.d")), &of("abssctl-.service.d"), &of("service.d")] {
+        write(&root, folder, harmless);
+    }
+    std::fs::write(root.path(&own).join("o.conf.bak"), "[Service]\nExecStart=/usr/bin/other\n").unwrap();
+    let _ = judged(&root, "will", &[]);
+    for folder in [&own, &of("abssctl-.service.d"), &of("service.d")] {
+        for line in
+            ["Environment=NODE_PATH=/srv/other", " RootDirectory = /srv", "# a comment \\\nBindPaths=/x:/y"]
+        {
+            write(&root, folder, &format!("[Service]\n{line}\n"));
+            let _ = judged(&root, "not-checked", &["not known which runs", "o.conf of the unit may start"]);
+        }
+        write(&root, folder, harmless);
+    }
+    // One that cannot be read may say anything.
+    std::fs::create_dir(root.path(&own).join("p.conf")).unwrap();
+    let _ = judged(&root, "not-checked", &["p.conf of the unit may start another"]);
+}

@@ -11,7 +11,7 @@ use crate::ids::StepId;
 ///
 /// `lock → check → {verify, extract} → inspect → prepare → stop → pre-backup → overlay → swap → assets → start →
 /// health → record → cleanup`, without those that do not belong; an online `pre-backup` needs `check`
-/// alone.
+/// alone, and `stop` waits for it, since the server is to be up meanwhile.
 ///
 /// # Errors
 /// A step belongs into the plan but cannot be made from what was observed.
@@ -20,16 +20,24 @@ pub fn default_steps(metadata: &Metadata, spec: &Spec, observed: &Observed) -> R
     let mut steps = Vec::new();
     let mut ends: Vec<StepKind> = Vec::new();
     let mut beside = None;
-    for kind in StepKind::ALL.iter().copied().filter(|kind| belongs(*kind, spec, observed)) {
+    let mut kinds: Vec<StepKind> =
+        StepKind::ALL.iter().copied().filter(|kind| belongs(*kind, spec, observed)).collect();
+    let place = |kinds: &[StepKind], kind| kinds.iter().position(|other| *other == kind);
+    if let (true, Some(stop), Some(backup)) =
+        (online, place(&kinds, StepKind::Stop), place(&kinds, StepKind::PreBackup))
+    {
+        let _ = kinds.remove(backup);
+        kinds.insert(stop, StepKind::PreBackup);
+    }
+    for kind in kinds {
         let needs = match kind {
             StepKind::Verify | StepKind::Extract => vec![StepKind::Check],
             StepKind::PreBackup if online => vec![StepKind::Check],
-            StepKind::Swap => ends.iter().copied().chain(beside.take()).collect(),
+            StepKind::Stop | StepKind::Swap => ends.iter().copied().chain(beside.take()).collect(),
             StepKind::Lock
             | StepKind::Check
             | StepKind::Inspect
             | StepKind::Prepare
-            | StepKind::Stop
             | StepKind::PreBackup
             | StepKind::Overlay
             | StepKind::Assets
@@ -102,7 +110,11 @@ mod tests {
         let mut plan = testing::sample_with_service();
         plan.spec.pre_backup.mode = PreBackupMode::Online;
         let plan = testing::with_steps(plan);
-        assert!(shape(&plan).contains("pre-backup[check] swap[stop,pre-backup]"), "{}", shape(&plan));
+        assert!(
+            shape(&plan).contains("pre-backup[check] stop[prepare,pre-backup] swap[stop]"),
+            "{}",
+            shape(&plan)
+        );
         assert_eq!(check(&plan), []);
     }
 

@@ -94,7 +94,7 @@ pub(super) fn destination(plan: &Plan) -> String {
 }
 
 pub(super) fn downtime(milliseconds: u64) -> String {
-    format!("about {}.{} s without a server", milliseconds / 1000, milliseconds % 1000 / 100)
+    format!("service down for about {}.{} s", milliseconds / 1000, milliseconds % 1000 / 100)
 }
 
 /// Until when the plan may be applied. The same words until then, so that a comment does not change.

@@ -66,6 +66,7 @@ fn from(cx: &Context, run: &RunId, history: History) -> Result<Receipt, ReceiptE
         steps: steps(&plan, state),
         started_at: seconds(started_at),
         ended_at: seconds(ended_at),
+        downtime_ms: summary::downtime_ms(state),
         outcome: ended.outcome,
         warnings: warnings(state, ended),
         exit_code: ended.exit_code,

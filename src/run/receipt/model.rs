@@ -70,6 +70,10 @@ pub struct Receipt {
     pub started_at: Time,
     /// When it ended, or halted.
     pub ended_at: Time,
+    /// Time without a server, in milliseconds; absent where none was stopped, or it did not answer before
+    /// or since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub downtime_ms: Option<u64>,
     /// How it ended.
     pub outcome: Outcome,
     /// What a person should know.
@@ -169,7 +173,7 @@ pub struct StepPart {
 }
 
 /// Fields whose values differ between two undisturbed runs of the same plan on the same machine.
-const OF_ONE_RUN: [&str; 4] = ["run", "journal", "startedAt", "endedAt"];
+const OF_ONE_RUN: [&str; 5] = ["run", "journal", "startedAt", "endedAt", "downtimeMs"];
 
 /// No receipt is larger.
 pub const MAX_BYTES: u64 = 16 << 20;
