@@ -112,7 +112,25 @@ fn parameters(kind: &str, plan: &Value) -> Option<Value> {
             let absent = observed["target"]["presence"] == "absent";
             json!({ "directory": directory, "method": if absent { "rename" } else { "exchange" } })
         }
-        "assets" => json!({ "unit": unit? }),
+        "assets" => {
+            let seen = observed.get("assets")?;
+            let files = [("unit", "unit"), ("site", "site")].into_iter().filter_map(|(kind, key)| {
+                let file = seen.get(key)?;
+                let mut with = json!({ "kind": kind, "path": file["path"], "member": file["member"] });
+                if let Some(digest) = file.get("sha256") {
+                    with["sha256"] = digest.clone();
+                }
+                Some(with)
+            });
+            let mut with = json!({ "files": files.collect::<Vec<_>>() });
+            if let (Some(link), Some(site)) = (seen.get("enabled"), seen.get("site")) {
+                with["link"] = json!({ "path": link["path"], "to": site["path"], "wanted": link["wanted"] });
+            }
+            let systemd = observed["service"]["manager"] == "systemd";
+            with["systemd"] = json!(seen.get("unit").is_some() && systemd);
+            with["nginx"] = json!(seen.get("site").is_some() && seen["proxy"] == "nginx");
+            with
+        }
         "start" => json!({ "unit": unit?, "timeout": spec["health"]["timeout"] }),
         "health" => json!({
             "unit": unit?, "url": url(plan)?, "timeout": spec["health"]["timeout"],
@@ -156,8 +174,13 @@ fn paths(steps: &[Value]) -> Option<Vec<Vec<bool>>> {
 fn semantics(plan: &Value) -> bool {
     let (spec, observed) = (&plan["spec"], &plan["observed"]);
     let managed = observed["service"]["manager"] != "none";
-    let assets = spec["assets"] == "data"
-        || (spec["source"]["scope"] == "full" && spec["target"]["live"] == true && managed);
+    let assets = if spec["assets"] == "data" {
+        observed.get("assets").is_none()
+    } else {
+        spec["source"]["scope"] == "full"
+            && spec["target"]["live"] == true
+            && observed.get("assets").is_some()
+    };
     // A live service that is always started needs something that starts it, or the wish is passed over.
     let always = spec["service"]["restart"] == "always" && spec["target"]["live"] == true;
     let switched = belongs("stop", plan) || belongs("start", plan) || always;
