@@ -309,11 +309,11 @@ fn nginx_serves_the_vhost_of_the_backup_after_the_restore_and_the_other_after_th
         /opt/abssctl plan restore {id} --with-assets --format json -o /work/p.json >&2
         /opt/abssctl apply /work/p.json --yes --json > /work/result.json
         # The old workers end a moment after the new ones begin.
-        for i in $(seq 100); do [ "$({ASK})" = then ] && break; done
+        until [ "$({ASK})" = then ]; do :; done
         echo "after: $({ASK})"
         run=$(sed -n 's/^  "run": "\(.*\)",$/\1/p' /work/result.json)
         /opt/abssctl run rollback "$run" --yes >&2
-        for i in $(seq 100); do [ "$({ASK})" = now ] && break; done
+        until [ "$({ASK})" = now ]; do :; done
         echo "back: $({ASK})"
     "#
         ),
