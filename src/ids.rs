@@ -140,6 +140,64 @@ impl RunId {
 }
 
 text_id!(
+    /// Where a server is asked: `http` or `https`, a host, a port where it is no usual one, and a path that
+    /// `/health` is added to. No user, no query.
+    ServerUrl,
+    "the address of a server ('http://127.0.0.1:5006', 'https://budget.example.org')",
+    "^https?://[A-Za-z0-9.:\\[\\]-]{1,255}(/[A-Za-z0-9._~-]{1,64}){0,8}$",
+    is_server_url
+);
+
+text_id!(
+    /// The address of every instance's server, with `{port}`, `{instance}` and `{domain}` for what differs.
+    UrlTemplate,
+    "the address of a server ('https://localhost:{port}'; {port}, {instance} and {domain} are filled in)",
+    "^https?://[A-Za-z0-9.:\\[\\]{}-]{1,255}(/[A-Za-z0-9._~{}-]{1,64}){0,8}$",
+    |text| is_server_url(&fill(text, "1", "a", "a"))
+);
+
+fn is_server_url(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) else {
+        return false;
+    };
+    let mut parts = rest.split('/');
+    let host = parts.next().unwrap_or_default();
+    let only = |part: &str, extra: &str| part.chars().all(|c| c.is_ascii_alphanumeric() || extra.contains(c));
+    let rest: Vec<&str> = parts.collect();
+    (1..=255).contains(&host.len())
+        && only(host, ".:[]-")
+        && rest.len() <= 8
+        && rest.iter().all(|part| (1..=64).contains(&part.len()) && only(part, "._~-"))
+}
+
+fn fill(template: &str, port: &str, instance: &str, domain: &str) -> String {
+    template.replace("{port}", port).replace("{instance}", instance).replace("{domain}", domain)
+}
+
+impl UrlTemplate {
+    /// The address of one instance.
+    ///
+    /// # Errors
+    /// It asks for a port or domain that the instance does not have, or the result is no address.
+    pub fn of(
+        &self,
+        instance: &InstanceName,
+        port: Option<u16>,
+        domain: Option<&str>,
+    ) -> Result<ServerUrl, InvalidId> {
+        let port = port.map(|port| port.to_string()).unwrap_or_default();
+        ServerUrl::try_from(fill(&self.0, &port, instance.as_str(), domain.unwrap_or_default()))
+    }
+}
+
+impl ServerUrl {
+    /// A server of this machine that listens on this port.
+    pub fn local(port: u16) -> Self {
+        Self(format!("http://127.0.0.1:{port}"))
+    }
+}
+
+text_id!(
     /// An absolute path as it is inside the root (`--root`): UTF-8, no `.` or `..`, no empty part, no
     /// control character, no slash at the end.
     AbsPath,
@@ -346,6 +404,33 @@ mod tests {
         assert_eq!(digest.to_string(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
         assert_eq!(digest.to_string().parse::<Sha256>().unwrap(), digest);
         assert!(digest.to_string().to_uppercase().parse::<Sha256>().is_err());
+    }
+
+    #[test]
+    fn addresses_of_servers_name_no_user_and_no_query() {
+        for good in ["http://127.0.0.1:5006", "https://budget.example.org", "http://[::1]:80/a/b"] {
+            assert!(ServerUrl::from_str(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "http://",
+            "ftp://a",
+            "http://u@a",
+            "http://a/",
+            "http://a?b",
+            "http://a#b",
+            "http://a b",
+            "http://a\n",
+            "file:///etc/passwd",
+            "http://{port}",
+        ] {
+            assert!(ServerUrl::from_str(bad).is_err(), "{bad}");
+        }
+        let template = UrlTemplate::from_str("https://{domain}:{port}/{instance}").unwrap();
+        let name = InstanceName::from_str("budget").unwrap();
+        assert_eq!(template.of(&name, Some(1), Some("a.b")).unwrap().as_str(), "https://a.b:1/budget");
+        assert!(template.of(&name, Some(1), Some("u@a")).is_err());
+        assert!(UrlTemplate::from_str("https://{other}").is_err());
     }
 
     #[test]

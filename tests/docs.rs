@@ -341,3 +341,35 @@ fn anchors(text: &str) -> BTreeSet<String> {
         })
         .collect()
 }
+
+/// Whoever looks up the code of an error finds what to do.
+#[test]
+fn every_error_is_in_the_runbook() {
+    let page = read("docs/runbook.md");
+    let rows = page.split('`').filter(|word| word.starts_with("abssctl::"));
+    let rows: BTreeSet<&str> = rows.collect();
+    let mut codes = BTreeSet::new();
+    let mut folders = vec![Path::new(HOME).join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let found = text.split("code(").skip(1).filter_map(|rest| rest.split_once(')'));
+                codes.extend(
+                    found.map(|(code, _)| code.to_owned()).filter(|code| code.starts_with("abssctl::")),
+                );
+            }
+        }
+    }
+    assert!(codes.len() > 100, "{codes:?}");
+    let kind = |code: &str| code.rsplit_once("::").map(|(kind, _)| format!("{kind}::*")).unwrap_or_default();
+    let named = |code: &String| rows.contains(code.as_str()) || rows.contains(kind(code).as_str());
+    let missing: Vec<&String> = codes.iter().filter(|code| !named(code)).collect();
+    assert!(missing.is_empty(), "not in docs/runbook.md: {missing:?}");
+    let stands_for = |row: &str| codes.iter().any(|code| code == row || kind(code) == row);
+    let idle: Vec<&&str> = rows.iter().filter(|row| !stands_for(row)).collect();
+    assert!(idle.is_empty(), "docs/runbook.md names what no error has: {idle:?}");
+}

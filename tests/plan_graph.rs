@@ -60,6 +60,12 @@ fn belongs(kind: &str, plan: &Value) -> bool {
     }
 }
 
+/// Where the server is asked.
+fn url(plan: &Value) -> Option<String> {
+    let port = plan["observed"]["instance"].get("port")?;
+    Some(format!("http://127.0.0.1:{port}"))
+}
+
 /// The parameters of a step, from the wish and what was seen; none where there are none to be had.
 fn parameters(kind: &str, plan: &Value) -> Option<Value> {
     let (spec, observed) = (&plan["spec"], &plan["observed"]);
@@ -94,7 +100,7 @@ fn parameters(kind: &str, plan: &Value) -> Option<Value> {
             }
             with
         }
-        "stop" => json!({ "unit": unit?, "timeout": spec["health"]["timeout"] }),
+        "stop" => json!({ "unit": unit?, "timeout": spec["health"]["timeout"], "url": url(plan)? }),
         "pre-backup" => {
             let mut with = json!({ "mode": spec["preBackup"]["mode"], "directory": directory });
             if let Some(message) = spec["preBackup"].get("message") {
@@ -106,9 +112,10 @@ fn parameters(kind: &str, plan: &Value) -> Option<Value> {
             let absent = observed["target"]["presence"] == "absent";
             json!({ "directory": directory, "method": if absent { "rename" } else { "exchange" } })
         }
-        "assets" | "start" => json!({ "unit": unit? }),
+        "assets" => json!({ "unit": unit? }),
+        "start" => json!({ "unit": unit?, "timeout": spec["health"]["timeout"] }),
         "health" => json!({
-            "port": observed["instance"].get("port")?, "timeout": spec["health"]["timeout"],
+            "unit": unit?, "url": url(plan)?, "timeout": spec["health"]["timeout"],
             "interval": spec["health"]["interval"]
         }),
         "record" => json!({

@@ -4,8 +4,8 @@
 #   tests/run.sh [arguments for cargo test]      e.g.  tests/run.sh --test it -- restore
 #
 # What it changes: as root it installs missing programs with apt-get; the peer (the older Python tool
-# whose files we share) goes into target/peer-venv, the real servers into target/actual. Nothing else outside target/ is touched, and running
-# it again after an interruption simply continues.
+# whose files we share) goes into target/peer-venv, the real servers into target/actual, a Debian to boot into
+# target/appliance. Nothing else outside target/ is touched, and running it again after an interruption simply continues.
 #
 # Environment:
 #   TESTS_ALLOW_SKIPS=1  as root, go on although a program cannot be installed (normally an error)
@@ -15,6 +15,7 @@
 #   ABSSCTL_TEST_PEER_VERIFIES  1 when that peer has `backup verify`
 #   ABSSCTL_TEST_PYTHON         a Python with PyYAML, for what YAML 1.1 readers make of our YAML
 #   ABSSCTL_TEST_ACTUAL         a directory with the real server and its client, one folder a version
+#   ABSSCTL_TEST_DEBIAN         a directory with a Debian that systemd-nspawn can boot
 set -euo pipefail
 cd "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
@@ -57,6 +58,9 @@ nginx      nginx-light       vhosts that come back with a restore
 ip         iproute2          a network of its own for nginx
 pgrep      procps            which workers nginx has
 make       build-essential   the real server and its client (parts of them are compiled)
+debootstrap debootstrap      a whole machine with systemd and nginx
+systemd-nspawn systemd-container a whole machine with systemd and nginx
+journalctl systemd           a whole machine with systemd and nginx
 LIST
 }
 
@@ -146,6 +150,19 @@ install_actual() {
     export ABSSCTL_TEST_ACTUAL=$actual
 }
 
+# A machine to restore in; only root can make and boot one.
+install_debian() {
+    if ! as_root || ! have debootstrap || ! have systemd-nspawn; then
+        skip "no root, debootstrap or systemd-nspawn: a whole machine with systemd and nginx"
+        return
+    fi
+    if ! tests/appliance/make-root.sh target/appliance/debian </dev/null >&2; then
+        skip "debootstrap failed (target/appliance/debian/log): a whole machine with systemd and nginx"
+        return
+    fi
+    export ABSSCTL_TEST_DEBIAN=$PWD/target/appliance/debian
+}
+
 # Not a skip for lack of a program: no published peer has the command, so these tests fall back
 # on what the peer itself calls, sha256 and GNU tar.
 probe_peer() {
@@ -165,6 +182,7 @@ install_programs
 install_peer
 probe_peer
 install_actual
+install_debian
 
 if [ ${#skipped[@]} -gt 0 ] && as_root && [ -z "${TESTS_ALLOW_SKIPS:-}" ]; then
     printf 'tests/run.sh: %s\n' "${skipped[@]}" >&2

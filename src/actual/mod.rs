@@ -5,6 +5,7 @@ pub mod account;
 pub mod blob;
 pub mod clients;
 pub mod layout;
+pub mod log;
 pub mod logins;
 pub mod messages;
 pub mod migrations;

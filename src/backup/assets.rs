@@ -42,9 +42,10 @@ pub fn extras(
     Ok(extras)
 }
 
-/// Reads a unit or vhost through its symbolic link; one that is not there is left out, as the peer does.
+/// Reads a unit or vhost through its symbolic link; one that is not there is left out, as the peer does. A
+/// masked unit has no text.
 fn read(cx: &Context, path: &AbsPath) -> Result<Option<Vec<u8>>, FsError> {
-    cx.root.read(path, MAX_ASSET)
+    cx.root.read_unmasked(path, MAX_ASSET)
 }
 
 /// Keys sorted, as the peer writes `instance.json`.

@@ -110,7 +110,12 @@ pub struct Job<'a> {
 }
 
 /// Finishes or undoes an interrupted run of the plan.
-fn resume(session: &Session, cx: &Context, plan: &Plan, job: &Job<'_>) -> Result<Resumed, CliError> {
+pub(super) fn resume(
+    session: &Session,
+    cx: &Context,
+    plan: &Plan,
+    job: &Job<'_>,
+) -> Result<Resumed, CliError> {
     told(session, cx, job, |options, sink| engine::resume(cx, plan, options, sink))
 }
 

@@ -10,8 +10,12 @@ use crate::plan::render::visible;
 
 /// `abssctl doctor`
 pub fn doctor(session: &Session) -> Result<u8, CliError> {
-    let cx = session.context()?;
-    let found = doctor::examine(&cx);
+    let found = match session.context() {
+        Ok(cx) => doctor::examine(&cx),
+        // Nothing can be looked at without it, and that is what is to be said.
+        Err(CliError::Config(error)) => vec![doctor::unconfigured(&error)],
+        Err(error) => return Err(error),
+    };
     let of = |health: Health| found.iter().filter(|finding| finding.health == health).count();
     let (problems, warnings) = (of(Health::Problem), of(Health::Warning));
     let objects: Vec<Value> = found.iter().map(object).collect();

@@ -137,7 +137,7 @@ fn plan(error: &PlanError, interrupted: u8) -> u8 {
         PlanError::Store(error) => store(error),
         PlanError::Look(LookError::Store(error)) => store(error),
         PlanError::Look(LookError::Archive(error)) => archive(error, interrupted),
-        PlanError::Fs(_) => ENVIRONMENT,
+        PlanError::Fs(_) | PlanError::Unread { .. } => ENVIRONMENT,
         PlanError::Displaced(error) => displaced(error),
         PlanError::Rollback { .. } => INVALID,
         PlanError::Checksum { .. }
@@ -200,6 +200,11 @@ pub fn step(error: &StepError, interrupted: u8) -> u8 {
         | StepError::Index(_)
         | StepError::Registry(_)
         | StepError::Log(_)
+        | StepError::Service(_)
+        | StepError::NotStopped { .. }
+        | StepError::CannotStart { .. }
+        | StepError::NotWell { .. }
+        | StepError::Certificates { .. }
         | StepError::Defect { .. }
         | StepError::Injected
         | StepError::Interrupted
@@ -263,9 +268,10 @@ fn survey(error: &SurveyError) -> u8 {
         | SurveyError::TargetKind { .. }
         | SurveyError::Assets(_)
         | SurveyError::MountInside { .. }
+        | SurveyError::Service(_)
         | SurveyError::NoParent { .. } => ENVIRONMENT,
         SurveyError::Registry(error) => registry(error),
-        SurveyError::DataOutside { .. } => INVALID,
+        SurveyError::DataOutside { .. } | SurveyError::HealthUrl { .. } => INVALID,
     }
 }
 

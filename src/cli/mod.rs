@@ -21,7 +21,7 @@ pub mod progress;
 pub mod prompt;
 pub mod prune;
 pub mod receipt;
-pub mod recover;
+mod recover;
 pub mod restore;
 pub mod resume;
 pub mod rollback;

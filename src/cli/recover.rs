@@ -1,131 +1,97 @@
-//! `abssctl run resume --all`: finishes or undoes every interrupted run of the machine, asks nobody and
-//! begins nothing anew: what a machine does by itself after a power cut. A crash leaves what one of `apply`
-//! leaves; the next start of the machine goes on.
-
-use std::sync::Once;
+//! `abssctl run recover`: brings every interrupted run of this machine to an end, without a question and
+//! without a new beginning: for the start of a machine that lost its power. A run that had replaced its
+//! target goes on, one that had not is undone; both lead to a whole tree. A crash in here leaves what one
+//! of `run resume` leaves, and the next call goes on.
 
 use serde_json::{Value, json};
 
+use super::apply::{self, Job};
+use super::args::RunRecoverArgs;
 use super::error::CliError;
-use super::exit;
-use super::progress::{Mode, Progress};
-use super::resume;
+use super::progress::Mode;
 use super::session::Session;
+use super::{exit, resume, verify};
 use crate::context::Context;
-use crate::engine::apply::{self as engine, ApplyError, Options, Resumed};
-use crate::host::notify;
+use crate::engine::apply::{ApplyError, Resumed};
 use crate::ids::RunId;
-use crate::plan::step::{Step, StepKind};
 use crate::run::journal;
 use crate::run::list::{self, Run};
 use crate::run::state::Phase;
-use crate::steps::context::Moment;
-use crate::steps::{StepContext, StepError};
-use crate::survey::approvals::Evidence;
 
-/// What became of one interrupted run.
-struct Line {
+/// What became of a run.
+struct Ended {
     run: RunId,
+    /// `applied`, `rolled_back`, `in_progress`, or `unfinished`.
     outcome: &'static str,
     message: String,
-    code: u8,
 }
 
-impl Line {
-    fn new(run: &RunId, outcome: &'static str, message: impl Into<String>, code: u8) -> Self {
-        Self { run: run.clone(), outcome, message: message.into(), code }
-    }
-}
-
-/// `abssctl run resume --all`
-pub fn recover(session: &Session) -> Result<u8, CliError> {
-    let cx = session.context()?;
-    let told = Once::new();
-    let mut lines = Vec::new();
-    for run in list::all(&cx)?.iter().filter(|run| run.state.is_unfinished()) {
-        if cx.cancel.is_requested() {
-            return Err(CliError::Interrupted);
+/// `abssctl run recover`
+pub(super) fn recover(session: &Session, args: RunRecoverArgs) -> Result<u8, CliError> {
+    let mut cx = session.context()?;
+    cx.before_units = args.before_units;
+    let mut all = Vec::new();
+    for run in list::all(&cx)?.iter().filter(|run| run.damage.is_some() || run.state.is_unfinished()) {
+        all.extend(one(session, &cx, run));
+        if session.is_interrupted() {
+            break;
         }
-        lines.push(one(session, &cx, run, &told));
     }
-    tell(session, &told);
-    let code = lines.iter().map(|line| line.code).max().unwrap_or(exit::DONE);
-    let runs: Vec<Value> = lines
-        .iter()
-        .map(|line| json!({ "run": line.run, "outcome": line.outcome, "message": line.message }))
-        .collect();
-    let mut text: String =
-        lines.iter().map(|line| format!("{:<12} {}  {}\n", line.outcome, line.run, line.message)).collect();
-    if lines.is_empty() {
-        text.push_str("no run is unfinished\n");
+    let left = all.iter().filter(|ended| ended.outcome == "unfinished").count();
+    let text = if all.is_empty() {
+        "no run is unfinished\n".to_owned()
+    } else {
+        all.iter().map(|ended| format!("{}\n", ended.message)).collect()
+    };
+    let of = |ended: &Ended| -> Value {
+        json!({ "run": ended.run, "outcome": ended.outcome, "message": ended.message })
+    };
+    let runs: Vec<Value> = all.iter().map(of).collect();
+    session.output.either(&json!({ "runs": runs, "unfinished": left }), &text)?;
+    if session.is_interrupted() {
+        return Err(CliError::Interrupted);
     }
-    session.output.either(&json!({ "runs": runs, "exitCode": code }), &text)?;
-    Ok(code)
+    Ok(if left == 0 { exit::DONE } else { exit::HALTED })
 }
 
-fn one(session: &Session, cx: &Context, run: &Run, told: &Once) -> Line {
+/// Brings one to its end; `None` for one that needs none.
+fn one(session: &Session, cx: &Context, run: &Run) -> Option<Ended> {
+    let ended = |outcome, message| Some(Ended { run: run.id.clone(), outcome, message });
     let id = &run.id;
+    let look = format!("see what stands where: abssctl run show {id}");
+    match &run.state.phase {
+        // Of these the sound beginning of a damaged journal tells the end.
+        Phase::Fresh if run.damage.is_none() => return None,
+        Phase::Ended(_) => return None,
+        Phase::Halted(_) => {
+            return ended("unfinished", format!("run {id} halted before, and a person must look; {look}"));
+        }
+        Phase::Fresh | Phase::Forward | Phase::Back => {}
+    }
     match journal::is_in_progress(&cx.root, &cx.config, id) {
+        Ok(true) => return ended("in_progress", format!("run {id} is at work in another process")),
         Ok(false) => {}
-        Ok(true) => return Line::new(id, "in_progress", "another process works on it", exit::ENVIRONMENT),
-        Err(error) => return Line::new(id, "left", error.to_string(), exit::HALTED),
+        Err(error) => return ended("unfinished", format!("run {id}: {error}")),
     }
-    if let Phase::Halted(_) = run.state.phase {
-        let what = format!("it waits for a person: abssctl run show {id}");
-        return Line::new(id, "halted", what, exit::HALTED);
-    }
-    match go(session, cx, id, told) {
+    match finish(session, cx, id) {
         Ok(Resumed::Finished(report)) => {
-            Line::new(id, "finished", format!("{} is as its plan wants it", report.target), exit::DONE)
+            ended("applied", format!("run {id} is finished: {} is what it restored", report.target))
         }
-        Ok(Resumed::Undone(_)) => Line::new(
-            id,
-            "undone",
-            "everything is as it was before; its plan may be applied again",
-            exit::DONE,
-        ),
-        Ok(Resumed::None) => Line::new(id, "in_progress", "another process works on it", exit::ENVIRONMENT),
-        // It could not go on and went back: nothing is left to do.
-        Err(error @ CliError::Apply(ApplyError::RolledBack { .. })) => {
-            Line::new(id, "undone", error.to_string(), exit::DONE)
+        Ok(Resumed::Undone(_) | Resumed::None) | Err(CliError::Apply(ApplyError::RolledBack { .. })) => {
+            let target = run.state.started.as_ref().map_or_else(String::new, |run| run.target.to_string());
+            ended("rolled_back", format!("run {id} is undone: {target} is as it was before it"))
         }
-        Err(error @ CliError::Apply(ApplyError::Halted { .. })) => {
-            Line::new(id, "halted", format!("{error}; see abssctl run show {id}"), exit::HALTED)
+        Err(error) => {
+            let help = miette::Diagnostic::help(&error).map_or(look, |help| help.to_string());
+            ended("unfinished", format!("run {id} is not finished: {error}; {help}"))
         }
-        Err(error) => Line::new(id, "left", error.to_string(), exit::HALTED),
     }
 }
 
-fn go(session: &Session, cx: &Context, id: &RunId, told: &Once) -> Result<Resumed, CliError> {
+fn finish(session: &Session, cx: &Context, id: &RunId) -> Result<Resumed, CliError> {
     let kept = resume::find(session, cx, id)?;
-    let progress = Progress::new(&session.output, Mode::Lines);
-    let evidence = Evidence::default();
-    // Whoever waits for this unit is what is about to be started: it would wait for itself.
-    let hook = |_: &StepContext<'_>, step: &Step, moment: Moment| -> Result<(), StepError> {
-        if matches!(
-            (step.kind(), moment),
-            (StepKind::Start, Moment::BeforeRun) | (StepKind::Stop, Moment::BeforeUndo)
-        ) {
-            tell(session, told);
-        }
-        Ok(())
-    };
-    let options = Options {
-        replay: true,
-        evidence: &evidence,
-        lock_timeout: session.lock_timeout(cx),
-        command: "run resume",
-        exit_code: &|error: &StepError| exit::step(error, session.interrupted()),
-        hook: Some(&hook),
-    };
-    Ok(engine::resume(cx, &kept.plan, &options, &|event| progress.event(event))?)
-}
-
-/// Says once that what waits may start.
-fn tell(session: &Session, told: &Once) {
-    told.call_once(|| {
-        if let Err(error) = notify::ready() {
-            session.output.note(&format!("the service manager could not be told: {error}"));
-        }
-    });
+    let evidence = verify::evidence(&kept.file, kept.started.approvals_required)?;
+    let job =
+        Job { replay: false, evidence: &evidence, command: "run recover", mode: Mode::Lines, receipt: None };
+    apply::resume(session, cx, &kept.plan, &job)
 }

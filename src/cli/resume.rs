@@ -9,7 +9,6 @@ use super::args::RunResumeArgs;
 use super::error::CliError;
 use super::progress::Mode;
 use super::receipt::Place;
-use super::recover;
 use super::session::{Session, typed};
 use super::{plan as plan_cli, verify};
 use crate::context::Context;
@@ -85,28 +84,26 @@ pub(super) fn refuse_in_progress(cx: &Context, id: &RunId) -> Result<(), CliErro
 
 /// `abssctl run resume`
 pub fn resume(session: &Session, args: &RunResumeArgs) -> Result<u8, CliError> {
-    // Without a run all are meant: the command line asks for one of the two.
-    let Some(id) = &args.run else { return recover::recover(session) };
     let cx = session.context()?;
-    let kept = find(session, &cx, id)?;
+    let kept = find(session, &cx, &args.run)?;
     let evidence = verify::evidence(&kept.file, kept.started.approvals_required)?;
     let mode = if args.events { Mode::Events } else { Mode::Lines };
     let receipt = Place::prepare(args.receipt.as_deref(), &cx, &kept.plan.spec.target.directory)?;
     // A run of a plan that had been applied was asked for with --replay; it still is.
-    let replay = list::applied(&cx, kept.digest)?.is_some_and(|run| run.id != *id);
+    let replay = list::applied(&cx, kept.digest)?.is_some_and(|run| run.id != args.run);
     let job = Job { replay, evidence: &evidence, command: "run resume", mode, receipt };
     match kept.run.state.phase {
         Phase::Ended(Outcome::Applied) => {
             let state = &kept.run.state;
             let already = Reported::AlreadyApplied;
-            let report = report::report(&kept.plan, kept.digest, Some(id), state, already);
+            let report = report::report(&kept.plan, kept.digest, Some(&args.run), state, already);
             apply::finish(session, &cx, &job, Ok(report))
         }
         Phase::Ended(Outcome::RolledBack | Outcome::Halted) => {
-            Err(CliError::RolledBack { run: id.clone(), file: typed(&kept.file) })
+            Err(CliError::RolledBack { run: args.run.clone(), file: typed(&kept.file) })
         }
         Phase::Fresh | Phase::Forward | Phase::Back | Phase::Halted(_) => {
-            refuse_in_progress(&cx, id)?;
+            refuse_in_progress(&cx, &args.run)?;
             apply::go(session, &cx, &kept.plan, &kept.bytes, &job)
         }
     }

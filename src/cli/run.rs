@@ -140,6 +140,7 @@ fn object(cx: &Context, run: &Run, all: &[Run]) -> Result<Value, CliError> {
         Fact::Swap { .. }
         | Fact::PreBackup { .. }
         | Fact::Record { .. }
+        | Fact::Service(_)
         | Fact::Assets { .. }
         | Fact::AssetsTold
         | Fact::Tree { .. } => None,
@@ -170,7 +171,7 @@ fn object(cx: &Context, run: &Run, all: &[Run]) -> Result<Value, CliError> {
         "startedAt": state.started_at.map(|at| Time::from(at).to_string()),
         "endedAt": state.ended_at.map(|at| Time::from(at).to_string()),
         "outcome": outcome,
-        "preBackup": state.pre_backup(),
+        "preBackup": summary::pre_backup(state),
         "staging": staging,
         "displaced": state.displaced().and_then(there),
         "treeBefore": state.tree(Side::Before),

@@ -17,7 +17,7 @@ use super::output::{Output, name_file};
 use super::signals::{self, Caught};
 use super::{
     apply, approve, backup, backup_prune, config, doctor, exit, facts, instance, plan, plan_diff,
-    plan_validate, prune, restore, resume, rollback, run, schema, verify,
+    plan_validate, prune, recover, restore, resume, rollback, run, schema, verify,
 };
 use crate::context::Context;
 use crate::host::cancel::Cancel;
@@ -136,6 +136,7 @@ fn dispatch(session: &Session, command: Command) -> Result<u8, CliError> {
         Command::Run(RunCommand::List) => run::list(session),
         Command::Run(RunCommand::Show(args)) => run::show(session, &args),
         Command::Run(RunCommand::Resume(args)) => resume::resume(session, &args),
+        Command::Run(RunCommand::Recover(args)) => recover::recover(session, args),
         Command::Run(RunCommand::Rollback(args)) => rollback::rollback(session, &args),
         Command::Run(RunCommand::Prune(args)) => prune::prune(session, &args),
         Command::Backup(BackupCommand::Create(args)) => backup::create(session, &args),
@@ -166,7 +167,7 @@ impl Session {
         let flags = ConfigFlags { config_file, lock_timeout: self.global.lock_timeout.map(seconds) };
         let config = Config::load(&root, &flags, &environment)?;
         let actor = Self::actor();
-        Ok(Context { root, config, actor, cancel: self.cancel.clone() })
+        Ok(Context { root, config, actor, cancel: self.cancel.clone(), before_units: false })
     }
 
     /// Who runs this, by the environment.

@@ -19,7 +19,16 @@ pub(super) fn look(cx: &Context) -> Vec<Finding> {
     for base in bases(cx, &runs) {
         for kind in ["staging", "displaced"] {
             let Ok(parent) = base.join(kind) else { continue };
-            for path in names(cx, &parent).iter().filter_map(|name| parent.join(name).ok()) {
+            let held = names(cx, &parent);
+            if held.is_empty() && matches!(cx.root.dir_optional(&parent), Ok(Some(_))) {
+                let message = format!("{parent} is empty, and its run could not remove it");
+                notes.warning(
+                    "empty-directory",
+                    message,
+                    "nothing to do: the next run uses it and removes it",
+                );
+            }
+            for path in held.iter().filter_map(|name| parent.join(name).ok()) {
                 if !named.contains(&path) && !runs.iter().any(|run| is_of(run, &path)) {
                     let message = format!("{path} belongs to no run that is on record");
                     let help = "when nobody misses what is in it, remove it by hand";
@@ -63,6 +72,7 @@ fn directories(run: &Run) -> Vec<AbsPath> {
         | Fact::Record { .. }
         | Fact::Assets { .. }
         | Fact::AssetsTold
+        | Fact::Service(_)
         | Fact::Tree { .. } => Vec::new(),
     };
     run.state.facts().flat_map(of).collect()

@@ -1,14 +1,30 @@
 //! The machine: directories that must be writable, locks, the operations log, the list of signers.
 
+use std::io::ErrorKind;
+
 use super::{Area, Finding, Notes, names};
 use crate::context::Context;
-use crate::host::{clock, fs, lock};
+use crate::host::fs::FsError;
+use crate::host::{clock, fs, lock, machine};
 use crate::ids::AbsPath;
 use crate::plan::approval::allowed_signers::AllowedSigners;
 use crate::state::operations_log;
 
 /// No list of signers is larger.
 const SIGNERS_LIMIT: u64 = 1 << 20;
+
+/// What this user may not even read: all else would be findings about that user.
+pub(super) fn barred(cx: &Context) -> Option<Finding> {
+    let config = &cx.config;
+    let denied = |error: FsError| (error.source.kind() == ErrorKind::PermissionDenied).then_some(error);
+    let files = [&config.backups.index, &config.instances_file(), &config.operations_log()];
+    let unread = files.into_iter().find_map(|file| cx.root.open_file(file).err().and_then(denied));
+    let error = unread.or_else(|| cx.root.dir_optional(&config.runs_dir()).err().and_then(denied))?;
+    let mut notes = Notes::new(Area::Machine);
+    let message = format!("this user may not look at what is to be examined: {error}");
+    notes.problem("permission", message, "run as root: sudo abssctl doctor");
+    notes.found.pop()
+}
 
 pub(super) fn look(cx: &Context) -> Vec<Finding> {
     let mut notes = Notes::new(Area::Machine);
@@ -34,10 +50,17 @@ fn directories(cx: &Context, notes: &mut Notes) {
         (&config.backups.root, "backups.root"),
         (&config.instance_root, "instance_root"),
     ];
-    for (path, setting) in wanted {
-        if let Err(why) = writable(cx, path) {
-            let message = format!("{path} ({setting}) cannot be written to: {why}");
-            notes.problem("directory", message, "run as root, or see what is set: abssctl config show");
+    let failed = wanted.into_iter().filter_map(|(path, setting)| {
+        Some(format!("{path} ({setting}) cannot be written to: {}", writable(cx, path).err()?))
+    });
+    let failed: Vec<String> = failed.collect();
+    let help = "run as root, or see what is set: abssctl config show";
+    // Of a user who may write nowhere it is one thing that is wrong, not five.
+    if !machine::is_root() && failed.len() > 1 {
+        notes.problem("directory", failed.join("; "), help);
+    } else {
+        for message in failed {
+            notes.problem("directory", message, help);
         }
     }
 }

@@ -11,6 +11,7 @@ mod runs;
 
 use crate::context::Context;
 use crate::ids::AbsPath;
+use crate::state::config::ConfigError;
 
 /// How a thing is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -118,12 +119,22 @@ impl Notes {
 
 /// Looks at everything. What cannot be read is a finding too.
 pub fn examine(cx: &Context) -> Vec<Finding> {
+    if let Some(barred) = machine::barred(cx) {
+        return vec![barred];
+    }
     let mut found = machine::look(cx);
     found.extend(instances::look(cx));
     found.extend(backups::look(cx));
     found.extend(runs::look(cx));
     found.extend(leftovers::look(cx));
     found
+}
+
+/// The one finding where the configuration cannot be used: nobody knows then where anything is.
+pub fn unconfigured(error: &ConfigError) -> Finding {
+    let mut notes = Notes::new(Area::Machine);
+    notes.error("configuration", error);
+    notes.found.remove(0)
 }
 
 /// The names in a directory, sorted; none where it cannot be listed.

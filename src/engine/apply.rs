@@ -172,7 +172,9 @@ pub fn roll_back(
     job.with_steps(run, &journal, None, |steps| {
         let cannot = |source| ApplyError::CannotResume { run: run.clone(), cause: Box::new(source) };
         recover::relock(steps).map_err(cannot)?;
-        if recover::swapped(steps, &journal).map_err(cannot)? {
+        // A server that this run started is stopped first.
+        let started = self::started(&lock(&journal));
+        if !started && recover::swapped(steps, &journal).map_err(cannot)? {
             // Whoever has files open would go on writing into a tree that is out of the way.
             swap::refuse_users(steps).map_err(cannot)?;
         }
@@ -206,6 +208,11 @@ pub fn apply(
         }
         other => other,
     }
+}
+
+/// Whether the run has begun to start the service.
+fn started(journal: &Journal) -> bool {
+    journal.state().steps.iter().any(|record| record.kind == StepKind::Start)
 }
 
 fn was_applied(cause: &StepError) -> bool {
@@ -378,7 +385,11 @@ impl Job<'_> {
                 Ok((report, failure))
             }
             Err(stuck) => {
-                let what = format!("step {} could not be undone: {}", stuck.step, stuck.error);
+                let why = match &failure.step {
+                    Some(step) => format!("step {step} failed: {}; ", failure.error),
+                    None => String::new(),
+                };
+                let what = format!("{why}step {} could not be undone: {}", stuck.step, stuck.error);
                 Err(self.halt(
                     journal,
                     &what,
@@ -394,8 +405,14 @@ impl Job<'_> {
         let run = lock(journal).run().clone();
         // The error is told in any case; a log that cannot be written must not hide it.
         drop(self.log(journal, &report, Some(what)));
-        drop(self.end(journal, state::Outcome::Halted, &report));
-        let next = next.replace("RUN", run.as_str());
+        let next = if self.cx.services().goes_down() {
+            // It failed since units cannot be started now. A run without an end is one that goes on by
+            // itself when the machine is up again.
+            "the machine goes down; when it is up again: abssctl run recover".to_owned()
+        } else {
+            drop(self.end(journal, state::Outcome::Halted, &report));
+            next.replace("RUN", run.as_str())
+        };
         let help = format!("{next}\nwhat stands where: abssctl run show {run}");
         ApplyError::Halted { report: Box::new(report), what: what.to_owned(), help }
     }

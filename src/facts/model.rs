@@ -10,8 +10,8 @@ use crate::ids::{AbsPath, BackupId, InstanceName, RunId, Sha256};
 use crate::plan::accounts::Accounts;
 use crate::plan::model::{ApiVersion, Time};
 use crate::plan::observed::{
-    BackupMigrations, InstalledServer, ObservedBackupBudget, ObservedDisplaced, ObservedFileSystem,
-    ObservedInstance, ObservedService, ObservedTarget,
+    BackupMigrations, HealthFrom, InstalledServer, ObservedBackupBudget, ObservedDisplaced,
+    ObservedFileSystem, ObservedInstance, ObservedService, ObservedTarget,
 };
 use crate::plan::preview::{BudgetPreview, FileChanges};
 use crate::plan::spec::{
@@ -102,6 +102,9 @@ pub struct InstanceFacts {
     pub registry: ObservedInstance,
     /// Its service.
     pub service: ObservedService,
+    /// Where its server is asked whether it is well.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub health: HealthFrom,
     /// The server that is installed for it.
     pub server: InstalledServer,
     /// Directories that a backup of it can be restored to: its own first, then those that were asked for.
@@ -315,4 +318,8 @@ impl BackupFacts {
     pub fn unusable(&self) -> Option<&str> {
         crate::state::backup_index::unusable(&self.status)
     }
+}
+
+fn is_default(from: &HealthFrom) -> bool {
+    *from == HealthFrom::default()
 }

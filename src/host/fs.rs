@@ -169,6 +169,13 @@ impl Root {
         let Some(file) = self.open_file(inside)? else { return Ok(None) };
         read_limited(file, limit).context("read", self.host_path(inside)).map(Some)
     }
+
+    /// Reads a unit or a vhost. `None` also for a link to `/dev/null`: systemd masks units that way.
+    pub fn read_unmasked(&self, inside: &AbsPath, limit: u64) -> Result<Option<Vec<u8>>, FsError> {
+        let parent = inside.parent().map(|parent| self.dir_optional(&parent)).transpose()?.flatten();
+        let link = parent.zip(inside.file_name()).and_then(|(dir, name)| dir.read_link_contents(name).ok());
+        if link.is_some_and(|to| to == Path::new("/dev/null")) { Ok(None) } else { self.read(inside, limit) }
+    }
 }
 
 /// Turns "does not exist" into `None`.
@@ -330,14 +337,19 @@ pub fn append(dir: &Dir, name: &str, bytes: &[u8], mode: u32) -> io::Result<()> 
 }
 
 /// Creates one directory with exactly this mode and syncs the one that holds it. The new one itself is
-/// synced with the first name that it gets.
+/// synced with the first name that it gets. Where that fails nothing is left of it.
 pub fn create_dir(parent: &Dir, name: impl AsRef<Path>, mode: u32) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.mode(mode);
     parent.create_dir_with(&name, &builder)?;
-    let dir = open_dir(parent, &name)?;
-    rustix::fs::fchmod(&dir, Mode::from_raw_mode(mode))?;
-    sync_dir(parent)
+    let ready = open_dir(parent, &name)
+        .and_then(|dir| Ok(rustix::fs::fchmod(&dir, Mode::from_raw_mode(mode))?))
+        .and_then(|()| sync_dir(parent));
+    if ready.is_err() {
+        // The first error is the one to tell.
+        drop(parent.remove_dir(&name));
+    }
+    ready
 }
 
 /// Opens a directory below another without following a link in its last part.

@@ -166,20 +166,9 @@ impl SqliteError {
 
     /// Whether the machine is at fault and not the database: the disk, its space, who else works on it.
     pub fn is_environment(&self) -> bool {
-        let io = |error: &rusqlite::Error| {
-            matches!(
-                error.sqlite_error_code(),
-                Some(
-                    ErrorCode::SystemIoFailure
-                        | ErrorCode::CannotOpen
-                        | ErrorCode::PermissionDenied
-                        | ErrorCode::ReadOnly
-                )
-            )
-        };
         match self {
             Self::Io(_) | Self::Busy { .. } => true,
-            Self::Sql { source, .. } => io(source),
+            Self::Sql { source, .. } => is_of_machine(source),
             Self::NotADatabase { .. }
             | Self::Linked { .. }
             | Self::Odd { .. }
@@ -228,6 +217,19 @@ impl SqliteError {
             _ => Self::Sql { path, source },
         }
     }
+}
+
+/// Whether SQLite refused for the machine's sake: the disk, or who may read there.
+pub fn is_of_machine(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::SystemIoFailure
+                | ErrorCode::CannotOpen
+                | ErrorCode::PermissionDenied
+                | ErrorCode::ReadOnly
+        )
+    )
 }
 
 /// Whether these first bytes of a file (16 suffice) are those of an SQLite database.

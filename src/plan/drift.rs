@@ -43,7 +43,7 @@ enum Weight {
 pub fn compare(plan: &Plan, now: &Observed) -> Drift {
     let mut found = Found::default();
     found.identity(&plan.observed, now);
-    found.service(&plan.observed, now);
+    found.service(plan, now);
     found.server(plan, now);
     found.target(plan, &now.target);
     let newer_changes = newer_changes(plan, &now.target);
@@ -161,13 +161,19 @@ impl Found {
         }
     }
 
-    fn service(&mut self, planned: &Observed, now: &Observed) {
-        if planned.service.running != now.service.running {
+    fn service(&mut self, plan: &Plan, now: &Observed) {
+        let planned = &plan.observed;
+        let live = plan.spec.target.live;
+        if live && planned.service.running != now.service.running {
             let word = |running| if running { "running" } else { "stopped" };
             let (was, is) = (word(planned.service.running), word(now.service.running));
             self.add(Weight::Structure, "service", format!("the service was {was}, now it is {is}"));
-        } else if planned.service != now.service {
-            self.add(Weight::Structure, "service", "the service manager or the unit is another one".into());
+        } else if live && !planned.service.is_same_unit(&now.service) {
+            self.add(
+                Weight::Structure,
+                "service",
+                "the service manager or the unit is another one, or it may not be started any more".into(),
+            );
         }
         if planned.file_system != now.file_system {
             let (was, is) = (&planned.file_system.r#type, &now.file_system.r#type);

@@ -8,12 +8,12 @@ use super::assets::{self, ObservedAssets};
 use super::at_stake;
 use super::gate::Gate;
 use super::model::Plan;
-use super::observed::{Observed, Presence};
+use super::observed::{Observed, Presence, ServiceManagerKind, ServiceTrouble};
 use super::preview::{
     BudgetPresence, BudgetPreview, Check, FileChanges, Preview, TextDiff, Verdict, Warning,
 };
 use super::spec::{AssetScope, ClientPolicy, DriftPolicy, PreBackupMode, SessionPolicy, Source, Spec};
-use super::step::{copy_id, new_group_id};
+use super::step::{StepKind, belongs, copy_id, new_group_id};
 use crate::actual::layout;
 use crate::actual::whole::{self, Gap};
 use crate::ids::PlanId;
@@ -100,10 +100,14 @@ pub fn checks(spec: &Spec, observed: &Observed, claims: &Claims) -> Vec<Check> {
         },
     ];
     checks.extend(seen(spec, observed));
+    checks.extend(service(spec, observed));
     checks.extend(assets::checks(observed).into_iter().map(|(id, verdict, why)| check(id, verdict, &why)));
     checks.push(match &claims.in_use {
         InUse::By(why) => check(IN_USE, Verdict::WillNot, why),
         InUse::Unknown(why) => check(IN_USE, Verdict::NotChecked, why),
+        InUse::No if stops(spec, observed) => {
+            check(IN_USE, Verdict::Will, "no process but the unit's own has files open in the target")
+        }
         InUse::No => check(IN_USE, Verdict::Will, "no process has files open in the target"),
     });
     if claims.owners_unknown {
@@ -114,6 +118,37 @@ pub fn checks(spec: &Spec, observed: &Observed, claims: &Claims) -> Vec<Check> {
         checks.push(check(DIFFS, Verdict::NotChecked, why));
     }
     checks
+}
+
+fn stops(spec: &Spec, observed: &Observed) -> bool {
+    belongs(StepKind::Stop, spec, observed)
+}
+
+/// Whether the unit does what the plan wants of it; nothing is said where no manager is.
+fn service(spec: &Spec, observed: &Observed) -> Option<Check> {
+    let service = &observed.service;
+    if !spec.target.live || service.manager == ServiceManagerKind::None {
+        return None;
+    }
+    let unit = service.unit.as_deref().unwrap_or("the unit that the registry names");
+    let starts = belongs(StepKind::Start, spec, observed);
+    let then = match (stops(spec, observed), starts) {
+        (true, true) => "it is stopped and started again",
+        (true, false) => "it is stopped, and stays so",
+        (false, true) => "it is started",
+        (false, false) => "it does not run, and stays so",
+    };
+    let (verdict, why) = match service.trouble {
+        None => (Verdict::Will, format!("{unit}: {then}")),
+        Some(trouble) if trouble.prevents_start() && starts => {
+            (Verdict::WillNot, format!("{unit} {}: it cannot be started", trouble.words()))
+        }
+        Some(trouble @ (ServiceTrouble::NoName | ServiceTrouble::NotFound | ServiceTrouble::NotLoaded)) => {
+            (Verdict::NotChecked, format!("{unit} {}: the server is not controlled", trouble.words()))
+        }
+        Some(trouble) => (Verdict::Will, format!("{unit} {}: {then}", trouble.words())),
+    };
+    Some(Check { id: "service".to_owned(), verdict, why: line(&why) })
 }
 
 /// The checks that follow from what was observed.

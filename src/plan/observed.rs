@@ -8,7 +8,7 @@ use super::assets::ObservedAssets;
 use super::preview::Verdict;
 use crate::actual::migrations;
 use crate::actual::whole::Gap;
-use crate::ids::{AbsPath, Sha256};
+use crate::ids::{AbsPath, ServerUrl, Sha256};
 
 /// What the planner saw on the machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -367,8 +367,71 @@ pub struct ObservedService {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 255))]
     pub unit: Option<String>,
-    /// Whether it was running.
+    /// Whether it was running, or comes up by itself.
     pub running: bool,
+    /// What is odd about it, where something is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<ServiceTrouble>,
+}
+
+/// What is odd about a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServiceTrouble {
+    /// The registry names a file that no service can have.
+    NoName,
+    /// The manager knows no such unit.
+    NotFound,
+    /// Its file is not valid.
+    NotLoaded,
+    /// It is masked: it may not be started.
+    Masked,
+    /// It does not run, since it failed.
+    Failed,
+    /// It ended, and waits to be started again by itself.
+    Restarting,
+}
+
+impl ServiceTrouble {
+    /// Whether it keeps the unit from being started.
+    pub fn prevents_start(self) -> bool {
+        match self {
+            Self::NoName | Self::NotFound | Self::NotLoaded | Self::Masked => true,
+            Self::Failed | Self::Restarting => false,
+        }
+    }
+
+    /// In words that follow "it".
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::NoName => "has a name that no service can have",
+            Self::NotFound => "is not known to systemd",
+            Self::NotLoaded => "has a file that systemd cannot load",
+            Self::Masked => "is masked",
+            Self::Failed => "has failed",
+            Self::Restarting => "ends again and again",
+        }
+    }
+}
+
+impl ObservedService {
+    /// Whether both are the same unit of the same manager, startable or not; whether it ran is another question.
+    pub fn is_same_unit(&self, other: &Self) -> bool {
+        let can = |service: &Self| !service.trouble.is_some_and(ServiceTrouble::prevents_start);
+        (self.manager, &self.unit, can(self)) == (other.manager, &other.unit, can(other))
+    }
+}
+
+/// Where a server is asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct HealthFrom {
+    /// The address; absent: the instance's port on its machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<ServerUrl>,
+    /// The certificates that it is proven by; absent: the usual authorities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<AbsPath>,
 }
 
 /// What runs services on the machine.

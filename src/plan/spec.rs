@@ -10,7 +10,7 @@ use super::clients::Clients;
 use super::model::Time;
 use crate::actual::whole::Gap;
 use crate::duration::DurationText;
-use crate::ids::{AbsPath, BackupId, InstanceName, RunId, Sha256};
+use crate::ids::{AbsPath, BackupId, InstanceName, RunId, ServerUrl, Sha256};
 use crate::state::restore_config::{
     ClientsDefault, DriftDefault, OnFailureDefault, PreBackupDefault, SessionsDefault,
 };
@@ -348,8 +348,14 @@ pub enum RestartPolicy {
 pub struct Health {
     /// In all.
     pub timeout: DurationText,
-    /// Between two requests.
+    /// Between two requests that are answered, but not well; one that nobody takes is tried again at once.
     pub interval: DurationText,
+    /// Where the server is asked, as the machine's `restore.yml` says; absent: at the instance's port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<ServerUrl>,
+    /// The certificates that the server is proven by, as `restore.yml` says; absent: the usual authorities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<AbsPath>,
 }
 
 /// What to do when a step after the swap fails.

@@ -21,7 +21,7 @@ use super::spec::{
 };
 use crate::actual::whole::Gap;
 use crate::duration::DurationText;
-use crate::ids::{AbsPath, BackupId, InstanceName, RunId, Sha256, StepId};
+use crate::ids::{AbsPath, BackupId, InstanceName, RunId, ServerUrl, Sha256, StepId};
 
 /// What a step touches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -291,8 +291,13 @@ parameters! {
     StopWith {
         /// The unit.
         unit: String,
-        /// How long it may take.
+        /// How long it may take; and to answer, where it is started again.
         timeout: DurationText,
+        /// Where its server answers.
+        url: ServerUrl,
+        /// The certificates that it is proven by.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ca: Option<AbsPath>,
     }
     /// Parameters of `pre-backup`.
     PreBackupWith {
@@ -382,11 +387,18 @@ parameters! {
     StartWith {
         /// The unit.
         unit: String,
+        /// How long it may take.
+        timeout: DurationText,
     }
     /// Parameters of `health`.
     HealthWith {
-        /// The port that is asked for `/health`.
-        port: u16,
+        /// The unit that must still run when the server answers.
+        unit: String,
+        /// The address that is asked for `/health` and `/info`.
+        url: ServerUrl,
+        /// The certificates that it is proven by.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ca: Option<AbsPath>,
         /// In all.
         timeout: DurationText,
         /// Between two requests.
@@ -477,6 +489,11 @@ pub fn derive(
             .clone()
             .ok_or(NoSuchStep { kind, why: "no service was observed, so there is no unit" })
     };
+    let url = || {
+        let port = observed.instance.port.map(ServerUrl::local);
+        let why = "the instance has no port, and restore.yml no health.url";
+        spec.health.url.clone().or(port).ok_or(NoSuchStep { kind, why })
+    };
     let backup = || {
         let parts = spec.source.backup().zip(observed.backup.as_ref());
         parts.ok_or(NoSuchStep { kind, why: "a rollback reads no archive" })
@@ -509,7 +526,12 @@ pub fn derive(
             sessions: spec.sessions,
             groups: group_changes(&metadata.id, spec, observed),
         }),
-        StepKind::Stop => Action::Stop(StopWith { unit: unit()?, timeout: spec.health.timeout.clone() }),
+        StepKind::Stop => Action::Stop(StopWith {
+            unit: unit()?,
+            timeout: spec.health.timeout.clone(),
+            url: url()?,
+            ca: spec.health.ca.clone(),
+        }),
         StepKind::PreBackup => Action::PreBackup(PreBackupWith {
             mode: spec.pre_backup.mode,
             directory: spec.target.directory.clone(),
@@ -535,9 +557,11 @@ pub fn derive(
             from: spec.source.run().map(|run| run.directory.clone()),
         }),
         StepKind::Assets => Action::Assets(assets_with(observed)?),
-        StepKind::Start => Action::Start(StartWith { unit: unit()? }),
+        StepKind::Start => Action::Start(StartWith { unit: unit()?, timeout: spec.health.timeout.clone() }),
         StepKind::Health => Action::Health(HealthWith {
-            port: observed.instance.port.ok_or(NoSuchStep { kind, why: "the instance has no port" })?,
+            unit: unit()?,
+            url: url()?,
+            ca: spec.health.ca.clone(),
             timeout: spec.health.timeout.clone(),
             interval: spec.health.interval.clone(),
         }),

@@ -74,8 +74,13 @@ impl Action {
                 }
             },
             Action::Assets(with) => assets(with),
-            Action::Start(with) => format!("start {}", with.unit),
-            Action::Health(with) => format!("wait up to {} until port {} answers", with.timeout, with.port),
+            Action::Start(with) => format!("start {} within {}", with.unit, with.timeout),
+            Action::Health(with) => format!(
+                "wait up to {} until {}/health answers{}",
+                with.timeout,
+                with.url,
+                with.ca.as_ref().map(|ca| format!(", proven by {ca}")).unwrap_or_default()
+            ),
             Action::Record(RecordWith { rolls_back: Some(run), backup_id, live, .. }) => format!(
                 "record in the index entry of {backup_id} that run {run} is rolled back{}, and in the operations log",
                 if *live { ", put the registry back" } else { "" }

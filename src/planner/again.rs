@@ -39,7 +39,7 @@ pub struct Again {
 /// # Errors
 /// The look failed; that says nothing about the plan.
 pub fn untruths(cx: &Context, plan: &Plan) -> Result<Again, PlanError> {
-    let (mut fresh, bounds) = restore::here_again(cx, plan, |_| plan.metadata.clone())?;
+    let (mut fresh, local) = restore::here_again(cx, plan, |_| plan.metadata.clone())?;
     let mut expected = plan.clone();
     let (then, now) = (&plan.observed.target, &fresh.observed.target);
     let mut said = Vec::new();
@@ -57,7 +57,7 @@ pub fn untruths(cx: &Context, plan: &Plan) -> Result<Again, PlanError> {
             }
         }
         expected.observed.space = space;
-        expected.preview = shown(plan, &fresh, &bounds, same_content);
+        expected.preview = shown(plan, &fresh, &local.bounds, same_content);
     } else {
         said.extend(unseen(&plan.preview, &fresh.preview).map(|warning| warning.message.clone()));
     }
@@ -72,7 +72,12 @@ pub fn untruths(cx: &Context, plan: &Plan) -> Result<Again, PlanError> {
     }
     expected.observed.assets = fresh.observed.assets;
     let found = diff::diff(plan, &expected).map_err(|error| PlanError::Rules(error.to_string()))?;
-    let all = found.wish.into_iter().chain(found.world).chain(found.follows).chain(found.document);
+    let mut all =
+        found.wish.into_iter().chain(found.world).chain(found.follows).chain(found.document).peekable();
+    // Where something could not be read the difference tells nothing about the plan.
+    if let (Some(_), Some(why)) = (all.peek(), local.unread.first()) {
+        return Err(PlanError::Unread { directory: plan.spec.target.directory.clone(), why: why.clone() });
+    }
     Ok(Again { problems: all.take(MAX_TOLD).map(|change| problem(&change)).collect(), said })
 }
 

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::accounts::{self, State};
@@ -34,12 +35,25 @@ pub struct Target {
     data: PathBuf,
     /// Digests of its files, as far as they were read; `None` for one that went away meanwhile.
     digests: RefCell<HashMap<PathBuf, Option<Sha256>>>,
+    /// What the machine could not read of it.
+    unread: RefCell<Vec<String>>,
 }
 
 impl Target {
     /// A target that was looked at.
     pub fn new(place: Place, data: &Path) -> Self {
-        Self { place, data: data.to_owned(), digests: RefCell::default() }
+        let unread = place.target.unread.iter().map(|unread| unread.why.clone()).collect();
+        Self { place, data: data.to_owned(), digests: RefCell::default(), unread: RefCell::new(unread) }
+    }
+
+    /// Notes what the machine could not read; comparing goes on without.
+    pub fn not_read(&self, why: String) {
+        self.unread.borrow_mut().push(why);
+    }
+
+    /// What the machine could not read so far, each with its reason.
+    pub fn unread(&self) -> Vec<String> {
+        self.unread.borrow().clone()
     }
 
     /// What restoring this backup there would change.
@@ -95,7 +109,12 @@ impl Target {
     fn accounts(&self, contents: &ArchiveSurvey) -> Option<Accounts> {
         let path = self.data.join(layout::CONFIG);
         let read = |bytes: Option<&[u8]>| bytes.map_or_else(LoginConfig::default, logins::config);
-        let live = self.place.dir.as_ref().and_then(|dir| fs::read_optional(dir, &path, MAX_CONFIG).ok()?);
+        let live = self.place.dir.as_ref().and_then(|dir| {
+            fs::read_optional(dir, &path, MAX_CONFIG).unwrap_or_else(|error| {
+                self.not_read(format!("{}: {error}", path.display()));
+                None
+            })
+        });
         let (live, backup) = (
             read(live.as_deref()),
             read(contents.texts.get(&Path::new(DATA).join(&path)).map(Vec::as_slice)),
@@ -156,7 +175,16 @@ impl Target {
         let Some(dir) = &self.place.dir else { return false };
         let mut digests = self.digests.borrow_mut();
         // A file that goes away while it is read is one that changes.
-        let digest = digests.entry(entry.path.clone()).or_insert_with(|| tree::digest(dir, &entry.path).ok());
+        let digest =
+            digests.entry(entry.path.clone()).or_insert_with(|| match tree::digest(dir, &entry.path) {
+                Ok(digest) => Some(digest),
+                Err(error) => {
+                    if error.kind() != ErrorKind::NotFound {
+                        self.not_read(format!("{}: {error}", entry.path.display()));
+                    }
+                    None
+                }
+            });
         *digest == Some(file.sha256)
     }
 
@@ -221,8 +249,12 @@ impl Target {
             }
             Some(_) => return None,
         };
-        let connection = target::open_group(self.place.dir.as_ref()?, &self.data, group)?;
-        messages::newer_than(&connection, point).ok()
+        let read = |open: &rusqlite::Connection| messages::newer_than(open, point);
+        let found = target::with_group(self.place.dir.as_ref()?, &self.data, group, read);
+        found.unwrap_or_else(|error| {
+            self.not_read(error.to_string());
+            None
+        })
     }
 }
 

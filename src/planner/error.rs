@@ -37,6 +37,18 @@ pub enum PlanError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Displaced(#[from] DisplacedError),
+    /// The machine could not read something of the target.
+    #[error("{directory}: {why}")]
+    #[diagnostic(
+        code(abssctl::planner::unread),
+        help("see what the kernel says of the disk: dmesg; then run the same command again")
+    )]
+    Unread {
+        /// The target.
+        directory: AbsPath,
+        /// What of it, and why.
+        why: String,
+    },
     /// A run cannot be rolled back.
     #[error("{what}")]
     #[diagnostic(code(abssctl::planner::rollback), help("{help}"))]

@@ -55,6 +55,8 @@ pub struct Local {
     pub bounds: Bounds,
     /// Whether files cannot be given to other users, as far as is known.
     pub owners_unknown: bool,
+    /// What the machine could not read of the target, each with its reason.
+    pub unread: Vec<String>,
     /// Unit and vhost that come and that are there, or why they cannot be restored.
     pub assets: Result<ObservedAssets, Refusal>,
 }

@@ -25,7 +25,7 @@ use crate::ids::{AbsPath, InstanceName};
 use crate::plan::assets::{AssetKind, ObservedAssets};
 use crate::plan::follows::InUse;
 use crate::plan::model::{ApiVersion, Time};
-use crate::plan::observed::ObservedBackupBudget;
+use crate::plan::observed::{ObservedBackupBudget, ObservedService};
 use crate::plan::preview::TextDiff;
 use crate::plan::spec::{BackupSource, PreBackupMode, Target};
 use crate::state::asset_places::{self, AssetPlaces};
@@ -56,7 +56,7 @@ pub fn one(cx: &Context, entry: &BackupEntry, target: &Target) -> Result<Seen, P
         known.changes.push(compared.changes(&target.directory, &contents));
     }
     let assets = assets::look(cx, &registered, &contents);
-    let local = local(cx, &registered, target, &compared, &contents, assets)?;
+    let local = local(cx, &registered, &instance.service, target, &compared, &contents, assets)?;
     instance.targets.push(found);
     let mut facts = nothing(cx)?;
     facts.instances.push(instance);
@@ -78,7 +78,7 @@ pub fn displaced(cx: &Context, candidate: &Candidate, target: &Target) -> Result
         Ok(None) => Err(Refusal::without("the run replaced neither")),
         Err(refusal) => Err(refusal),
     };
-    let local = local(cx, &registered, target, &compared, &archive, assets)?;
+    let local = local(cx, &registered, &instance.service, target, &compared, &archive, assets)?;
     instance.targets.push(found);
     let mut facts = nothing(cx)?;
     facts.instances.push(instance);
@@ -161,7 +161,8 @@ pub fn instance(cx: &Context, name: &InstanceName) -> Result<(InstanceEntry, Ins
         name: name.clone(),
         directory: registered.paths.root.clone(),
         registry: observed,
-        service: observe::service(),
+        service: observe::service(cx, &registered)?,
+        health: observe::health(cx, &registered)?,
         server: server::find(cx, &registered),
         targets: Vec::new(),
         not_seen: None,
@@ -271,12 +272,17 @@ fn deleted(account: Option<&Account>) -> Vec<DeletedBudget> {
 fn local(
     cx: &Context,
     registered: &InstanceEntry,
+    service: &ObservedService,
     target: &Target,
     compared: &Compared,
     contents: &ArchiveSurvey,
     assets: Result<ObservedAssets, Refusal>,
 ) -> Result<Local, PlanError> {
-    let users = processes::users_of(&cx.root.host_path(&target.directory), &[]);
+    let mut users = processes::users_of(&cx.root.host_path(&target.directory), &[]);
+    let unit = service.unit.as_deref().filter(|_| target.live && service.running);
+    if let Some(state) = unit.and_then(|unit| cx.services().state(unit).ok()) {
+        users.files.retain(|user| !state.owns(user.pid));
+    }
     let in_use = match users.files.first() {
         Some(user) => {
             InUse::By(format!("process {} ({}) has files open in the target", user.pid, user.command))
@@ -287,7 +293,8 @@ fn local(
     let places = asset_places::of(&cx.root, &cx.config, registered)?;
     let diffs = text_diffs(cx, &places, target, compared, contents)?;
     let bounds = compared.bounds(contents);
-    Ok(Local { diffs, in_use, bounds, owners_unknown: !machine::is_root(), assets })
+    let unread = compared.unread();
+    Ok(Local { diffs, in_use, bounds, owners_unknown: !machine::is_root(), unread, assets })
 }
 
 fn text_diffs(
@@ -304,12 +311,16 @@ fn text_diffs(
                 let dir = compared.place.dir.as_ref();
                 let live = dir.map(|dir| crate::host::fs::read_optional(dir, below, 1 << 20));
                 let shown = crate::survey::target::visible(below);
-                (shown, live.transpose().ok().flatten().flatten(), true)
+                let live = live.transpose().unwrap_or_else(|error| {
+                    compared.not_read(format!("{shown}: {error}"));
+                    None
+                });
+                (shown, live.flatten(), true)
             }
             Err(_) => match asset(places, target.live, name) {
                 // What is not there yet is new as a whole.
                 Some(path) => {
-                    let live = cx.root.read(path, 1 << 20)?.unwrap_or_default();
+                    let live = cx.root.read_unmasked(path, 1 << 20)?.unwrap_or_default();
                     (path.to_string(), Some(live), false)
                 }
                 None => continue,

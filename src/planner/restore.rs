@@ -4,10 +4,9 @@
 
 use jiff::SignedDuration;
 
-use super::bounds::Bounds;
 use super::clients;
 use super::error::PlanError;
-use super::known::{Known, Origin};
+use super::known::{Known, Local, Origin};
 use super::look;
 use super::preview;
 use super::rollback;
@@ -93,17 +92,17 @@ fn renewed(actor: &Actor, old: &Plan, expires: Option<&DurationText>, known: &Kn
     metadata(actor, old.metadata.reason.clone(), expires)
 }
 
-/// Looks at this machine again for the `spec` of a plan; with what a running server can change of it.
+/// Looks at this machine again for the `spec` of a plan; with what only this machine knows of it.
 pub fn here_again(
     cx: &Context,
     old: &Plan,
     metadata: impl FnOnce(&Known<'_>) -> Metadata,
-) -> Result<(Plan, Bounds), PlanError> {
+) -> Result<(Plan, Local), PlanError> {
     if let Some(source) = old.spec.source.run() {
         let (_, seen, target) = rollback::see(cx, &source.run)?;
         let known = Known::of_run(&seen.facts, &source.run, &target.directory)?;
         let known = Known { local: Some(&seen.local), ..known };
-        return Ok((again(metadata(&known), old, &known)?, seen.local.bounds));
+        return Ok((again(metadata(&known), old, &known)?, seen.local));
     }
     let index = BackupIndex::load(&cx.root, &cx.config)?;
     let entry = index.find(old.spec.source.backup_id())?;
@@ -118,7 +117,7 @@ pub fn here_again(
     let known = Known::find(&seen.facts, &entry.id, &target.directory)?;
     let known = Known { local: Some(&seen.local), ..known };
     let plan = again(metadata(&known), old, &known)?;
-    Ok((plan, seen.local.bounds))
+    Ok((plan, seen.local))
 }
 
 fn again(metadata: Metadata, old: &Plan, known: &Known<'_>) -> Result<Plan, PlanError> {
@@ -159,7 +158,7 @@ pub(super) fn assemble(metadata: Metadata, mut spec: Spec, known: &Known<'_>) ->
     }
     clients::check(&spec.clients, known)?;
     wish::check_assets(&spec, known)?;
-    wish::check_possible(&spec)?;
+    wish::check_possible(&spec, &known.instance.service)?;
     let observed = known.observed(&spec);
     let preview = preview::preview(&metadata, &spec, &observed, known);
     let steps = graph::default_steps(&metadata, &spec, &observed)?;

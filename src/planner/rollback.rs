@@ -130,7 +130,12 @@ fn spec(wish: &RollbackWish, source: &RunSource, target: Target, known: &Known<'
         clients: Clients::from(ClientPolicy::Merge),
         sessions: SessionPolicy::Keep,
         service: Service { restart: RestartPolicy::Auto },
-        health: Health { timeout: defaults.health_timeout.clone(), interval: DurationText::of_seconds(1) },
+        health: Health {
+            timeout: defaults.health_timeout.clone(),
+            interval: DurationText::of_seconds(1),
+            url: known.instance.health.url.clone(),
+            ca: known.instance.health.ca.clone(),
+        },
         on_failure: wish.on_failure.unwrap_or(defaults.on_failure),
         drift: wish.drift.unwrap_or(defaults.drift),
         replay: ReplayPolicy::Once,

@@ -14,6 +14,7 @@ use crate::duration::DurationText;
 use crate::facts::model::{BackupFacts, Facts, Owner};
 use crate::ids::{AbsPath, BackupId, InstanceName};
 use crate::plan::model::Time;
+use crate::plan::observed::{ObservedService, ServiceManagerKind, ServiceTrouble};
 use crate::plan::spec::{
     AssetScope, BackupSource, CompressionName, DriftPolicy, Health, OnFailure, Ownership, OwnershipSource,
     PreBackup, PreBackupMode, ReplayPolicy, RestartPolicy, Service, SessionPolicy, SourceScope, Spec, Target,
@@ -228,7 +229,12 @@ pub fn spec(wish: &Wish, target: Target, known: &Known<'_>) -> Result<Spec, Plan
             SessionPolicy::Keep
         }),
         service: Service { restart: wish.restart },
-        health: Health { timeout: defaults.health_timeout.clone(), interval: DurationText::of_seconds(1) },
+        health: Health {
+            timeout: defaults.health_timeout.clone(),
+            interval: DurationText::of_seconds(1),
+            url: known.instance.health.url.clone(),
+            ca: known.instance.health.ca.clone(),
+        },
         on_failure: wish.on_failure.unwrap_or(defaults.on_failure),
         drift: wish.drift.unwrap_or(defaults.drift),
         replay: wish.replay.unwrap_or(ReplayPolicy::Once),
@@ -275,6 +281,16 @@ pub fn check_live(target: &Target, instance: &InstanceName, own: &AbsPath) -> Re
     Ok(())
 }
 
+/// Whether a live service is to be started.
+fn belongs_start(spec: &Spec, service: &ObservedService) -> bool {
+    spec.target.live
+        && match spec.service.restart {
+            RestartPolicy::Auto => service.running,
+            RestartPolicy::Always => true,
+            RestartPolicy::Never => false,
+        }
+}
+
 /// Refuses unit and vhost where they cannot be restored, or could not be shown whole to who reviews the plan.
 pub fn check_assets(spec: &Spec, known: &Known<'_>) -> Result<(), PlanError> {
     if spec.assets == AssetScope::Data {
@@ -304,13 +320,33 @@ pub fn check_assets(spec: &Spec, known: &Known<'_>) -> Result<(), PlanError> {
 }
 
 /// Refuses what this program cannot do.
-pub fn check_possible(spec: &Spec) -> Result<(), PlanError> {
-    if spec.service.restart == RestartPolicy::Always {
+pub fn check_possible(spec: &Spec, service: &ObservedService) -> Result<(), PlanError> {
+    if spec.service.restart == RestartPolicy::Always && service.manager == ServiceManagerKind::None {
         return Err(PlanError::Wish {
             what: "the service cannot be started: no service manager is controlled here".into(),
             help:
                 "leave out --restart (spec.service.restart: auto), and start the server yourself afterwards"
                     .into(),
+        });
+    }
+    let starts = belongs_start(spec, service);
+    if let Some(trouble) = service.trouble.filter(|trouble| starts && trouble.prevents_start()) {
+        let unit = service.unit.as_deref().unwrap_or("the unit of the registry");
+        return Err(PlanError::Wish {
+            what: format!("the service cannot be started: {unit} {}", trouble.words()),
+            help: format!(
+                "{}; or plan with --no-restart, and start the server yourself afterwards",
+                match trouble {
+                    ServiceTrouble::Masked => format!("unmask it first: systemctl unmask {unit}"),
+                    ServiceTrouble::NotFound => format!(
+                        "install it first: systemctl link FILE, systemctl daemon-reload; see systemctl status {unit}"
+                    ),
+                    ServiceTrouble::NoName =>
+                        "mend paths.systemd_unit of the instance in instances.yml".to_owned(),
+                    ServiceTrouble::NotLoaded | ServiceTrouble::Failed | ServiceTrouble::Restarting =>
+                        format!("see what is wrong: systemctl status {unit}"),
+                }
+            ),
         });
     }
     Ok(())

@@ -116,6 +116,8 @@ pub enum Fact {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         from: Option<AbsPath>,
     },
+    /// What is about to be done with the service, or was seen of it.
+    Service(ServiceFact),
     /// What of unit and vhost is about to be written; what was there is kept already.
     #[serde(rename_all = "camelCase")]
     Assets {
@@ -136,5 +138,31 @@ pub enum Fact {
         side: Side,
         /// SHA-256 over its listing.
         sha256: Sha256,
+    },
+}
+
+/// What is about to be done with the service, or was seen of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum ServiceFact {
+    /// It runs and is about to be stopped.
+    #[serde(rename_all = "camelCase")]
+    Stop {
+        /// When it was last asked.
+        at: Timestamp,
+        /// Whether its server answered then.
+        answered: bool,
+    },
+    /// It is about to be started.
+    #[serde(rename_all = "camelCase")]
+    Start {
+        /// When.
+        at: Timestamp,
+    },
+    /// Its server answers.
+    #[serde(rename_all = "camelCase")]
+    Answers {
+        /// When it did so first.
+        at: Timestamp,
     },
 }

@@ -243,6 +243,8 @@ pub struct StepRecord {
     pub kind: StepKind,
     /// Where it is.
     pub state: StepState,
+    /// Whether it was ever done, also when it is undone now.
+    pub was_done: bool,
     /// Facts, in the order noted.
     pub facts: Vec<Fact>,
     /// When it began.
@@ -371,6 +373,7 @@ impl RunState {
                     id: step.clone(),
                     kind: *kind,
                     state,
+                    was_done: false,
                     facts: Vec::new(),
                     started_at: at,
                     ended_at: None,
@@ -386,6 +389,7 @@ impl RunState {
         match event {
             Event::StepFact(StepFact { fact, .. }) => record.facts.push(fact.clone()),
             Event::StepDone(StepDone { detail, warnings, .. }) => {
+                record.was_done = true;
                 record.detail.clone_from(detail);
                 record.warnings.clone_from(warnings);
                 record.ended_at = Some(at);
@@ -430,6 +434,7 @@ impl RunState {
                 | Fact::Staging { .. }
                 | Fact::PreBackup { .. }
                 | Fact::Record { .. }
+                | Fact::Service(_)
                 | Fact::Assets { .. }
                 | Fact::AssetsTold
                 | Fact::Tree { .. } => None,
@@ -446,7 +451,8 @@ impl RunState {
             | Fact::Record { .. }
             | Fact::Assets { .. }
             | Fact::AssetsTold
-            | Fact::Swap { .. } => None,
+            | Fact::Swap { .. }
+            | Fact::Service(_) => None,
         };
         self.facts().filter_map(of).last()
     }

@@ -43,13 +43,9 @@ pub fn millis(from: jiff::Timestamp, to: jiff::Timestamp) -> u64 {
     u64::try_from(to.duration_since(from).as_millis()).unwrap_or_default()
 }
 
-/// The backup of the state before. One that was made is kept when the rest is undone.
+/// The backup of the state before. One that was made is kept when the rest is undone; one that failed is none.
 pub fn pre_backup(state: &RunState) -> Option<&BackupId> {
-    let made = state.steps.iter().any(|record| {
-        record.kind == StepKind::PreBackup
-            && matches!(record.state, StepState::Done | StepState::Undone)
-            && !record.detail.is_empty()
-    });
+    let made = state.steps.iter().any(|record| record.kind == StepKind::PreBackup && record.was_done);
     state.pre_backup().filter(|_| made)
 }
 

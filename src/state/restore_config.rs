@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::DurationText;
-use crate::ids::{AbsPath, Sha256};
+use crate::ids::{AbsPath, Sha256, UrlTemplate};
 use crate::state::rules::Rules;
 use crate::state::size::SizeText;
 
@@ -63,6 +63,30 @@ pub enum SessionsDefault {
     Revoke,
 }
 
+/// What starts and stops the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServiceManagerChoice {
+    /// systemd, where it runs this machine and the root is the machine's own.
+    Auto,
+    /// systemd's programs as `config.yml` names them, below any root.
+    Systemd,
+    /// Nothing that this program controls.
+    None,
+}
+
+/// Where servers are asked whether they are well.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct HealthSource {
+    /// Their address; absent: the instance's port on this machine, without TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<UrlTemplate>,
+    /// The certificates that `https` is proven by, as PEM, inside the root; absent: the usual authorities.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<AbsPath>,
+}
+
 /// The file that settings and policy come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -93,6 +117,10 @@ pub struct RestoreConfig {
     pub sessions: SessionsDefault,
     /// How long a started server may take until it answers.
     pub health_timeout: DurationText,
+    /// Where a server is asked for it.
+    pub health: HealthSource,
+    /// What starts and stops the server.
+    pub service_manager: ServiceManagerChoice,
     /// The directory in which nginx has `sites-available` and `sites-enabled`, where the registry is not to
     /// say where vhosts lie.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -128,6 +156,8 @@ impl Default for RestoreConfig {
             clients: ClientsDefault::Merge,
             sessions: SessionsDefault::Keep,
             health_timeout: DurationText::of_seconds(60),
+            health: HealthSource::default(),
+            service_manager: ServiceManagerChoice::Auto,
             nginx_directory: None,
             nginx_bin: "nginx".to_owned(),
             expansion_factor: 200,

@@ -16,7 +16,7 @@ use super::error::StepError;
 use super::staging;
 use crate::context::Context;
 use crate::host::fs::{self, IoContext as _};
-use crate::host::program;
+
 use crate::host::proxy::{Nginx, Tested};
 use crate::ids::{AbsPath, RunId, Sha256};
 use crate::plan::assets::AssetKind;
@@ -31,9 +31,6 @@ const KEPT: &str = "assets";
 
 /// Mode of a unit or vhost where none was.
 const MODE: u32 = 0o644;
-
-/// How long systemd may take to read its units.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(90);
 
 /// The code of `assets`.
 #[derive(Debug)]
@@ -190,6 +187,7 @@ fn noted(cx: &StepContext<'_>) -> Option<Noted> {
         | Fact::Swap { .. }
         | Fact::Record { .. }
         | Fact::AssetsTold
+        | Fact::Service(_)
         | Fact::Tree { .. } => None,
     })
 }
@@ -372,8 +370,7 @@ fn unread(cx: &StepContext<'_>, noted: &Noted, read: &[String]) -> Option<String
 }
 
 fn reload_units(cx: &Context) -> Result<(), StepError> {
-    let systemctl = &cx.config.systemd.systemctl_bin;
-    Ok(program::succeed(systemctl, &["daemon-reload"], PATIENCE).map(drop)?)
+    Ok(cx.services().daemon_reload()?)
 }
 
 fn detail(noted: &Noted) -> String {

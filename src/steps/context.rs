@@ -165,6 +165,7 @@ impl StepContext<'_> {
             Fact::Staging { .. }
             | Fact::Swap { .. }
             | Fact::Record { .. }
+            | Fact::Service(_)
             | Fact::Assets { .. }
             | Fact::AssetsTold
             | Fact::Tree { .. } => None,
@@ -176,6 +177,7 @@ impl StepContext<'_> {
         self.fact(|fact| match fact {
             Fact::Tree { side, sha256 } if *side == wanted => Some(*sha256),
             Fact::Tree { .. }
+            | Fact::Service(_)
             | Fact::Staging { .. }
             | Fact::PreBackup { .. }
             | Fact::Record { .. }

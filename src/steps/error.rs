@@ -10,6 +10,7 @@ use crate::backup::BackupError;
 use crate::host::fs::FsError;
 use crate::host::lock::LockError;
 use crate::host::program::ProgramError;
+use crate::host::service::ServiceError;
 use crate::host::sqlite::SqliteError;
 use crate::ids::{AbsPath, RunId};
 use crate::run::journal::JournalError;
@@ -179,6 +180,65 @@ pub enum StepError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Journal(#[from] JournalError),
+    /// The service manager could not be asked or told.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Service(#[from] ServiceError),
+    /// A unit did not stop, or somebody goes on with its files.
+    #[error("{unit} did not stop within {seconds} seconds: it is {state}, and {users}")]
+    #[diagnostic(
+        code(abssctl::step::not_stopped),
+        help(
+            "see what it waits for: systemctl status {unit}; stop what has the files open, then apply the plan again"
+        )
+    )]
+    NotStopped {
+        /// The unit.
+        unit: String,
+        /// Its state.
+        state: String,
+        /// How long it was waited for.
+        seconds: u64,
+        /// Who has files of the instance open, in words.
+        users: String,
+    },
+    /// A unit may not or cannot be started.
+    #[error("{unit} cannot be started: {why}")]
+    #[diagnostic(code(abssctl::step::cannot_start), help("look: {next}; then run the same command again"))]
+    CannotStart {
+        /// The unit.
+        unit: String,
+        /// Why.
+        why: String,
+        /// A command that shows or mends it.
+        next: String,
+    },
+    /// A unit was started, and its server is not well.
+    #[error("{unit} is not well: {what}; it wrote since its start: {log}")]
+    #[diagnostic(
+        code(abssctl::step::not_well),
+        help(
+            "see all of its log: journalctl -u {unit}; where it listens elsewhere, set health.url in restore.yml"
+        )
+    )]
+    NotWell {
+        /// The unit.
+        unit: String,
+        /// The cause, where the log names one that is known; what came of the start, or of asking; its state.
+        what: String,
+        /// The last lines of its log.
+        log: String,
+    },
+    /// A server cannot be proven.
+    #[error("{what}")]
+    #[diagnostic(
+        code(abssctl::step::certificates),
+        help("mend health.ca in restore.yml, and make a new plan")
+    )]
+    Certificates {
+        /// What is wrong.
+        what: String,
+    },
     /// This program cannot run the step.
     #[error("this program cannot run a step of kind {kind} here")]
     #[diagnostic(code(abssctl::step::unavailable), help("make a new plan: abssctl plan refresh FILE"))]

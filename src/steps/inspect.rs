@@ -14,7 +14,7 @@ use super::{assets, staging};
 use crate::actual::{account, layout, messages, migrations, whole};
 use crate::archive::DATA;
 use crate::archive::{EntryKind, Extracted};
-use crate::host::fs::{self, IoContext as _};
+use crate::host::fs::{self, FsError, IoContext as _};
 use crate::host::sqlite::{self, SqliteError};
 use crate::plan::gate::Gate;
 use crate::plan::observed::BackupMigrations;
@@ -53,9 +53,9 @@ impl StepRunner for Inspect {
         let data = Path::new(DATA).join(&cx.plan.observed.instance.data_directory);
         let _stop = sqlite::stop_on(&cx.stop);
         let (databases, unchecked) = check_databases(cx, &dir, extracted, &path, &data)?;
-        let mut done = check_whole(&dir, &data, &cx.plan.spec)?;
+        let mut done = check_whole(&dir, &data, &cx.plan.spec).map_err(|error| within(&path, error))?;
         assets::prove(cx)?;
-        let (gate, warnings) = check_migrations(cx, &dir, &data)?;
+        let (gate, warnings) = check_migrations(cx, &dir, &data).map_err(|error| within(&path, error))?;
         done.detail = format!("{databases} databases sound, {}, {gate}", done.detail);
         done.warnings.extend(unchecked.into_iter().chain(warnings));
         Ok(done)
@@ -67,6 +67,15 @@ impl StepRunner for Inspect {
 
     fn probe(&self, _cx: &StepContext<'_>, _step: &Step) -> Result<Probe, StepError> {
         Ok(Probe::NotBegun)
+    }
+}
+
+/// An error about a file of a tree, with the place of the tree.
+pub(super) fn within(tree: &Path, error: StepError) -> StepError {
+    if let StepError::Fs(FsError { action, path, source }) = error {
+        StepError::Fs(FsError { action, path: tree.join(path), source })
+    } else {
+        error
     }
 }
 

@@ -86,7 +86,7 @@ fn change(cx: &StepContext<'_>, with: &PrepareWith, directory: &AbsPath) -> Resu
     }
     // The statements ran in a database that somebody else wrote.
     sqlite::quick_check(&data, Path::new(layout::ACCOUNT))?;
-    inspect::check_whole(&dir, &below, &cx.plan.spec)?;
+    inspect::check_whole(&dir, &below, &cx.plan.spec).map_err(|error| inspect::within(&path, error))?;
     fs::sync_filesystem(&dir).context("sync", path)?;
     Ok(parts.join(", "))
 }

@@ -127,6 +127,7 @@ fn noted(cx: &StepContext<'_>) -> Option<(Timestamp, Option<LastRestore>)> {
         Fact::Staging { .. }
         | Fact::PreBackup { .. }
         | Fact::Swap { .. }
+        | Fact::Service(_)
         | Fact::Assets { .. }
         | Fact::AssetsTold
         | Fact::Tree { .. } => None,

@@ -2,12 +2,13 @@
 
 use super::context::StepRunner;
 use super::{
-    assets, check, cleanup, extract, inspect, lock, overlay, pre_backup, prepare, record, swap, verify,
+    assets, check, cleanup, extract, health, inspect, lock, overlay, pre_backup, prepare, record, start,
+    stop, swap, verify,
 };
 use crate::plan::step::StepKind;
 
-/// The code of a step kind; `None` for kinds that need a service manager, which this program does not
-/// control yet. The preflight refuses plans that hold such a step.
+/// The code of a step kind; `None` for `assets`, which this program does not restore yet. The preflight
+/// refuses plans that hold such a step.
 pub fn runner(kind: StepKind) -> Option<&'static dyn StepRunner> {
     match kind {
         StepKind::Lock => Some(&lock::Lock),
@@ -21,7 +22,9 @@ pub fn runner(kind: StepKind) -> Option<&'static dyn StepRunner> {
         StepKind::Swap => Some(&swap::Swap),
         StepKind::Record => Some(&record::Record),
         StepKind::Cleanup => Some(&cleanup::Cleanup),
+        StepKind::Stop => Some(&stop::Stop),
+        StepKind::Start => Some(&start::Start),
+        StepKind::Health => Some(&health::Health),
         StepKind::Assets => Some(&assets::Assets),
-        StepKind::Stop | StepKind::Start | StepKind::Health => None,
     }
 }

@@ -119,8 +119,9 @@ pub fn tree(cx: &Context, directory: &AbsPath) -> Result<Option<Dir>, StepError>
 
 /// Removes a private directory with all that is in it, and the empty ones above it.
 pub fn remove(cx: &Context, directory: &AbsPath) -> Result<(), StepError> {
-    remove_below(cx, directory)?;
-    directory.parent().map_or(Ok(()), |parent| prune_empty(cx, &parent))
+    // Those above it too where its end could not be made durable: nothing would name them.
+    let removed = remove_below(cx, directory);
+    removed.and(directory.parent().map_or(Ok(()), |parent| prune_empty(cx, &parent)))
 }
 
 /// Removes a private directory with all that is in it.

@@ -125,6 +125,7 @@ fn noted(cx: &StepContext<'_>) -> Option<Noted> {
         Fact::Staging { .. }
         | Fact::PreBackup { .. }
         | Fact::Record { .. }
+        | Fact::Service(_)
         | Fact::Assets { .. }
         | Fact::AssetsTold
         | Fact::Tree { .. } => None,

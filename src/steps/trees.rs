@@ -47,6 +47,7 @@ pub(super) fn note_displaced(cx: &StepContext<'_>, step: &Step, done: &mut Done)
         | Fact::Staging { .. }
         | Fact::PreBackup { .. }
         | Fact::Record { .. }
+        | Fact::Service(_)
         | Fact::Assets { .. }
         | Fact::AssetsTold
         | Fact::Tree { .. } => None,

@@ -137,6 +137,7 @@ pub fn written(state: &RunState) -> Option<(&AbsPath, &[AssetChange], Option<&Li
         | Fact::PreBackup { .. }
         | Fact::Record { .. }
         | Fact::AssetsTold
+        | Fact::Service(_)
         | Fact::Tree { .. } => None,
     });
     written.last().filter(|(_, files, link)| !files.is_empty() || link.is_some())

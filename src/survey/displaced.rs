@@ -93,6 +93,7 @@ fn swapped(state: &RunState) -> Option<Swapped<'_>> {
         | Fact::Staging { .. }
         | Fact::PreBackup { .. }
         | Fact::Record { .. }
+        | Fact::Service(_)
         | Fact::Assets { .. }
         | Fact::AssetsTold
         | Fact::Tree { .. } => None,
@@ -110,6 +111,7 @@ pub fn former(state: &RunState) -> Option<&LastRestore> {
         | Fact::Swap { .. }
         | Fact::Staging { .. }
         | Fact::PreBackup { .. }
+        | Fact::Service(_)
         | Fact::Tree { .. } => None,
     };
     state.facts().filter_map(of).last()
@@ -382,7 +384,7 @@ pub fn as_archive(candidate: &Candidate, held: &Held, data: &Path) -> std::io::R
         }
     }
     for group in groups(held.survey.account.as_ref()) {
-        let last = target::open_group(dir, data, group).and_then(|open| messages::last(&open).ok());
+        let last = target::with_group(dir, data, group, messages::last).map_err(std::io::Error::other)?;
         if let Some(last) = last {
             found.last_change.insert(group.to_owned(), last);
         }

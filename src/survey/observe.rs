@@ -11,11 +11,12 @@ use super::target::{self, TargetSurvey};
 use crate::context::Context;
 use crate::host::fs::{self, FsError, IoContext as _};
 use crate::host::machine;
-use crate::ids::{AbsPath, InstanceName};
+use crate::host::service::{Active, Load, ServiceError, is_unit_name};
+use crate::ids::{AbsPath, InstanceName, UrlTemplate};
 use crate::plan::assets::ObservedAssets;
 use crate::plan::observed::{
-    Observed, ObservedBackup, ObservedDisplaced, ObservedFileSystem, ObservedInstance, ObservedServer,
-    ObservedService, ObservedSpace, Presence, ServiceManagerKind,
+    HealthFrom, Observed, ObservedBackup, ObservedDisplaced, ObservedFileSystem, ObservedInstance,
+    ObservedServer, ObservedService, ObservedSpace, Presence, ServiceManagerKind, ServiceTrouble,
 };
 use crate::plan::preview::Verdict;
 use crate::plan::spec::{PreBackupMode, Spec};
@@ -32,6 +33,22 @@ pub enum SurveyError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Registry(#[from] RegistryError),
+    /// The service manager does not answer.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Service(#[from] ServiceError),
+    /// The address of the server makes no sense for the instance.
+    #[error("health.url makes no address for instance {instance}: {why}")]
+    #[diagnostic(
+        code(abssctl::survey::health_url),
+        help("mend health.url in restore.yml, or port and domain of the instance in instances.yml")
+    )]
+    HealthUrl {
+        /// The instance.
+        instance: InstanceName,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Unit or vhost cannot be written where they lie.
     #[error("unit and vhost cannot be restored: {}", .0.what)]
     #[diagnostic(code(abssctl::survey::assets), help("{}", .0.help))]
@@ -167,10 +184,51 @@ pub fn place(cx: &Context, directory: &AbsPath, data: &Path) -> Result<Place, Su
     Ok(Place { dir, target, file_system, free: found.free_bytes, read_only: found.read_only })
 }
 
-/// The service of an instance. Nothing here controls services yet; a server that runs is found by the
-/// files it has open.
-pub fn service() -> ObservedService {
-    ObservedService { manager: ServiceManagerKind::None, unit: None, running: false }
+/// The unit of an instance: the file that the registry names, or `abssctl-<name>.service`.
+pub fn unit(entry: &InstanceEntry) -> &str {
+    entry.paths.systemd_unit.file_name().unwrap_or_default()
+}
+
+/// The service of an instance. Where nothing controls services, a server that runs is found by the files
+/// that it has open.
+///
+/// # Errors
+/// The service manager does not answer.
+pub fn service(cx: &Context, entry: &InstanceEntry) -> Result<ObservedService, SurveyError> {
+    let services = cx.services();
+    if services.absent().is_some() {
+        let manager = ServiceManagerKind::None;
+        return Ok(ObservedService { manager, unit: None, running: false, trouble: None });
+    }
+    let (manager, unit) = (ServiceManagerKind::Systemd, unit(entry));
+    if !is_unit_name(unit) {
+        let trouble = Some(ServiceTrouble::NoName);
+        return Ok(ObservedService { manager, unit: None, running: false, trouble });
+    }
+    let state = services.state(unit)?;
+    let trouble = match (state.load, state.active) {
+        (Load::NotFound, _) => Some(ServiceTrouble::NotFound),
+        (Load::Bad, _) => Some(ServiceTrouble::NotLoaded),
+        (Load::Masked, _) => Some(ServiceTrouble::Masked),
+        (Load::Loaded, Active::Failed) => Some(ServiceTrouble::Failed),
+        (Load::Loaded, _) => state.is_restarting().then_some(ServiceTrouble::Restarting),
+    };
+    Ok(ObservedService { manager, unit: Some(unit.to_owned()), running: state.is_up(), trouble })
+}
+
+/// Where the server of an instance is asked, as `restore.yml` says.
+///
+/// # Errors
+/// The address of `restore.yml` makes none for this instance.
+pub fn health(cx: &Context, entry: &InstanceEntry) -> Result<HealthFrom, SurveyError> {
+    let source = &cx.config.restore.health;
+    let fill = |url: &UrlTemplate| url.of(&entry.name, entry.port, entry.domain.as_deref());
+    let url =
+        source.url.as_ref().map(fill).transpose().map_err(|source| SurveyError::HealthUrl {
+            instance: entry.name.clone(),
+            why: source.to_string(),
+        })?;
+    Ok(HealthFrom { url, ca: source.ca.clone() })
 }
 
 /// Bytes that a backup of a target needs at most, where it is made: it is at most as large as what it
@@ -199,7 +257,7 @@ pub fn observe(cx: &Context, spec: &Spec, comes: Comes) -> Result<Survey, Survey
         displaced: comes.displaced,
         server: ObservedServer::default(),
         target: target.observed.clone(),
-        service: service(),
+        service: service(cx, &entry)?,
         assets: comes.assets.map(|planned| assets::again(cx, &entry, &planned)).transpose()?,
         file_system: place.file_system,
         space: ObservedSpace {

@@ -7,7 +7,7 @@ use crate::actual::layout;
 use crate::actual::whole::{self, Gap};
 use crate::context::Context;
 use crate::host::{clock, fs, machine, processes};
-use crate::ids::{AbsPath, InstanceName, PlanDigest, RunId};
+use crate::ids::{AbsPath, InstanceName, PlanDigest, RunId, ServerUrl};
 use crate::plan::drift::{self, Drift};
 use crate::plan::gate::Gate;
 use crate::plan::model::{Plan, Time};
@@ -17,7 +17,7 @@ use crate::plan::preview::Verdict;
 use crate::plan::spec::{
     BackupSource, OwnershipSource, PreBackupMode, ReplayPolicy, RunSource, Source, SourceScope,
 };
-use crate::plan::step::StepKind;
+use crate::plan::step::{Action, Step, StepKind};
 use crate::run::journal::{self, JournalError};
 use crate::run::list;
 use crate::state::backup_index::{BackupEntry, BackupIndex, IndexError, entry_digest};
@@ -123,7 +123,7 @@ pub struct Ask<'a> {
 /// Looks at every precondition of a plan.
 pub fn preflight(cx: &Context, plan: &Plan, ask: Ask<'_>) -> Result<Preflight, PreflightError> {
     let mut found = Preflight::default();
-    found.steps(plan);
+    found.steps(cx, plan);
     found.expiry(plan);
     found.policy(cx, plan, ask);
     found.runs(cx, plan, ask)?;
@@ -141,6 +141,7 @@ pub fn preflight(cx: &Context, plan: &Plan, ask: Ask<'_>) -> Result<Preflight, P
     };
     let survey = observe::observe(cx, &plan.spec, comes)?;
     found.paths(cx, plan, &survey)?;
+    found.service(cx, plan, &survey)?;
     found.soundness(plan, &survey);
     found.drift(plan, &survey, entry.as_ref());
     found.target(cx, plan, &survey);
@@ -158,15 +159,15 @@ impl Preflight {
         self.problems.is_empty()
     }
 
-    fn steps(&mut self, plan: &Plan) {
+    fn steps(&mut self, cx: &Context, plan: &Plan) {
+        let absent = cx.services().absent();
         for step in &plan.steps {
             let kind = step.kind();
             match kind {
+                StepKind::Stop | StepKind::Start | StepKind::Health if absent.is_none() => {}
                 StepKind::Stop | StepKind::Start | StepKind::Health => {
-                    let message = format!(
-                        "step '{}' ({kind}) needs a service manager, and this program controls none here",
-                        step.id
-                    );
+                    let why = absent.unwrap_or_default();
+                    let message = format!("step '{}' ({kind}) needs a service manager: {why}", step.id);
                     self.problem(
                         Class::Environment,
                         "no-service-manager",
@@ -389,6 +390,39 @@ impl Preflight {
         Ok(())
     }
 
+    /// Whether the unit can be started, and its server is asked where this machine says.
+    fn service(&mut self, cx: &Context, plan: &Plan, survey: &Survey) -> Result<(), SurveyError> {
+        let has = |kind| plan.steps.iter().any(|step| step.kind() == kind);
+        if !has(StepKind::Start) && !has(StepKind::Stop) {
+            return Ok(());
+        }
+        let health = &plan.spec.health;
+        let here = observe::health(cx, &survey.entry)?;
+        if (&here.url, &here.ca) != (&health.url, &health.ca) {
+            let shown =
+                |url: Option<&ServerUrl>| url.map_or("the instance's port".to_owned(), ToString::to_string);
+            let message = format!(
+                "the plan asks {} whether the server is well, restore.yml says {}, or other certificates",
+                shown(health.url.as_ref()),
+                shown(here.url.as_ref())
+            );
+            self.problem(
+                Class::Stale,
+                "health-address",
+                message,
+                "make a new plan: abssctl plan refresh FILE",
+            );
+        }
+        let service = &survey.observed.service;
+        if let Some(trouble) = service.trouble.filter(|it| has(StepKind::Start) && it.prevents_start()) {
+            let unit = service.unit.as_deref().unwrap_or_default();
+            let message = format!("the service cannot be started: {unit} {}", trouble.words());
+            let help = format!("mend it: systemctl status {unit}; or plan with --no-restart");
+            self.problem(Class::Environment, "service-unit", message, help);
+        }
+        Ok(())
+    }
+
     /// Whether what is restored would be whole, and the installed server would start on it. The archive
     /// is not read for it: that the plan says of it what it holds is proven where it is unpacked.
     fn soundness(&mut self, plan: &Plan, survey: &Survey) {
@@ -422,6 +456,13 @@ impl Preflight {
         if let (Some(entry), Some(backup)) = (entry, &mut now.backup) {
             backup.index_entry = entry_digest(entry);
         }
+        if let Some(unread) = survey.target.unread_since(&plan.observed.target) {
+            // What differs only because it cannot be read makes no plan stale.
+            let message = format!("{}: {}", plan.spec.target.directory, unread.why);
+            let help = "see what the kernel says of the disk: dmesg; then run the same command again, or, where it stays so: abssctl plan refresh FILE";
+            self.problem(Class::Environment, "target-unread", message, help);
+            return;
+        }
         let again = self.applied_by.is_some() && plan.spec.replay == ReplayPolicy::Allowed;
         self.drift = if again { drift::compare_identity(plan, &now) } else { drift::compare(plan, &now) };
         // An applied plan has changed the target itself; that it was applied is the message.
@@ -448,9 +489,17 @@ impl Preflight {
     fn target(&mut self, cx: &Context, plan: &Plan, survey: &Survey) {
         let target = &plan.spec.target.directory;
         let path = cx.root.host_path(target);
-        let stops = plan.steps.iter().any(|step| step.kind() == StepKind::Stop);
-        if survey.target.observed.presence != Presence::Absent && !stops {
-            let users = processes::users_of(&path, &[]);
+        if survey.target.observed.presence != Presence::Absent {
+            let mut users = processes::users_of(&path, &[]);
+            // The plan stops its unit; whoever else has files open would still have them then.
+            let stopped = |step: &Step| {
+                if let Action::Stop(with) = &step.action { Some(with.unit.clone()) } else { None }
+            };
+            if let Some(unit) = plan.steps.iter().find_map(stopped)
+                && let Ok(state) = cx.services().state(&unit)
+            {
+                users.files.retain(|user| !state.owns(user.pid));
+            }
             if let Some(first) = users.files.first() {
                 let others = users.files.iter().filter(|user| user.pid != first.pid).count();
                 let more = if others > 0 { format!(" and {others} more") } else { String::new() };

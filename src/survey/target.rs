@@ -7,7 +7,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use cap_std::fs::Dir;
 
@@ -15,7 +15,8 @@ use super::tree::{self, Entry, Kind};
 use crate::actual::account::{self, Account, Budget};
 use crate::actual::layout::{self, Role};
 use crate::actual::messages;
-use crate::host::{fs, sqlite};
+use crate::host::fs;
+use crate::host::sqlite::{self, ReadError};
 use crate::ids::Sha256;
 use crate::plan::observed::{self, ObservedBudget, ObservedFile, ObservedTarget, Presence};
 
@@ -36,6 +37,31 @@ pub struct TargetSurvey {
     pub account: Option<Account>,
     /// Bytes of all its files.
     pub bytes: u64,
+    /// Databases that the machine could not read: not for what they hold, but for the disk.
+    pub unread: Vec<Unread>,
+}
+
+/// A database of the target that the machine could not read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unread {
+    /// The sync group whose database it is; `None` for the server's own.
+    pub group: Option<String>,
+    /// Which file, and why.
+    pub why: String,
+}
+
+impl TargetSurvey {
+    /// What could be read when `planned` was seen and cannot now: nothing can be compared then.
+    pub fn unread_since(&self, planned: &ObservedTarget) -> Option<&Unread> {
+        let was_counted = |group: &String| {
+            let mut budgets = planned.budgets.iter();
+            budgets.any(|budget| budget.group_id.as_ref() == Some(group) && budget.changes.is_some())
+        };
+        self.unread.iter().find(|unread| match &unread.group {
+            Some(group) => was_counted(group),
+            None => planned.presence == Presence::Content && planned.budgets_unreadable.is_none(),
+        })
+    }
 }
 
 /// Looks at a target; `None` for one that does not exist. `data` is the server's data directory below it.
@@ -69,7 +95,7 @@ fn empty(presence: Presence) -> TargetSurvey {
         budgets_unreadable: None,
         sessions: None,
     };
-    TargetSurvey { observed, entries: Vec::new(), account: None, bytes: 0 }
+    TargetSurvey { observed, entries: Vec::new(), account: None, bytes: 0, unread: Vec::new() }
 }
 
 #[derive(Default)]
@@ -111,18 +137,31 @@ impl Builder {
 
     fn finish(mut self, dir: &Dir, data: &Path) -> TargetSurvey {
         self.fixed.sort();
+        let mut unread = Vec::new();
         let (account, unreadable) = match read_account(dir, data) {
             Ok(account) if account.budgets.iter().any(is_strange) => {
                 (None, Some("a budget has an id that no server gives".to_owned()))
             }
             Ok(account) => (Some(account), None),
-            Err(why) => (None, Some(why)),
+            Err(error) => {
+                if error.by_machine {
+                    unread.push(Unread { group: None, why: error.why.clone() });
+                }
+                (None, Some(error.why))
+            }
         };
         let mut budgets: Vec<ObservedBudget> = account
             .iter()
             .flat_map(|account| &account.budgets)
             .map(|budget| {
-                let changes = budget.group_id.as_deref().and_then(|group| count_changes(dir, data, group));
+                let count = |group| match with_group(dir, data, group, messages::count) {
+                    Ok(changes) => changes,
+                    Err(error) => {
+                        unread.push(Unread { group: Some(String::from(group)), why: error.why });
+                        None
+                    }
+                };
+                let changes = budget.group_id.as_deref().and_then(count);
                 ObservedBudget {
                     id: budget.id.clone(),
                     group_id: budget.group_id.clone(),
@@ -143,7 +182,7 @@ impl Builder {
             budgets_unreadable: unreadable,
             sessions: account.as_ref().map(Account::sessions),
         };
-        TargetSurvey { observed, entries: self.entries, account, bytes: self.bytes }
+        TargetSurvey { observed, entries: self.entries, account, bytes: self.bytes, unread }
     }
 }
 
@@ -185,24 +224,85 @@ fn fixed_digest(entry: &Entry, parent: &Dir, name: &Path) -> io::Result<Sha256> 
     Ok(Sha256::of(format!("{kind:?} {mode:o} {uid}:{gid} {content}").as_bytes()))
 }
 
-/// Reads the server's own database of a live or staged tree; the reason where that is not possible.
-pub fn read_account(dir: &Dir, data: &Path) -> Result<Account, String> {
-    let path = data.join(layout::ACCOUNT);
-    if !dir.try_exists(&path).map_err(|error| format!("{}: {error}", path.display()))? {
-        return Err(format!("{} is missing", path.display()));
+/// Why a database of a tree was not read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct NotRead {
+    /// Which file, and why.
+    pub why: String,
+    /// Whether the machine is at fault: the disk, or who else works on it.
+    pub by_machine: bool,
+}
+
+impl NotRead {
+    fn of(path: &Path, error: &ReadError) -> Self {
+        let by_machine = matches!(error, ReadError::Sql(error) if sqlite::is_of_machine(error));
+        Self { why: format!("{}: {error}", path.display()), by_machine }
     }
-    let connection = sqlite::open_read_only(dir, &path).map_err(|error| error.to_string())?;
-    account::read(&connection).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-fn count_changes(dir: &Dir, data: &Path, group: &str) -> Option<u64> {
-    let connection = open_group(dir, data, group)?;
-    messages::count(&connection).ok()
+impl From<sqlite::SqliteError> for NotRead {
+    fn from(error: sqlite::SqliteError) -> Self {
+        Self { by_machine: error.is_environment(), why: error.to_string() }
+    }
 }
 
-/// Opens a group database of a live tree for reading; `None` where it is missing or cannot be read safely.
-pub fn open_group(dir: &Dir, data: &Path, group: &str) -> Option<rusqlite::Connection> {
-    let path: PathBuf = data.join(layout::is_plain_id(group).then(|| layout::group(group))?);
-    dir.try_exists(&path).ok()?.then_some(())?;
-    sqlite::open_read_only(dir, &path).ok()
+/// Reads the server's own database of a live or staged tree.
+///
+/// # Errors
+/// It is missing, damaged, or cannot be read by this machine.
+pub fn read_account(dir: &Dir, data: &Path) -> Result<Account, NotRead> {
+    let path = data.join(layout::ACCOUNT);
+    let failed = |why| NotRead { why, by_machine: true };
+    if !dir.try_exists(&path).map_err(|error| failed(format!("{}: {error}", path.display())))? {
+        return Err(NotRead { why: format!("{} is missing", path.display()), by_machine: false });
+    }
+    confirmed(|| {
+        let connection = sqlite::open_read_only(dir, &path)?;
+        account::read(&connection).map_err(|error| NotRead::of(&path, &error))
+    })
+}
+
+/// Believes that a database is damaged only where a second look shows the same: SQLite says so too of a
+/// page that the disk did not give.
+fn confirmed<T>(look: impl Fn() -> Result<T, NotRead>) -> Result<T, NotRead> {
+    let first = match look() {
+        Err(error) if !error.by_machine => error,
+        other => return other,
+    };
+    match look() {
+        Err(second) if !second.by_machine => Err(first),
+        Ok(_) | Err(_) => {
+            let why = format!("{}, and at a second look it was not: the disk cannot be relied on", first.why);
+            Err(NotRead { why, by_machine: true })
+        }
+    }
+}
+
+/// Reads something from a group database of a live tree; `None` where that is missing or damaged.
+///
+/// # Errors
+/// The machine cannot read it.
+pub fn with_group<T>(
+    dir: &Dir,
+    data: &Path,
+    group: &str,
+    read: impl Fn(&rusqlite::Connection) -> Result<T, ReadError>,
+) -> Result<Option<T>, NotRead> {
+    if !layout::is_plain_id(group) {
+        return Ok(None);
+    }
+    let path = data.join(layout::group(group));
+    if dir.symlink_metadata(&path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        return Ok(None);
+    }
+    let found = confirmed(|| {
+        let connection = sqlite::open_read_only(dir, &path)?;
+        read(&connection).map_err(|error| NotRead::of(&path, &error))
+    });
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.by_machine => Err(error),
+        Err(_) => Ok(None),
+    }
 }

@@ -108,7 +108,7 @@ fn failed(scene: &Scene, fault: &Fault, number: usize) -> Violations {
 /// Whether a violation is a leftover that this text names, or lies in one.
 fn named_by(text: &str, what: &str) -> bool {
     let Some((path, _)) = what.split_once(" is left, and nothing names it") else { return false };
-    let near = Path::new(path).ancestors().filter(|near| near.components().count() > 3);
+    let near = Path::new(path).ancestors().filter(|near| near.components().count() >= 3);
     near.into_iter().any(|near| text.contains(&format!("/{} ", near.display())))
 }
 
@@ -129,6 +129,8 @@ fn told(stdout: &str, at: &Call, root: &TestRoot) -> Violations {
         // The file, or the directory that it lies in; of what is private, the target that it is for.
         let near = path.ancestors().take(5).filter(|near| near.components().count() >= 2);
         near.map(|near| near.display().to_string()).any(|near| text.contains(&near))
+            // Of a directory near the root: what was to be made in it.
+            || text.contains(&base.join(path).display().to_string())
             || path.starts_with("srv/.abssctl") && text.contains("/srv/budget")
             // A copy of a database is read in the name of the database.
             || path.display().to_string().contains(".scratch/") && text.contains("/srv/budget/data/")

@@ -4,7 +4,7 @@
 use std::os::unix::fs::symlink;
 
 use crate::support::root::{LIVE, REGISTRY, ZSTD};
-use crate::support::tools::{is_root, skip_unless, tool};
+use crate::support::tools::{have, is_root, skip_unless, tool};
 use crate::support::{Ran, TestRoot};
 
 #[test]
@@ -163,4 +163,31 @@ fn a_fifo_in_the_target_stops_nobody() {
         let ran = Ran::of(&mut command);
         assert_eq!(ran.code, 0, "{name}: {}", ran.stderr);
     }
+}
+
+/// What docs/install.md says of root with fewer rights.
+#[test]
+fn three_capabilities_suffice_for_a_restore_and_two_do_not() {
+    let test = "three_capabilities_suffice_for_a_restore_and_two_do_not";
+    if skip_unless(test, is_root() && have("setpriv"), "needs root and setpriv, to have fewer rights") {
+        return;
+    }
+    let root = TestRoot::new();
+    let _ = tool("chown", &["-R", "4321:4321", root.path("srv/budget").to_str().unwrap()]);
+    let _ = tool("chmod", &["700", root.path("srv/budget").to_str().unwrap()]);
+    let plan = root.plan(&[ZSTD]);
+    let apply = |capabilities: &str| {
+        let program = root.command(&["apply", plan.to_str().unwrap(), "--yes"]);
+        let mut command = std::process::Command::new("setpriv");
+        command
+            .arg(format!("--bounding-set=-all{capabilities}"))
+            .arg(format!("--inh-caps=-all{capabilities}"));
+        command.arg(program.get_program()).args(program.get_args());
+        Ran::of(&mut command)
+    };
+    let _ = apply(",+chown,+dac_override").code(4).says("Operation not permitted");
+    let _ = apply(",+chown,+dac_override,+fowner").ok();
+    root.assert_generation("gen-a.sha256");
+    let owner = std::fs::metadata(root.path("srv/budget/data/server-files/account.sqlite")).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&owner), 4321);
 }

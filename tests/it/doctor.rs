@@ -101,6 +101,9 @@ fn runs_and_leftovers() {
     only_the_server(&root);
     std::fs::create_dir_all(root.path("srv/.abssctl/staging/01JZZZZZZZZZZZZZZZZZZZZZZZ")).unwrap();
     expect(&root, "unnamed-directory", "staging/01JZZZ", 0);
+    std::fs::remove_dir(root.path("srv/.abssctl/staging/01JZZZZZZZZZZZZZZZZZZZZZZZ")).unwrap();
+    expect(&root, "empty-directory", "/srv/.abssctl/staging is empty", 0);
+    std::fs::remove_dir_all(root.path("srv/.abssctl/staging")).unwrap();
     root.write("srv/backups/.backups.json.abssctl-1.tmp", "{");
     expect(&root, "temporary-file", ".backups.json.abssctl-1.tmp", 0);
     root.write(LOG, root.read(LOG).trim_end());
@@ -139,4 +142,55 @@ fn a_missing_index_is_a_problem_and_no_archive_is_to_be_removed() {
     std::fs::remove_file(root.path(INDEX)).unwrap();
     expect(&root, "index-absent", "backups.json", 3);
     assert!(!findings(&root).iter().any(|(code, _)| code == "backup-unknown"));
+}
+
+#[test]
+fn what_makes_instances_unusable_is_named() {
+    let root = TestRoot::new();
+    let registry = root.read(REGISTRY);
+    std::fs::remove_file(root.path(REGISTRY)).unwrap();
+    expect(&root, "registry-absent", "although there are backups", 3);
+    root.write(REGISTRY, &registry);
+    let entry = registry.split_once("instances:\n").unwrap().1;
+    let second = entry.replace("- name: budget", "- name: second");
+    assert_ne!(entry, second, "{registry}");
+    root.write(REGISTRY, format!("{registry}{second}"));
+    expect(&root, "instances-shared", "budget (/srv/budget) and second (/srv/budget)", 3);
+    root.write(REGISTRY, &registry);
+    std::fs::remove_dir_all(root.path(LIVE)).unwrap();
+    std::fs::create_dir(root.path(LIVE)).unwrap();
+    expect(&root, "instance-empty", "/srv/budget", 3);
+}
+
+#[test]
+fn a_configuration_that_is_wrong_is_one_problem() {
+    let root = TestRoot::new();
+    std::fs::create_dir_all(root.path("etc/abssctl")).unwrap();
+    root.write("etc/abssctl/restore.yml", "no-such-key: 1\n");
+    let found = findings(&root);
+    assert!(found.len() == 1 && found[0].0 == "configuration", "{found:#?}");
+    let _ = root.run(&["doctor"]).code(3);
+}
+
+/// A plan that a run keeps: its loss is named, and it is written over by nothing.
+#[test]
+fn the_plan_of_a_run() {
+    let root = TestRoot::new();
+    let done = root.restore(&[ZSTD]);
+    let run = done["run"].as_str().unwrap().to_owned();
+    let kept = root.path(format!("var/lib/abssctl/runs/{run}/plan"));
+    let bytes = std::fs::read(&kept).unwrap();
+    let refused = |args: &[&str], code: i32, what: &str| {
+        let said = root.json(args).code(code);
+        assert!(said.stdout.contains(what), "{}", said.stdout);
+    };
+    let name = kept.to_str().unwrap();
+    refused(&["plan", "refresh", name], 2, "is the plan that a run keeps");
+    refused(&["plan", "restore", ZSTD, "-o", name], 2, "is the plan that a run keeps");
+    assert_eq!(std::fs::read(&kept).unwrap(), bytes);
+    std::fs::write(&kept, "apiVersion: [").unwrap();
+    refused(&["run", "resume", &run], 7, "cannot be loaded any more");
+    std::fs::remove_file(&kept).unwrap();
+    refused(&["run", "resume", &run], 7, "is gone");
+    expect(&root, "run-plan", &run, 0);
 }

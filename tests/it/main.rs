@@ -27,13 +27,13 @@ mod preview_drift;
 mod prompts;
 mod readonly;
 mod receipt;
-mod recover;
 mod redaction;
 mod restore;
 mod resume;
 mod review;
 mod rollback;
 mod sarif;
+mod service;
 mod stake;
 mod supply;
 #[expect(dead_code, reason = "tests/crash uses the rest")]

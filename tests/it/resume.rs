@@ -158,3 +158,45 @@ fn a_pipe_in_place_of_the_kept_plan_is_refused_at_once() {
     let ran = root.json(&["run", "resume", &run]);
     assert!(ran.code != 0 && ran.stdout.contains("not a regular file"), "{}", ran.stdout);
 }
+
+#[test]
+fn recover_brings_every_interrupted_run_to_its_end_and_begins_none() {
+    if skip("recover_brings_every_interrupted_run_to_its_end_and_begins_none") {
+        return;
+    }
+    let root = TestRoot::new();
+    let said = root.run(&["run", "recover"]).ok();
+    assert_eq!(said.stdout, "no run is unfinished\n");
+    // Before the exchange: undone, and nothing begins anew.
+    let before = root.tree_but_records();
+    let run = interrupted(&root, "srv", "renameat2");
+    let found = root.json(&["run", "recover"]).ok().json();
+    assert_eq!(found["runs"][0]["run"], run.as_str());
+    assert_eq!((&found["runs"][0]["outcome"], &found["unfinished"]), (&"rolled_back".into(), &0.into()));
+    before.assert_same(&root.tree_but_records(), "recovered");
+    assert_eq!(root.runs().len(), 1);
+    // After it: finished.
+    let run = interrupted(&root, "srv/backups", "renameat");
+    let said = root.run(&["run", "recover"]).ok();
+    assert_eq!(said.stdout, format!("run {run} is finished: /srv/budget is what it restored\n"));
+    root.assert_generation("gen-a.sha256");
+    assert_eq!(root.log().last().unwrap()["command"], "run recover");
+    assert_eq!(root.json(&["run", "recover"]).ok().json()["runs"], Value::Array(Vec::new()));
+}
+
+#[test]
+fn recover_leaves_to_a_person_what_only_a_person_can_decide() {
+    if skip("recover_leaves_to_a_person_what_only_a_person_can_decide") {
+        return;
+    }
+    let root = TestRoot::new();
+    let run = interrupted(&root, "srv", "renameat2");
+    let kept = root.path(format!("var/lib/abssctl/runs/{run}/plan"));
+    std::fs::remove_file(kept).unwrap();
+    let before = root.tree();
+    let found = root.json(&["run", "recover"]).code(7).json();
+    assert_eq!((&found["runs"][0]["outcome"], &found["unfinished"]), (&"unfinished".into(), &1.into()));
+    let message = found["runs"][0]["message"].as_str().unwrap();
+    assert!(message.contains("is gone") && message.contains("abssctl apply FILE"), "{message}");
+    before.assert_same(&root.tree(), "a run whose plan is gone");
+}

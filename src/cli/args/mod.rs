@@ -146,6 +146,8 @@ pub enum RunCommand {
     Show(RunShowArgs),
     /// Go on with an interrupted or halted run: the same as applying its plan again
     Resume(RunResumeArgs),
+    /// Bring every interrupted run of this machine to an end, without a question: for its start
+    Recover(RunRecoverArgs),
     /// Put back what a run replaced: undo an unfinished one, or exchange the kept directory back
     Rollback(Box<RunRollbackArgs>),
     /// Remove displaced directories whose time is over
@@ -156,17 +158,22 @@ pub enum RunCommand {
 #[derive(Debug, Clone, Args)]
 pub struct RunResumeArgs {
     /// The run
-    #[arg(value_name = "RUN", required_unless_present = "all")]
-    pub run: Option<RunId>,
-    /// Finish or undo every interrupted run, ask nobody and begin nothing anew: after a power cut
-    #[arg(long, conflicts_with_all = ["run", "events", "receipt"])]
-    pub all: bool,
+    #[arg(value_name = "RUN")]
+    pub run: RunId,
     /// Print one JSON object a line while it runs
     #[arg(long)]
     pub events: bool,
     /// Write the receipt of the run here, whatever its end; nothing else than an older receipt is replaced
     #[arg(long, value_name = "FILE")]
     pub receipt: Option<PathBuf>,
+}
+
+/// `abssctl run recover`
+#[derive(Debug, Clone, Copy, Args)]
+pub struct RunRecoverArgs {
+    /// The machine comes up, and the units of the servers wait for this: start them out of their order
+    #[arg(long)]
+    pub before_units: bool,
 }
 
 /// `abssctl run rollback`

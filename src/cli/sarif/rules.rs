@@ -109,6 +109,12 @@ const CHECKS: &[(&str, &str, &str, &str)] = &[
     ("permission", "/spec/target/directory", "nothing can be made beside the target", MACHINE),
     ("private-directory", "/spec/target/directory", "the private directory is not safe", MACHINE),
     (
+        "target-unread",
+        "/observed/target",
+        "a database of the target cannot be read",
+        "look at the disk, then check again",
+    ),
+    (
         "mount-point-entries",
         "/spec/target/directory",
         "entries of the mount point cannot change places by name",
@@ -127,6 +133,8 @@ const CHECKS: &[(&str, &str, &str, &str)] = &[
     ("server", "/observed/server", "the installed server makes something else of the backup", REFRESH),
     ("server-other", "/observed/server", "the installed server is another one", REFRESH),
     ("target", "/observed/target/presence", "there is more or less than there was", REFRESH),
+    ("service-unit", "/observed/service", "the unit cannot be started", MACHINE),
+    ("health-address", "/spec/health", "this machine asks its server elsewhere", REFRESH),
     ("service", "/observed/service", "the service is in another state", REFRESH),
     ("file-system", "/observed/fileSystem", "the file system is another one", REFRESH),
     ("target-structure", "/observed/target/structure", "fixed files of the target differ", REFRESH),

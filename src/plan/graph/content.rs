@@ -254,6 +254,8 @@ fn service(plan: &Plan) -> Option<Violation> {
     let service = &plan.observed.service;
     let used =
         [StepKind::Stop, StepKind::Start].iter().any(|kind| belongs(*kind, &plan.spec, &plan.observed));
+    let starts = belongs(StepKind::Start, &plan.spec, &plan.observed);
+    let unit_that;
     // A wish that no step fulfils would be passed over in silence.
     let wished = plan.spec.service.restart == RestartPolicy::Always && plan.spec.target.live;
     let missing = if !used && !wished {
@@ -262,6 +264,9 @@ fn service(plan: &Plan) -> Option<Violation> {
         "no service manager was observed"
     } else if service.unit.is_none() {
         "no unit was observed"
+    } else if let Some(trouble) = service.trouble.filter(|trouble| trouble.prevents_start() && starts) {
+        unit_that = format!("its unit {}", trouble.words());
+        &unit_that
     } else {
         return None;
     };
@@ -432,7 +437,11 @@ mod tests {
     fn rule_8_a_step_that_cannot_be_made() {
         let mut plan = sample_with_service();
         plan.observed.instance.port = None;
-        assert_eq!(broken(&plan), [(Rule::Parameters, "/steps/11".into())]);
+        let both = ["/steps/6", "/steps/11"].map(|step| (Rule::Parameters, step.into()));
+        assert_eq!(broken(&plan), both);
+        // The configuration may say where it is asked.
+        plan.spec.health.url = Some("https://budget.example".parse().unwrap());
+        assert_eq!(broken(&with_steps(plan)), []);
     }
 
     #[test]
@@ -477,6 +486,24 @@ mod tests {
         plan.observed.service.running = false;
         plan.observed.service.unit = None;
         assert_eq!(broken(&with_steps(plan)), []);
+    }
+
+    #[test]
+    fn rule_9_a_unit_that_cannot_be_started() {
+        use super::super::super::observed::ServiceTrouble as Trouble;
+        let of = |trouble, restart| {
+            let mut plan = sample_with_service();
+            plan.observed.service.trouble = Some(trouble);
+            plan.spec.service.restart = restart;
+            broken(&with_steps(consistent(plan)))
+        };
+        let refused = [(Rule::ServiceManager, "/observed/service".into())];
+        for trouble in [Trouble::Masked, Trouble::NotFound, Trouble::NotLoaded] {
+            assert_eq!(of(trouble, RestartPolicy::Auto), refused, "{trouble:?}");
+            assert_eq!(of(trouble, RestartPolicy::Never), []);
+        }
+        assert_eq!(of(Trouble::Failed, RestartPolicy::Auto), []);
+        assert_eq!(of(Trouble::Restarting, RestartPolicy::Always), []);
     }
 
     #[test]

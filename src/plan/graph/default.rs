@@ -146,7 +146,7 @@ mod tests {
         let mut plan = testing::sample_with_service();
         plan.observed.instance.port = None;
         let error = default_steps(&plan.metadata, &plan.spec, &plan.observed).unwrap_err();
-        assert_eq!(error.kind, StepKind::Health);
+        assert_eq!(error.kind, StepKind::Stop);
         let mut absent = testing::sample();
         absent.observed.target = serde_json::from_value(json!({ "presence": "absent" })).unwrap();
         assert_eq!(absent.observed.target.presence, Presence::Absent);

@@ -381,7 +381,8 @@ pub(super) fn settings(plan: &Plan) -> Vec<(&'static str, Said)> {
         settings.insert(0, ("budgets", budgets(&spec.budgets)));
     }
     if plan.steps.iter().any(|step| step.kind() == StepKind::Health) {
-        let health = format!("up to {}, asked every {}", spec.health.timeout, spec.health.interval);
+        let at = spec.health.url.as_ref().map(|url| format!("at {url} ")).unwrap_or_default();
+        let health = format!("{at}up to {}, asked every {}", spec.health.timeout, spec.health.interval);
         settings.push(("health", Said::plain(health)));
     }
     settings
@@ -444,7 +445,11 @@ fn service(plan: &Plan) -> Said {
         (ServiceManagerKind::Systemd, unit) => format!(
             "{} {}",
             unit.as_deref().unwrap_or("no unit"),
-            if observed.running { "was running" } else { "was not running" }
+            match (observed.running, observed.trouble) {
+                (_, Some(trouble)) => trouble.words(),
+                (true, None) => "was running",
+                (false, None) => "was not running",
+            }
         ),
     };
     Said::plain(format!("{restart}; {seen}"))

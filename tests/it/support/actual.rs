@@ -38,6 +38,11 @@ impl Program {
         found.filter(|_| !skip_unless(test, can, why)).map(|directory| Self { version, directory })
     }
 
+    /// The folder that it is installed in.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// The folder of its server package.
     pub(crate) fn package(&self) -> PathBuf {
         self.directory.join("node_modules/@actual-app/sync-server")

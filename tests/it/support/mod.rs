@@ -7,6 +7,7 @@ pub(crate) mod forge;
 pub(crate) mod journal;
 pub(crate) mod ran;
 pub(crate) mod root;
+pub(crate) mod service;
 pub(crate) mod strace;
 pub(crate) mod sums;
 pub(crate) mod tools;
