@@ -112,7 +112,20 @@ fn parameters(kind: &str, plan: &Value) -> Option<Value> {
             let absent = observed["target"]["presence"] == "absent";
             json!({ "directory": directory, "method": if absent { "rename" } else { "exchange" } })
         }
-        "assets" => json!({ "unit": unit? }),
+        "assets" => {
+            let seen = observed.get("assets")?;
+            let files = ["unit", "site"].into_iter().filter_map(|kind| {
+                let file = seen.get(kind)?;
+                let (path, member, sha256) = (&file["path"], &file["member"], &file["sha256"]);
+                Some(json!({ "kind": kind, "path": path, "member": member, "sha256": sha256 }))
+            });
+            let (link, site) = (&seen["enabled"], &seen["site"]);
+            json!({
+                "files": files.collect::<Vec<_>>(),
+                "link": { "path": link["path"], "to": site["path"], "wanted": link["wanted"] },
+                "systemd": observed["service"]["manager"] == "systemd", "nginx": seen["proxy"] == "nginx"
+            })
+        }
         "start" => json!({ "unit": unit?, "timeout": spec["health"]["timeout"] }),
         "health" => json!({
             "unit": unit?, "url": url(plan)?, "timeout": spec["health"]["timeout"],
@@ -156,8 +169,9 @@ fn paths(steps: &[Value]) -> Option<Vec<Vec<bool>>> {
 fn semantics(plan: &Value) -> bool {
     let (spec, observed) = (&plan["spec"], &plan["observed"]);
     let managed = observed["service"]["manager"] != "none";
-    let assets = spec["assets"] == "data"
-        || (spec["source"]["scope"] == "full" && spec["target"]["live"] == true && managed);
+    let seen = observed.get("assets").is_some();
+    let held = spec["source"]["scope"] == "full" && spec["target"]["live"] == true;
+    let assets = if spec["assets"] == "data" { !seen } else { seen && held };
     // A live service that is always started needs something that starts it, or the wish is passed over.
     let always = spec["service"]["restart"] == "always" && spec["target"]["live"] == true;
     let switched = belongs("stop", plan) || belongs("start", plan) || always;
@@ -236,6 +250,8 @@ enum Edit {
     Summary(Index),
     Set(&'static str, &'static str),
     Running(bool),
+    /// Whether unit and vhost were seen, whatever is wished.
+    Seen(bool),
 }
 
 fn any_edit() -> impl Strategy<Value = Edit> {
@@ -261,6 +277,7 @@ fn any_edit() -> impl Strategy<Value = Edit> {
             ("/spec/drift", "ignore"), ("/spec/clients", "merge"), ("/spec/clients", "reset"),
         ][..]).prop_map(|(place, value)| Edit::Set(place, value)),
         1 => any::<bool>().prop_map(Edit::Running),
+        1 => any::<bool>().prop_map(Edit::Seen),
     ]
 }
 
@@ -268,6 +285,18 @@ fn apply(plan: &mut Value, edit: &Edit) {
     if let Edit::Set(place, value) = edit {
         if let Some(field) = plan.pointer_mut(place) {
             *field = json!(value);
+        }
+        // Who wishes for unit and vhost has mostly looked at them too.
+        if *place == "/spec/assets" {
+            apply(plan, &Edit::Seen(*value == "full"));
+        }
+        return;
+    }
+    if let (Edit::Seen(seen), Some(observed)) = (edit, plan["observed"].as_object_mut()) {
+        drop(observed.remove("assets"));
+        if *seen {
+            let assets = serde_json::to_value(sample_with_service().observed.assets);
+            drop(observed.insert("assets".into(), assets.expect("it has a JSON form")));
         }
         return;
     }
@@ -357,7 +386,7 @@ fn apply(plan: &mut Value, edit: &Edit) {
             }
         }
         Edit::Summary(at) => steps[at.index(count)]["summary"] = json!("all is well"),
-        Edit::Set(..) | Edit::Running(_) => {}
+        Edit::Set(..) | Edit::Running(_) | Edit::Seen(_) => {}
     }
 }
 
@@ -401,7 +430,9 @@ fn loosen(steps: &mut [Value], at: usize, place: Index) {
 fn base(which: usize, settings: &[Edit]) -> Value {
     let plan = [sample(), sample_with_service(), sample_with_service(), sample_dest()][which % 4].clone();
     let mut value = serde_json::to_value(plan).expect("plans have a JSON form");
-    for edit in settings.iter().filter(|edit| matches!(edit, Edit::Set(..) | Edit::Running(_))) {
+    for edit in
+        settings.iter().filter(|edit| matches!(edit, Edit::Set(..) | Edit::Running(_) | Edit::Seen(_)))
+    {
         apply(&mut value, edit);
     }
     let plan: Plan = serde_json::from_value(value.clone()).expect("settings keep the form");
