@@ -81,6 +81,13 @@ impl Nginx {
     }
 }
 
+/// Whether a file is among those that nginx read, under its own name or through a link.
+pub fn is_among(file: &Path, read: &[String]) -> bool {
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    let Some(file) = real(file) else { return false };
+    read.iter().any(|name| real(Path::new(name)).as_ref() == Some(&file))
+}
+
 /// What nginx complains of, in one line; what a configuration holds in quotes may be a secret, so that only
 /// paths and plain words of it stay.
 pub fn words(stderr: &str) -> String {

@@ -16,8 +16,7 @@ use super::error::StepError;
 use super::staging;
 use crate::context::Context;
 use crate::host::fs::{self, IoContext as _};
-
-use crate::host::proxy::{Nginx, Tested};
+use crate::host::proxy::{self, Nginx, Tested};
 use crate::ids::{AbsPath, RunId, Sha256};
 use crate::plan::assets::AssetKind;
 use crate::plan::spec::{BackupSource, Source};
@@ -361,8 +360,7 @@ fn unread(cx: &StepContext<'_>, noted: &Noted, read: &[String]) -> Option<String
     let site = &assets.site.as_ref()?.path;
     let removed = noted.files.iter().any(|file| file.kind == AssetKind::Site && file.new.is_none());
     let enabled = assets.enabled.as_ref().map(|link| &link.path);
-    let names = [Some(site), enabled];
-    let known = names.into_iter().flatten().any(|path| read.iter().any(|name| name == path.as_str()));
+    let known = proxy::is_among(site.as_path(), read);
     (!known && !removed).then(|| {
         let path = enabled.unwrap_or(site);
         format!("nginx does not read {path}, so the vhost was not tested; include it in nginx.conf")

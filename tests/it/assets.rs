@@ -306,14 +306,18 @@ fn nginx_serves_the_vhost_of_the_backup_after_the_restore_and_the_other_after_th
         set -e
         nginx
         echo "before: $({ASK})"
+        # A reload is over when the old workers are gone.
+        workers() {{ pgrep -P "$(cat /run/nginx.pid)"; }}
+        gone() {{ for pid in $1; do while kill -0 "$pid" 2>/dev/null; do :; done; done; }}
         /opt/abssctl plan restore {id} --with-assets --format json -o /work/p.json >&2
+        old=$(workers)
         /opt/abssctl apply /work/p.json --yes --json > /work/result.json
-        # The old workers end a moment after the new ones begin.
-        for i in $(seq 100); do [ "$({ASK})" = then ] && break; done
+        gone "$old"
         echo "after: $({ASK})"
         run=$(sed -n 's/^  "run": "\(.*\)",$/\1/p' /work/result.json)
-        /opt/abssctl run rollback "$run" --yes >&2
-        for i in $(seq 100); do [ "$({ASK})" = now ] && break; done
+        old=$(workers)
+        /opt/abssctl run rollback "$run" --yes --json > /work/back.json
+        gone "$old"
         echo "back: $({ASK})"
     "#
         ),
@@ -322,9 +326,11 @@ fn nginx_serves_the_vhost_of_the_backup_after_the_restore_and_the_other_after_th
     assert_eq!(ran.stdout, "before: now\nafter: then\nback: now\n", "{}", ran.stderr);
     let plan: Value = serde_json::from_str(&std::fs::read_to_string(root.work("p.json")).unwrap()).unwrap();
     assert_eq!(check(&plan, "vhost")["verdict"], "will", "{plan:#}");
-    let result: Value =
-        serde_json::from_str(&std::fs::read_to_string(root.work("result.json")).unwrap()).unwrap();
-    assert_eq!(result["warnings"], Value::Array(Vec::new()), "{result:#}");
+    for name in ["result.json", "back.json"] {
+        let text = std::fs::read_to_string(root.work(name)).unwrap();
+        let result: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(result["warnings"], Value::Array(Vec::new()), "{name}: {result:#}");
+    }
 }
 
 #[test]
