@@ -270,7 +270,7 @@ impl Promise {
                 found.push(format!("run {id} is left {outcome}"));
             }
             let directory = PathBuf::from("var/lib/abssctl/runs").join(id);
-            for name in ["", "plan", "journal.jsonl"] {
+            for name in ["", "plan", "journal.jsonl", "assets", "assets/unit", "assets/site"] {
                 named.files.insert(directory.join(name));
             }
             if let Some(staging) = run["staging"].as_str() {
