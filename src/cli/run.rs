@@ -135,16 +135,9 @@ fn object(cx: &Context, run: &Run, all: &[Run]) -> Result<Value, CliError> {
         Phase::Forward | Phase::Back => "interrupted",
     };
     let there = |path: &AbsPath| cx.root.dir_optional(path).ok().flatten().map(|_| path.clone());
-    let staging = state.facts().find_map(|fact| match fact {
-        Fact::Staging { directory } => there(directory),
-        Fact::Swap { .. }
-        | Fact::PreBackup { .. }
-        | Fact::Record { .. }
-        | Fact::Service(_)
-        | Fact::Assets { .. }
-        | Fact::AssetsTold
-        | Fact::Tree { .. } => None,
-    });
+    let staging = state
+        .facts()
+        .find_map(|fact| if let Fact::Staging { directory } = fact { there(directory) } else { None });
     let started = state.started.as_ref();
     let place = cx.root.host_path(&journal::run_directory(&cx.config, &run.id)?);
     let kept = started.map(|started| started.signatures.iter()).into_iter().flatten();

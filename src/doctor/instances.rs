@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Area, Finding, Health, Notes, count};
 use crate::context::Context;
-use crate::host::health::Asker;
+use crate::host::health::{Asker, MAX_CERTIFICATES};
 use crate::host::service::{Active, Load, is_unit_name};
 use crate::ids::ServerUrl;
 use crate::plan::observed::Presence;
@@ -16,9 +16,6 @@ use crate::survey::{observe, private, server};
 
 /// How long a server may take to answer here.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-/// Bytes of a file of certificates.
-const MAX_CA: u64 = 1 << 20;
 
 pub(super) fn look(cx: &Context) -> Vec<Finding> {
     let mut notes = Notes::new(Area::Instances);
@@ -208,7 +205,7 @@ fn answer(cx: &Context, entry: &InstanceEntry) -> Result<ServerUrl, String> {
     let ca = match &from.ca {
         None => None,
         Some(path) => {
-            let read = cx.root.read(path, MAX_CA).map_err(|error| error.to_string())?;
+            let read = cx.root.read(path, MAX_CERTIFICATES).map_err(|error| error.to_string())?;
             Some(read.ok_or_else(|| format!("{path} does not exist"))?)
         }
     };

@@ -41,7 +41,7 @@ pub struct Options<'a> {
     pub command: &'static str,
     /// The program's exit code for a run that this error undid: the log's line says the same as the shell.
     pub exit_code: &'a (dyn Fn(&StepError) -> u8 + Sync),
-    /// Called around each step: tests break it there, and at the start of a machine what waits is let go.
+    /// Called around each step; only tests do something there.
     pub hook: Option<&'a Hook<'a>>,
 }
 

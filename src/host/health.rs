@@ -17,6 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes of an answer that are read: real ones have some 100.
 const LIMIT: u64 = 64 << 10;
 
+/// Bytes of a file of certificates.
+pub const MAX_CERTIFICATES: u64 = 1 << 20;
+
 /// A server that can be asked.
 #[derive(Debug)]
 pub struct Asker {

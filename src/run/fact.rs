@@ -141,6 +141,18 @@ pub enum Fact {
     },
 }
 
+impl Fact {
+    /// Where a swap puts the displaced tree; `None` where there is nothing to displace.
+    pub fn displaced(&self) -> Option<&AbsPath> {
+        if let Self::Swap { live: Some(_), displaced_at, .. } = self { Some(displaced_at) } else { None }
+    }
+
+    /// The digest of one of the run's trees.
+    pub fn tree(&self, wanted: Side) -> Option<Sha256> {
+        if let Self::Tree { side, sha256 } = self { (*side == wanted).then_some(*sha256) } else { None }
+    }
+}
+
 /// What is about to be done with the service, or was seen of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

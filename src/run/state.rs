@@ -430,34 +430,12 @@ impl RunState {
 
     /// Where the swap puts the displaced tree; `None` where there is nothing to displace.
     pub fn displaced(&self) -> Option<&AbsPath> {
-        self.facts()
-            .filter_map(|fact| match fact {
-                Fact::Swap { live: Some(_), displaced_at, .. } => Some(displaced_at),
-                Fact::Swap { .. }
-                | Fact::Staging { .. }
-                | Fact::PreBackup { .. }
-                | Fact::Record { .. }
-                | Fact::Service(_)
-                | Fact::Assets { .. }
-                | Fact::AssetsTold
-                | Fact::Tree { .. } => None,
-            })
-            .last()
+        self.facts().filter_map(Fact::displaced).last()
     }
 
     /// The digest of one of the run's trees, where it was noted.
     pub fn tree(&self, wanted: Side) -> Option<Sha256> {
-        let of = |fact: &Fact| match fact {
-            Fact::Tree { side, sha256 } => (*side == wanted).then_some(*sha256),
-            Fact::Staging { .. }
-            | Fact::PreBackup { .. }
-            | Fact::Record { .. }
-            | Fact::Assets { .. }
-            | Fact::AssetsTold
-            | Fact::Swap { .. }
-            | Fact::Service(_) => None,
-        };
-        self.facts().filter_map(of).last()
+        self.facts().filter_map(|fact| fact.tree(wanted)).last()
     }
 
     /// Facts of all steps, oldest first.

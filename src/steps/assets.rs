@@ -177,17 +177,9 @@ pub fn remove_kept(cx: &Context, run: &RunId) -> Result<(), StepError> {
 }
 
 fn noted(cx: &StepContext<'_>) -> Option<Noted> {
-    cx.fact(|fact| match fact {
-        Fact::Assets { kept_in, files, link } => {
-            Some(Noted { kept_in: kept_in.clone(), files: files.clone(), link: link.clone() })
-        }
-        Fact::Staging { .. }
-        | Fact::PreBackup { .. }
-        | Fact::Swap { .. }
-        | Fact::Record { .. }
-        | Fact::AssetsTold
-        | Fact::Service(_)
-        | Fact::Tree { .. } => None,
+    cx.fact(|fact| {
+        let Fact::Assets { kept_in, files, link } = fact else { return None };
+        Some(Noted { kept_in: kept_in.clone(), files: files.clone(), link: link.clone() })
     })
 }
 
@@ -285,9 +277,7 @@ fn kept(cx: &StepContext<'_>, noted: &Noted, kind: AssetKind, old: Sha256) -> Re
     let lost = || StepError::UnknownState {
         what: format!("the old {} is not in {} any more", kind.words(), path.display()),
     };
-    let dir = cx.host.root.dir_optional(&noted.kept_in)?.ok_or_else(lost)?;
-    let bytes = fs::read_optional(&dir, kind.kept_name(), MAX_ASSET).context("read", &path)?;
-    bytes.filter(|bytes| Sha256::of(bytes) == old).ok_or_else(lost)
+    assets::read_kept(cx.host, &noted.kept_in, kind, old)?.ok_or_else(lost)
 }
 
 /// Replaces a file in one step, or removes it. Mode and owner of one that is there stay.

@@ -160,31 +160,12 @@ impl StepContext<'_> {
 
     /// The id of the pre-backup, once it is chosen.
     pub fn pre_backup(&self) -> Option<BackupId> {
-        self.fact(|fact| match fact {
-            Fact::PreBackup { id } => Some(id.clone()),
-            Fact::Staging { .. }
-            | Fact::Swap { .. }
-            | Fact::Record { .. }
-            | Fact::Service(_)
-            | Fact::Assets { .. }
-            | Fact::AssetsTold
-            | Fact::Tree { .. } => None,
-        })
+        self.fact(|fact| if let Fact::PreBackup { id } = fact { Some(id.clone()) } else { None })
     }
 
     /// The digest of one of the run's trees, once it is noted.
     pub fn tree(&self, wanted: Side) -> Option<Sha256> {
-        self.fact(|fact| match fact {
-            Fact::Tree { side, sha256 } if *side == wanted => Some(*sha256),
-            Fact::Tree { .. }
-            | Fact::Service(_)
-            | Fact::Staging { .. }
-            | Fact::PreBackup { .. }
-            | Fact::Record { .. }
-            | Fact::Assets { .. }
-            | Fact::AssetsTold
-            | Fact::Swap { .. } => None,
-        })
+        self.fact(|fact| fact.tree(wanted))
     }
 
     /// An error once a signal came or a sibling failed: for the loops of steps that can still be undone

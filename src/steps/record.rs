@@ -122,16 +122,7 @@ fn put_back(cx: &StepContext<'_>) -> Result<Option<LastRestore>, StepError> {
 }
 
 fn noted(cx: &StepContext<'_>) -> Option<(Timestamp, Option<LastRestore>)> {
-    cx.fact(|fact| match fact {
-        Fact::Record { at, former } => Some((*at, former.clone())),
-        Fact::Staging { .. }
-        | Fact::PreBackup { .. }
-        | Fact::Swap { .. }
-        | Fact::Service(_)
-        | Fact::Assets { .. }
-        | Fact::AssetsTold
-        | Fact::Tree { .. } => None,
-    })
+    cx.fact(|fact| if let Fact::Record { at, former } = fact { Some((*at, former.clone())) } else { None })
 }
 
 fn record(cx: &StepContext<'_>, at: Timestamp) -> RestoreRecord {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::context::StepContext;
 use super::error::StepError;
 use crate::actual::log;
-use crate::host::health::Asker;
+use crate::host::health::{Asker, MAX_CERTIFICATES};
 use crate::host::processes;
 use crate::host::program::ProgramError;
 use crate::host::service::{Active, Load, ServiceError, ServiceManager, UnitState};
@@ -33,21 +33,9 @@ const LOOP: u32 = 3;
 const LINES: usize = 15;
 const WIDTH: usize = 300;
 
-/// Bytes of a file of certificates.
-const MAX_CA: u64 = 1 << 20;
-
 /// What the run noted of the service.
 pub(super) fn noted<T>(cx: &StepContext<'_>, pick: impl Fn(&ServiceFact) -> Option<T>) -> Option<T> {
-    cx.fact(|fact| match fact {
-        Fact::Service(fact) => pick(fact),
-        Fact::Staging { .. }
-        | Fact::PreBackup { .. }
-        | Fact::Record { .. }
-        | Fact::Swap { .. }
-        | Fact::Assets { .. }
-        | Fact::AssetsTold
-        | Fact::Tree { .. } => None,
-    })
+    cx.fact(|fact| if let Fact::Service(fact) = fact { pick(fact) } else { None })
 }
 
 /// When this run stopped the service, and whether its server answered until then.
@@ -172,9 +160,11 @@ pub(super) struct Question<'a> {
 pub(super) fn asker(cx: &StepContext<'_>, url: &ServerUrl, ca: Option<&AbsPath>) -> Result<Asker, StepError> {
     let bytes = match ca {
         None => None,
-        Some(path) => Some(cx.host.root.read(path, MAX_CA)?.ok_or_else(|| StepError::Certificates {
-            what: format!("{path}, which {url} is to be proven by, does not exist"),
-        })?),
+        Some(path) => {
+            Some(cx.host.root.read(path, MAX_CERTIFICATES)?.ok_or_else(|| StepError::Certificates {
+                what: format!("{path}, which {url} is to be proven by, does not exist"),
+            })?)
+        }
     };
     Asker::new(url, bytes.as_deref()).map_err(|error| StepError::Certificates { what: error.to_string() })
 }

@@ -113,22 +113,16 @@ impl StepRunner for Swap {
 }
 
 fn noted(cx: &StepContext<'_>) -> Option<Noted> {
-    cx.fact(|fact| match fact {
-        Fact::Swap { staged, live, staged_at, displaced_at, entries, from } => Some(Noted {
+    cx.fact(|fact| {
+        let Fact::Swap { staged, live, staged_at, displaced_at, entries, from } = fact else { return None };
+        Some(Noted {
             from: from.clone(),
             staged: *staged,
             live: *live,
             staged_at: staged_at.clone(),
             displaced_at: displaced_at.clone(),
             entries: entries.clone(),
-        }),
-        Fact::Staging { .. }
-        | Fact::PreBackup { .. }
-        | Fact::Record { .. }
-        | Fact::Service(_)
-        | Fact::Assets { .. }
-        | Fact::AssetsTold
-        | Fact::Tree { .. } => None,
+        })
     })
 }
 

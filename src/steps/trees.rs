@@ -41,17 +41,7 @@ pub(super) fn note(
 
 /// Digests the displaced tree, once it is displaced and as long as nothing was noted of it.
 pub(super) fn note_displaced(cx: &StepContext<'_>, step: &Step, done: &mut Done) -> Result<(), StepError> {
-    let displaced = cx.fact(|fact| match fact {
-        Fact::Swap { live: Some(_), displaced_at, .. } => Some(displaced_at.clone()),
-        Fact::Swap { .. }
-        | Fact::Staging { .. }
-        | Fact::PreBackup { .. }
-        | Fact::Record { .. }
-        | Fact::Service(_)
-        | Fact::Assets { .. }
-        | Fact::AssetsTold
-        | Fact::Tree { .. } => None,
-    });
+    let displaced = cx.fact(|fact| fact.displaced().cloned());
     match displaced.filter(|_| cx.tree(Side::Before).is_none()) {
         Some(displaced) => note(cx, step, Side::Before, &displaced, done),
         None => Ok(()),

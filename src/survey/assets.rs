@@ -115,10 +115,7 @@ pub fn kept(cx: &Context, entry: &InstanceEntry, state: &RunState) -> Result<Opt
         let name = file.kind.kept_name();
         let mut bytes = Vec::new();
         if let Some(old) = file.old {
-            let dir = cx.root.dir_optional(kept_in)?.ok_or_else(|| lost(&file.path))?;
-            let read = fs::read_optional(&dir, name, MAX_ASSET);
-            let read = read.context("read", cx.root.host_path(kept_in).join(name))?;
-            bytes = read.filter(|bytes| Sha256::of(bytes) == old).ok_or_else(|| lost(&file.path))?;
+            bytes = read_kept(cx, kept_in, file.kind, old)?.ok_or_else(|| lost(&file.path))?;
         }
         *comes = Some(Comes { member: name.to_owned(), sha256: file.old });
         texts.insert(Path::new(folder).join(name), bytes);
@@ -128,17 +125,25 @@ pub fn kept(cx: &Context, entry: &InstanceEntry, state: &RunState) -> Result<Opt
     now(cx, &places, unit, site, enabled).map(|assets| Some(Kept { assets, texts }))
 }
 
+/// What a run kept of a file; `None` where that is gone or another.
+pub fn read_kept(
+    cx: &Context,
+    kept_in: &AbsPath,
+    kind: AssetKind,
+    old: Sha256,
+) -> Result<Option<Vec<u8>>, FsError> {
+    let Some(dir) = cx.root.dir_optional(kept_in)? else { return Ok(None) };
+    let name = kind.kept_name();
+    let bytes = fs::read_optional(&dir, name, MAX_ASSET);
+    let bytes = bytes.context("read", cx.root.host_path(kept_in).join(name))?;
+    Ok(bytes.filter(|bytes| Sha256::of(bytes) == old))
+}
+
 /// What a run replaced of unit and vhost, where it did.
 pub fn written(state: &RunState) -> Option<(&AbsPath, &[AssetChange], Option<&LinkChange>)> {
-    let written = state.facts().filter_map(|fact| match fact {
-        Fact::Assets { kept_in, files, link } => Some((kept_in, files.as_slice(), link.as_ref())),
-        Fact::Swap { .. }
-        | Fact::Staging { .. }
-        | Fact::PreBackup { .. }
-        | Fact::Record { .. }
-        | Fact::AssetsTold
-        | Fact::Service(_)
-        | Fact::Tree { .. } => None,
+    let written = state.facts().filter_map(|fact| {
+        let Fact::Assets { kept_in, files, link } = fact else { return None };
+        Some((kept_in, files.as_slice(), link.as_ref()))
     });
     written.last().filter(|(_, files, link)| !files.is_empty() || link.is_some())
 }

@@ -85,36 +85,22 @@ struct Swapped<'s> {
 }
 
 fn swapped(state: &RunState) -> Option<Swapped<'_>> {
-    let of = |fact| match fact {
-        &Fact::Swap { staged, live: Some(live), ref displaced_at, ref entries, .. } => {
-            Some(Swapped { staged, live, displaced_at, by_entry: !entries.is_empty() })
-        }
-        Fact::Swap { .. }
-        | Fact::Staging { .. }
-        | Fact::PreBackup { .. }
-        | Fact::Record { .. }
-        | Fact::Service(_)
-        | Fact::Assets { .. }
-        | Fact::AssetsTold
-        | Fact::Tree { .. } => None,
-    };
-    state.facts().filter_map(of).last()
+    let swaps = state.facts().filter_map(|fact| {
+        let &Fact::Swap { staged, live: Some(live), ref displaced_at, ref entries, .. } = fact else {
+            return None;
+        };
+        Some(Swapped { staged, live, displaced_at, by_entry: !entries.is_empty() })
+    });
+    swaps.last()
 }
 
 /// What the registry said before a run: the values that a rollback of it puts back.
 pub fn former(state: &RunState) -> Option<&LastRestore> {
-    let of = |fact| match fact {
-        &Fact::Record { former: Some(ref former), .. } => Some(former),
-        Fact::Record { .. }
-        | Fact::Assets { .. }
-        | Fact::AssetsTold
-        | Fact::Swap { .. }
-        | Fact::Staging { .. }
-        | Fact::PreBackup { .. }
-        | Fact::Service(_)
-        | Fact::Tree { .. } => None,
-    };
-    state.facts().filter_map(of).last()
+    let known = state.facts().filter_map(|fact| {
+        let Fact::Record { former, .. } = fact else { return None };
+        former.as_ref()
+    });
+    known.last()
 }
 
 /// Finds the tree that a run displaced, if that tree can come back.
