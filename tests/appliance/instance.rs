@@ -14,7 +14,8 @@ pub(crate) const UNIT: &str = "abssctl-budget.service";
 const RECOVERY: &str = "abssctl-recover.service";
 /// The user of the unit, as `make-root.sh` numbers it.
 const USER: &str = "991:991";
-const VHOST: &str = "etc/nginx/sites-available/abssctl-budget.conf";
+/// Its vhost, which nginx reads through a link.
+pub(crate) const VHOST: &str = "etc/nginx/sites-available/abssctl-budget.conf";
 
 /// How the unit is run besides what the peer wrote into it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

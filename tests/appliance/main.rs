@@ -11,6 +11,7 @@
 #![expect(clippy::let_underscore_must_use, reason = "what was proven is not needed any more")]
 #![expect(clippy::disallowed_methods, reason = "tests make and break files as other programs do")]
 
+mod assets;
 mod cgroup;
 mod http;
 mod instance;

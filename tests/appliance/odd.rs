@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::instance::{Hardening, UNIT, backed_up};
 use crate::kill::kind;
 use crate::machine::{Machine, wait};
+use crate::restore::newest;
 use crate::support::root::ZSTD;
 use crate::watch::{States, login};
 
@@ -108,10 +109,7 @@ fn a_port_that_another_program_takes_meanwhile_halts_until_it_is_free() {
     crate::say(&format!("{}\n{}", error["message"].as_str().unwrap(), error["help"].as_str().unwrap()));
     assert_eq!(machine.live(), states[0].1, "the old tree is back");
     thief.leave();
-    let run = machine.run("abssctl", &["run", "list", "--json"]).ok().json()["runs"][0]["run"]
-        .as_str()
-        .unwrap()
-        .to_owned();
+    let run = newest(&machine);
     let _ = machine.run("abssctl", &["run", "rollback", &run, "--yes"]).ok();
     login(machine.network()).unwrap();
     assert_eq!(watch.end().order(), ["old", "away", "old"]);

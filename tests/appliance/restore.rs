@@ -69,6 +69,12 @@ impl Machine {
     }
 }
 
+/// The run that began last.
+pub(crate) fn newest(machine: &Machine) -> String {
+    let list = machine.run("abssctl", &["run", "list", "--json"]).ok().json();
+    list["runs"][0]["run"].as_str().unwrap().to_owned()
+}
+
 /// An apply at work.
 #[derive(Debug)]
 pub(crate) struct Applying<'m> {

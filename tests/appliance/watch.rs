@@ -245,18 +245,23 @@ fn sync(state: &State) -> Vec<u8> {
     bytes
 }
 
+/// Does something in a network of a machine.
+pub(crate) fn inside<T: Send>(network: File, what: impl FnOnce() -> T + Send) -> T {
+    let enter = || {
+        setns(network, CloneFlags::CLONE_NEWNET).unwrap();
+        what()
+    };
+    std::thread::scope(|scope| scope.spawn(enter).join().unwrap())
+}
+
 /// Logs in with the password, as a person does; what the server says when it refuses.
 ///
 /// # Errors
 /// The refusal, or that there is no answer.
 pub(crate) fn login(network: File) -> Result<(), String> {
-    let thread = std::thread::spawn(move || {
-        setns(network, CloneFlags::CLONE_NEWNET).unwrap();
-        let body = serde_json::json!({ "loginMethod": "password", "password": PASSWORD });
-        let request = Request::post("/account/login", "application/json", body.to_string().into_bytes());
-        let answer = request.ask("11.255.255.255").map_err(|error| error.to_string())?;
-        let said = json(&answer);
-        said["data"]["token"].as_str().map(|_| ()).ok_or_else(|| format!("{} {said}", answer.status))
-    });
-    thread.join().unwrap()
+    let body = serde_json::json!({ "loginMethod": "password", "password": PASSWORD });
+    let request = Request::post("/account/login", "application/json", body.to_string().into_bytes());
+    let answer = inside(network, || request.ask("11.255.255.255")).map_err(|error| error.to_string())?;
+    let said = json(&answer);
+    said["data"]["token"].as_str().map(|_| ()).ok_or_else(|| format!("{} {said}", answer.status))
 }
