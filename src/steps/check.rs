@@ -1,12 +1,16 @@
 //! `check`: looks at every precondition again, now under the locks, and really tries to exchange two
-//! directories where the target lies. Leaves nothing behind; a crash can leave two empty directories in
-//! staging, which undo removes.
+//! directories where the target lies. In a rollback it also reads the whole tree that comes back, while
+//! the server still serves. Leaves nothing behind; a crash can leave two empty directories in staging,
+//! which undo removes.
 
 use super::context::{Done, Probe, StepContext, StepRunner};
 use super::error::StepError;
-use super::staging;
+use super::{staging, trees};
 use crate::host::fs::{self, IoContext as _};
+use crate::plan::spec::{RunSource, Source};
 use crate::plan::step::Step;
+use crate::run::fact::Side;
+use crate::run::list;
 use crate::survey::preflight::{self, Ask, Class, Problem};
 
 /// The code of `check`.
@@ -14,7 +18,7 @@ use crate::survey::preflight::{self, Ask, Class, Problem};
 pub struct Check;
 
 impl StepRunner for Check {
-    fn run(&self, cx: &StepContext<'_>, _step: &Step) -> Result<Done, StepError> {
+    fn run(&self, cx: &StepContext<'_>, step: &Step) -> Result<Done, StepError> {
         let ask = Ask { digest: cx.digest, replay: cx.replay, own_run: Some(cx.run), evidence: cx.evidence };
         let found = preflight::preflight(cx.host, cx.plan, ask)?;
         if !found.is_clear() {
@@ -26,7 +30,13 @@ impl StepRunner for Check {
         } else {
             "as planned, but for newer data".to_owned()
         };
-        Ok(Done { detail, warnings: found.warnings })
+        let mut done = Done { detail, warnings: found.warnings };
+        if let Source::Run(source) = &cx.plan.spec.source {
+            trees::note(cx, step, Side::After, &source.directory, &mut done)?;
+            cx.check_cancelled()?;
+            refuse_other_tree(cx, source)?;
+        }
+        Ok(done)
     }
 
     fn undo(&self, cx: &StepContext<'_>, _step: &Step) -> Result<(), StepError> {
@@ -38,6 +48,18 @@ impl StepRunner for Check {
     fn probe(&self, _cx: &StepContext<'_>, _step: &Step) -> Result<Probe, StepError> {
         Ok(Probe::NotBegun)
     }
+}
+
+/// What comes back must be what was displaced: its run noted a digest of it, where it could. It lies where
+/// nobody but us writes, so that what was read here is what `swap` puts in place.
+fn refuse_other_tree(cx: &StepContext<'_>, source: &RunSource) -> Result<(), StepError> {
+    let was = list::one(cx.host, source.run.clone())?.state.tree(Side::Before);
+    let is = cx.tree(Side::After);
+    if was.is_some() && is.is_some() && was != is {
+        let (path, run) = (source.directory.clone(), source.run.clone());
+        return Err(StepError::OtherTree { path, run });
+    }
+    Ok(())
 }
 
 /// Exchanges two empty directories: some file systems say no only when asked.

@@ -11,15 +11,13 @@ use cap_std::fs::{Dir, MetadataExt as _};
 
 use super::context::{Done, Probe, StepContext, StepRunner, lock};
 use super::error::StepError;
-use super::{entries, overlay, staging, trees};
+use super::{entries, overlay, staging};
 use crate::archive::DATA;
 use crate::host::fs::{self, IoContext as _};
 use crate::host::processes;
 use crate::ids::AbsPath;
-use crate::plan::spec::Source;
 use crate::plan::step::{Action, StagedTree, Step, SwapMethod};
-use crate::run::fact::{EntryIds, Fact, FileId, Side};
-use crate::run::list;
+use crate::run::fact::{EntryIds, Fact, FileId};
 use crate::survey::observe;
 
 /// The code of `swap`.
@@ -55,7 +53,7 @@ impl StepRunner for Swap {
         let mut done = Done::default();
         let noted = match noted(cx) {
             Some(noted) => noted,
-            None => note(cx, step, &mut done)?,
+            None => note(cx, step)?,
         };
         let by_entry = !noted.entries.is_empty();
         match place(cx, &noted)? {
@@ -127,7 +125,7 @@ fn noted(cx: &StepContext<'_>) -> Option<Noted> {
 }
 
 /// Notes which two trees are about to change places.
-fn note(cx: &StepContext<'_>, step: &Step, done: &mut Done) -> Result<Noted, StepError> {
+fn note(cx: &StepContext<'_>, step: &Step) -> Result<Noted, StepError> {
     let target = &cx.plan.spec.target.directory;
     let Action::Swap(with) = &step.action else {
         return Err(StepError::Unavailable { kind: step.kind() });
@@ -143,12 +141,6 @@ fn note(cx: &StepContext<'_>, step: &Step, done: &mut Done) -> Result<Noted, Ste
     let new = staging::tree(cx.host, lies_at)?
         .ok_or_else(|| StepError::Changed { what: format!("{lies_at} is gone") })?;
     let staged = file_id(&new).context("look at", cx.host.root.host_path(lies_at))?;
-    if let Some(from) = &from {
-        // What is unpacked was digested when it was prepared.
-        trees::note(cx, step, Side::After, from, done)?;
-        cx.check_cancelled()?;
-        refuse_other_tree(cx, from)?;
-    }
     let path = cx.host.root.host_path(target);
     let (parent, dir) = observe::open_target(cx.host, target)?;
     let live = dir.as_ref().map(file_id).transpose().context("look at", &path)?;
@@ -173,17 +165,6 @@ fn note(cx: &StepContext<'_>, step: &Step, done: &mut Done) -> Result<Noted, Ste
     let (from, entries) = (noted.from.clone(), noted.entries.clone());
     cx.note(step, Fact::Swap { staged, live, staged_at: at, displaced_at: aside, entries, from })?;
     Ok(noted)
-}
-
-/// What comes back must be what was displaced: its run noted a digest of it, where it could.
-fn refuse_other_tree(cx: &StepContext<'_>, from: &AbsPath) -> Result<(), StepError> {
-    let Source::Run(source) = &cx.plan.spec.source else { return Ok(()) };
-    let was = list::one(cx.host, source.run.clone())?.state.tree(Side::Before);
-    let is = cx.tree(Side::After);
-    if was.is_some() && is.is_some() && was != is {
-        return Err(StepError::OtherTree { path: from.clone(), run: source.run.clone() });
-    }
-    Ok(())
 }
 
 fn file_id(dir: &Dir) -> std::io::Result<FileId> {

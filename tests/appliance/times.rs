@@ -37,7 +37,10 @@ fn restores_keep_users_waiting_little_longer_than_restarts() {
     // differ by the pauses of both, and by what a loaded machine adds to an answer.
     for (seen, told) in &told {
         crate::say(&format!("downtime seen {seen:?}, told {told:?}"));
-        assert!(seen.abs_diff(*told) < *seen / 4 + Duration::from_millis(500), "seen {seen:?}, told {told:?}");
+        assert!(
+            seen.abs_diff(*told) < *seen / 4 + Duration::from_millis(500),
+            "seen {seen:?}, told {told:?}"
+        );
     }
     let (restore, restart) = (median(&mut restores), median(&mut restarts));
     crate::say(&format!(
@@ -46,6 +49,9 @@ fn restores_keep_users_waiting_little_longer_than_restarts() {
         restores.iter().max().unwrap(),
         restarts.len()
     ));
+    // Machines are noisy: a few of each prove nothing about time.
+    let limit = restart * 3 / 2 + Duration::from_millis(100);
+    assert!(!crate::is_all() || restore < limit, "{restore:?} against {limit:?}");
 }
 
 fn median(times: &mut [Duration]) -> Duration {

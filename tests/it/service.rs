@@ -269,10 +269,10 @@ fn a_server_that_does_not_answer_in_time_brings_the_old_one_back() {
         world.odd(odd, "new");
         // Said by the old server in the second in which the new one is started.
         world.odd("old", "Error: listen EADDRINUSE: address already in use\n");
-        world.settings("healthTimeout: 5s");
+        world.settings("healthTimeout: 10s");
         let (path, _) = world.plan(&[ZSTD]);
         let ran = world.root.apply(&path);
-        let words = [words, "was asked for 5 seconds"];
+        let words = [words, "was asked for 10 seconds"];
         let error = ran.error(4, "abssctl::apply::rolled_back", &words);
         assert!(!error.to_string().contains("EADDRINUSE"), "{error:#}");
         assert_eq!(world.calls(), ["stop", "reset-failed", "start", "stop", "reset-failed", "start"]);
@@ -287,7 +287,7 @@ fn a_failure_after_the_swap_may_be_left_for_a_person() {
     }
     let world = Serviced::new();
     world.odd("sick", "new");
-    world.settings("healthTimeout: 5s");
+    world.settings("healthTimeout: 10s");
     let (path, _) = world.plan(&[ZSTD, "--on-failure", "halt"]);
     let error =
         world.root.apply(&path).error(7, "abssctl::apply::halted", &["health failed after the swap", "503"]);
@@ -452,7 +452,7 @@ fn a_server_with_a_private_authority_is_proven_by_it() {
         world.root.apply(&path).error(4, "abssctl::apply::rolled_back", &["certificate", "UnknownIssuer"]);
     // What the machine says counts, not what somebody wrote into a plan.
     let (path, _) = world.plan(&[ZSTD, "--restart"]);
-    world.settings("healthTimeout: 5s");
+    world.settings("healthTimeout: 10s");
     let _ = world.root.apply(&path).refused(5, &["health-address"]);
 }
 
@@ -489,5 +489,26 @@ fn a_rollback_stops_and_starts_the_service_too() {
     assert_eq!(result["outcome"], "applied");
     assert_eq!(world.calls(), ["stop", "reset-failed", "start"]);
     world.root.assert_generation("gen-b.sha256");
+    assert!(world.is_up());
+}
+
+#[test]
+fn a_kept_tree_that_somebody_changed_is_refused_while_the_server_still_serves() {
+    if cannot("a_kept_tree_that_somebody_changed_is_refused_while_the_server_still_serves") {
+        return;
+    }
+    let world = Serviced::new();
+    let (path, _) = world.plan(&[ZSTD]);
+    let result = world.root.apply(&path).ok().json();
+    let displaced = result["displaced"].as_str().unwrap().trim_start_matches('/').to_owned();
+    world.root.write(format!("{displaced}/data/user-files/stray.blob"), "of nobody");
+    world.forget_calls();
+    let back = world.root.work("back.json");
+    let run = result["run"].as_str().unwrap();
+    let _ = world.root.run(&["plan", "rollback", run, "-o", back.to_str().unwrap()]).ok();
+    let words = ["is not the tree that run"];
+    let _ = world.root.apply(&back).error(4, "abssctl::apply::rolled_back", &words);
+    assert_eq!(world.calls(), Vec::<String>::new());
+    world.assert_new();
     assert!(world.is_up());
 }
