@@ -646,7 +646,8 @@ fn a_tree_that_cannot_be_digested_is_a_warning_and_no_failure() {
     let hook = |cx: &StepContext<'_>, step: &Step, moment: Moment| {
         let tree = cx.fact(|fact| match fact {
             Fact::Staging { directory } => Some(world.dir.path().join(directory.relative()).join("data")),
-            Fact::PreBackup { .. }
+            Fact::Target { .. }
+            | Fact::PreBackup { .. }
             | Fact::Record { .. }
             | Fact::Swap { .. }
             | Fact::Service(_)

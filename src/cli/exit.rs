@@ -166,6 +166,7 @@ fn apply(error: &ApplyError, interrupted: u8) -> u8 {
             code => code,
         },
         ApplyError::Halted { .. } => HALTED,
+        ApplyError::EndedMeanwhile { .. } => ENVIRONMENT,
         ApplyError::Journal(error) => journal(error),
         ApplyError::Preflight(error) => preflight(error),
         ApplyError::Canonical(_) => INVALID,

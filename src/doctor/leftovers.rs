@@ -68,7 +68,8 @@ fn directories(run: &Run) -> Vec<AbsPath> {
                 .flatten()
                 .collect()
         }
-        Fact::PreBackup { .. }
+        Fact::Target { .. }
+        | Fact::PreBackup { .. }
         | Fact::Record { .. }
         | Fact::Assets { .. }
         | Fact::AssetsTold

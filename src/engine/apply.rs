@@ -103,6 +103,16 @@ pub enum ApplyError {
         /// Why; the message says it too.
         cause: Box<StepError>,
     },
+    /// Somebody else finished or undid the run while this process waited, for an answer or for its lock.
+    #[error("run {run} has ended meanwhile: another process finished or undid it; nothing was changed")]
+    #[diagnostic(
+        code(abssctl::apply::ended_meanwhile),
+        help("see what became of it: abssctl run show {run}")
+    )]
+    EndedMeanwhile {
+        /// The run.
+        run: RunId,
+    },
     /// No digest.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -166,6 +176,9 @@ pub fn roll_back(
 ) -> Result<Report, ApplyError> {
     let digest = canonical::digest(plan)?;
     let journal = Journal::resume(&cx.root, &cx.config, run)?;
+    if !journal.state().is_unfinished() {
+        return Err(ApplyError::EndedMeanwhile { run: run.clone() });
+    }
     let job = Job { cx, plan, digest, options, sink };
     job.tell_start(run, true);
     let journal = Mutex::new(journal);

@@ -12,7 +12,7 @@ use crate::run::journal::{self, Journal};
 use crate::run::list;
 use crate::run::state::{Direction, Phase};
 use crate::steps::context::lock;
-use crate::steps::{Probe, StepContext, StepError, runner};
+use crate::steps::{Probe, StepContext, StepError, runner, swap};
 
 /// The unfinished run of this plan, opened, so that no other process goes on with it.
 pub fn find(cx: &Context, plan: &Plan, digest: PlanDigest) -> Result<Option<Journal>, ApplyError> {
@@ -23,7 +23,12 @@ pub fn find(cx: &Context, plan: &Plan, digest: PlanDigest) -> Result<Option<Jour
     }
     let same = run.state.started.as_ref().is_some_and(|started| started.plan_digest == digest);
     // Another plan's run is what the preflight refuses, with the way out.
-    if same { Ok(Some(Journal::resume(&cx.root, &cx.config, &run.id)?)) } else { Ok(None) }
+    if !same {
+        return Ok(None);
+    }
+    // Another process may have ended it since it was listed.
+    let journal = Journal::resume(&cx.root, &cx.config, &run.id)?;
+    Ok(Some(journal).filter(|journal| journal.state().is_unfinished()))
 }
 
 /// Says which way an interrupted run goes.
@@ -40,7 +45,7 @@ pub fn swapped(cx: &StepContext<'_>, journal: &Mutex<Journal>) -> Result<bool, S
         return Ok(false);
     };
     if lock(journal).state().step(&swap.id).is_none() {
-        return Ok(false);
+        return swap::refuse_lost(cx).map(|()| false);
     }
     let Some(runner) = runner(swap.kind()) else { return Ok(false) };
     Ok(match runner.probe(cx, swap)? {

@@ -82,6 +82,11 @@ pub enum Fact {
         /// Inside the root.
         directory: AbsPath,
     },
+    /// The directory that has the target's name before anything changes; absent where there is none.
+    Target {
+        /// Which one.
+        id: FileId,
+    },
     /// The id that the pre-backup will have.
     #[serde(rename_all = "camelCase")]
     PreBackup {

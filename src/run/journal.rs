@@ -335,8 +335,7 @@ impl Replay {
                 break;
             }
             let (line, after) = (&rest[..end], &rest[end + 1..]);
-            // A crash may leave the blocks of the last record unwritten: zeros, then nothing.
-            if after.is_empty() && line.contains(&0) {
+            if after.is_empty() && is_torn(line, bytes.len() - rest.len()) {
                 break;
             }
             self.line(run, line)?;
@@ -364,12 +363,35 @@ impl Replay {
     }
 }
 
+/// Whether a crash left sectors of a line unwritten, which begins at this place of the file: each run of
+/// zeros then begins and ends with a sector or with the line. A single zero elsewhere is damage: a record
+/// that was synced must not be taken for one that never was.
+fn is_torn(line: &[u8], at: usize) -> bool {
+    const SECTOR: usize = 512;
+    let edge = |place: usize| place == 0 || place == line.len() || (at + place).is_multiple_of(SECTOR);
+    let zero = |place: usize| line.get(place) == Some(&0);
+    let mut edges = (0..=line.len()).filter(|place| zero(*place) != (*place > 0 && zero(place - 1)));
+    line.contains(&0) && edges.all(edge)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
     use crate::run::state::{Outcome, RunEnded};
+
+    #[test]
+    fn only_whole_sectors_of_zeros_are_what_a_crash_leaves() {
+        assert!(is_torn(&[0; 30], 700));
+        assert!(is_torn(&[&[b'x'; 12][..], &[0; 100]].concat(), 500));
+        assert!(is_torn(&[&[0; 12][..], &[b'x'; 100]].concat(), 500));
+        assert!(is_torn(&[&[b'x'; 12][..], &[0; 512], &[b'x'; 9]].concat(), 500));
+        assert!(!is_torn(&[b'x'; 30], 0));
+        assert!(!is_torn(&[&[b'x'; 30][..], &[0], &[b'x'; 9]].concat(), 0));
+        assert!(!is_torn(&[&[b'x'; 30][..], &[0; 9]].concat(), 0));
+        assert!(!is_torn(&[&[0; 9][..], &[b'x'; 30]].concat(), 0));
+    }
 
     /// A record that fails half-way must not part those before it from those after it.
     #[test]

@@ -61,7 +61,7 @@ impl StepRunner for Assets {
         let Action::Assets(with) = &step.action else {
             return Err(StepError::Unavailable { kind: step.kind() });
         };
-        let noted = match noted(cx) {
+        let noted = match noted(cx)? {
             Some(noted) => noted,
             None => note(cx, step, with)?,
         };
@@ -89,7 +89,7 @@ impl StepRunner for Assets {
     }
 
     fn undo(&self, cx: &StepContext<'_>, step: &Step) -> Result<(), StepError> {
-        let Some(noted) = noted(cx) else { return Ok(()) };
+        let Some(noted) = noted(cx)? else { return Ok(()) };
         put_back(cx, &noted)?;
         let Action::Assets(with) = &step.action else { return Ok(()) };
         let told = cx.fact(|fact| matches!(fact, Fact::AssetsTold).then_some(())).is_some();
@@ -108,7 +108,7 @@ impl StepRunner for Assets {
     }
 
     fn probe(&self, cx: &StepContext<'_>, _step: &Step) -> Result<Probe, StepError> {
-        let Some(noted) = noted(cx) else { return Ok(Probe::NotBegun) };
+        let Some(noted) = noted(cx)? else { return Ok(Probe::NotBegun) };
         let mut states = Vec::new();
         for file in noted.files.iter().filter(|file| file.old != file.new) {
             states.push(state_of(cx, file)?);
@@ -176,11 +176,38 @@ pub fn remove_kept(cx: &Context, run: &RunId) -> Result<(), StepError> {
     Ok(())
 }
 
-fn noted(cx: &StepContext<'_>) -> Option<Noted> {
-    cx.fact(|fact| {
+fn noted(cx: &StepContext<'_>) -> Result<Option<Noted>, StepError> {
+    let noted = cx.fact(|fact| {
         let Fact::Assets { kept_in, files, link } = fact else { return None };
         Some(Noted { kept_in: kept_in.clone(), files: files.clone(), link: link.clone() })
-    })
+    });
+    let Some(noted) = noted else { return Ok(None) };
+    // Other files than the plan's come from somebody who edited the journal: they are not touched.
+    let with = cx
+        .plan
+        .steps
+        .iter()
+        .find_map(|step| if let Action::Assets(with) = &step.action { Some(with) } else { None });
+    let planned = |change: &AssetChange| {
+        let file = |file: &AssetFile| {
+            (file.kind, &file.path, file.sha256) == (change.kind, &change.path, change.new)
+        };
+        with.is_some_and(|with| with.files.iter().any(file))
+    };
+    let link = |change: &LinkChange| {
+        let wish = with.and_then(|with| with.link.as_ref());
+        wish.is_some_and(|wish| {
+            (&wish.path, &wish.to, wish.wanted) == (&change.path, &change.to, change.made)
+        })
+    };
+    if noted.kept_in != kept_in(cx.host, cx.run)?
+        || !noted.files.iter().all(planned)
+        || !noted.link.as_ref().is_none_or(link)
+    {
+        let what = format!("the journal of run {} names other files than its plan", cx.run);
+        return Err(StepError::UnknownState { what });
+    }
+    Ok(Some(noted))
 }
 
 /// Keeps what is there, and notes what becomes of it.

@@ -5,7 +5,7 @@
 
 use super::context::{Done, Probe, StepContext, StepRunner};
 use super::error::StepError;
-use super::{staging, trees};
+use super::{staging, swap, trees};
 use crate::host::fs::{self, IoContext as _};
 use crate::plan::spec::{RunSource, Source};
 use crate::plan::step::Step;
@@ -24,6 +24,7 @@ impl StepRunner for Check {
         if !found.is_clear() {
             return Err(StepError::Check(found.problems));
         }
+        swap::note_target(cx, step)?;
         try_exchange(cx)?;
         let detail = if found.drift.tolerated.is_empty() {
             "all as planned".to_owned()

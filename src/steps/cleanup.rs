@@ -70,10 +70,15 @@ pub fn prune(cx: &Context, older_than: Option<u64>) -> Result<Pruned, JournalErr
 }
 
 /// Displaced trees that are there still although their time is over: those of applied runs that ended
-/// more than `older_than` seconds ago, or than their plan's own `retain`.
+/// more than `older_than` seconds ago, or than their plan's own `retain`; not those that an unfinished
+/// rollback is about to put back.
 pub fn due(cx: &Context, older_than: Option<u64>) -> Result<Vec<(Run, AbsPath)>, JournalError> {
     let now = Timestamp::now();
-    let runs = list::all(cx)?.into_iter().filter_map(|run| {
+    let all = list::all(cx)?;
+    let unfinished = all.iter().filter(|run| run.state.is_unfinished());
+    let needed: Vec<RunId> =
+        unfinished.filter_map(|run| run.state.started.as_ref()?.rolls_back.clone()).collect();
+    let runs = all.into_iter().filter(|run| !needed.contains(&run.id)).filter_map(|run| {
         let path = over(&run, older_than, now)?;
         Some((run, path))
     });
@@ -155,5 +160,10 @@ fn over(run: &Run, older_than: Option<u64>, now: Timestamp) -> Option<AbsPath> {
     let keep = older_than.or(run.state.started.as_ref().map(|started| started.retain.seconds()))?;
     let keep = SignedDuration::from_secs(i64::try_from(keep).unwrap_or(i64::MAX));
     let until = run.state.ended_at?.checked_add(keep).ok()?;
-    run.state.displaced().filter(|_| until <= now).cloned()
+    let target = &run.state.started.as_ref()?.target;
+    let displaced = run.state.displaced().filter(|_| until <= now)?;
+    // Only where a run of this id keeps its tree: whatever else its journal says, nothing else goes.
+    let kept = |base: &AbsPath| base.join(&format!("{}/displaced/{}", fs::PRIVATE, run.id)).ok();
+    let own = [Some(target.clone()), target.parent()].into_iter().flatten().filter_map(|base| kept(&base));
+    own.into_iter().any(|path| path == *displaced).then(|| displaced.clone())
 }

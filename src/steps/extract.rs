@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::context::{Done, Probe, StepContext, StepRunner, lock};
 use super::error::StepError;
-use super::staging;
+use super::{staging, swap};
 use crate::archive::{
     self, Algorithm, ArchiveError, DATA, ExtractOptions, Extracted, HashingReader, Limits, Owners,
 };
@@ -76,6 +76,8 @@ impl StepRunner for Extract {
     }
 
     fn undo(&self, cx: &StepContext<'_>, _step: &Step) -> Result<(), StepError> {
+        // What lies there may be the old tree, where the journal lost the record of the swap.
+        swap::refuse_lost(cx)?;
         staging::remove(cx.host, &staging::staging(cx)?)
     }
 

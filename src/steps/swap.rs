@@ -11,12 +11,12 @@ use cap_std::fs::{Dir, MetadataExt as _};
 
 use super::context::{Done, Probe, StepContext, StepRunner, lock};
 use super::error::StepError;
-use super::{entries, overlay, staging};
+use super::{entries, overlay, service, staging};
 use crate::archive::DATA;
 use crate::host::fs::{self, IoContext as _};
 use crate::host::processes;
 use crate::ids::AbsPath;
-use crate::plan::step::{Action, StagedTree, Step, SwapMethod};
+use crate::plan::step::{Action, StagedTree, Step, StepKind, SwapMethod};
 use crate::run::fact::{EntryIds, Fact, FileId};
 use crate::survey::observe;
 
@@ -51,7 +51,7 @@ enum Place {
 impl StepRunner for Swap {
     fn run(&self, cx: &StepContext<'_>, step: &Step) -> Result<Done, StepError> {
         let mut done = Done::default();
-        let noted = match noted(cx) {
+        let noted = match noted(cx)? {
             Some(noted) => noted,
             None => note(cx, step)?,
         };
@@ -82,11 +82,15 @@ impl StepRunner for Swap {
     }
 
     fn undo(&self, cx: &StepContext<'_>, _step: &Step) -> Result<(), StepError> {
-        let Some(noted) = noted(cx) else { return Ok(()) };
-        match place(cx, &noted)? {
-            Place::Before | Place::Exchanged | Place::After if !noted.entries.is_empty() => {
-                entries::back(cx, &noted)?;
-            }
+        let Some(noted) = noted(cx)? else { return refuse_lost(cx) };
+        let place = place(cx, &noted)?;
+        let by_entry = !noted.entries.is_empty();
+        if matches!(place, Place::Exchanged | Place::After) || by_entry {
+            // Whoever works in the restored tree would go on writing into one that is out of the way.
+            service::quiet(cx)?;
+        }
+        match place {
+            Place::Before | Place::Exchanged | Place::After if by_entry => entries::back(cx, &noted)?,
             Place::Before => {}
             Place::Exchanged => exchange(cx, &noted)?,
             Place::After => put_back(cx, &noted)?,
@@ -100,7 +104,7 @@ impl StepRunner for Swap {
     }
 
     fn probe(&self, cx: &StepContext<'_>, _step: &Step) -> Result<Probe, StepError> {
-        let Some(noted) = noted(cx) else { return Ok(Probe::NotBegun) };
+        let Some(noted) = noted(cx)? else { return refuse_lost(cx).map(|()| Probe::NotBegun) };
         match place(cx, &noted)? {
             Place::Before => Ok(Probe::NotBegun),
             Place::Exchanged => Ok(Probe::Half),
@@ -110,8 +114,8 @@ impl StepRunner for Swap {
     }
 }
 
-fn noted(cx: &StepContext<'_>) -> Option<Noted> {
-    cx.fact(|fact| {
+fn noted(cx: &StepContext<'_>) -> Result<Option<Noted>, StepError> {
+    let noted = cx.fact(|fact| {
         let Fact::Swap { staged, live, staged_at, displaced_at, entries, from } = fact else { return None };
         Some(Noted {
             from: from.clone(),
@@ -121,6 +125,76 @@ fn noted(cx: &StepContext<'_>) -> Option<Noted> {
             displaced_at: displaced_at.clone(),
             entries: entries.clone(),
         })
+    });
+    let Some(noted) = noted else { return Ok(None) };
+    // The plan and the run's id say where everything lies. Other places come from somebody who edited the
+    // journal, and nothing is moved there.
+    let (places, tree) = (Places::of(cx)?, before(cx));
+    if (&noted.staged_at, &noted.displaced_at, &noted.from)
+        != (&places.staged_at, &places.displaced_at, &places.from)
+        || noted.live.zip(tree).is_some_and(|(live, tree)| live.inode != tree.inode)
+    {
+        let what = format!("the journal of run {} names other places or trees than its plan", cx.run);
+        return Err(StepError::UnknownState { what });
+    }
+    Ok(Some(noted))
+}
+
+/// Where the trees of a run lie.
+struct Places {
+    staged_at: AbsPath,
+    displaced_at: AbsPath,
+    from: Option<AbsPath>,
+}
+
+impl Places {
+    fn of(cx: &StepContext<'_>) -> Result<Self, StepError> {
+        let with = cx
+            .plan
+            .steps
+            .iter()
+            .find_map(|step| if let Action::Swap(with) = &step.action { Some(with) } else { None });
+        let with = with.ok_or(StepError::Unavailable { kind: StepKind::Swap })?;
+        let tree = match with.tree {
+            StagedTree::Unpacked | StagedTree::Displaced => DATA,
+            StagedTree::Overlay => overlay::OVERLAY,
+        };
+        let staged_at = staging::join(&staging::staging(cx)?, tree)?;
+        Ok(Self { staged_at, displaced_at: staging::displaced(cx)?, from: with.from.clone() })
+    }
+}
+
+/// Notes which directory has the target's name before anything changes.
+pub(super) fn note_target(cx: &StepContext<'_>, step: &Step) -> Result<(), StepError> {
+    let target = &cx.plan.spec.target.directory;
+    let (_, Some(dir)) = observe::open_target(cx.host, target)? else { return Ok(()) };
+    let id = file_id(&dir).context("look at", cx.host.root.host_path(target))?;
+    cx.note(step, Fact::Target { id })
+}
+
+fn before(cx: &StepContext<'_>) -> Option<FileId> {
+    cx.fact(|fact| if let Fact::Target { id } = fact { Some(*id) } else { None })
+}
+
+/// Refuses where the journal tells of no swap and yet another directory has the target's name than before:
+/// its end is lost, by a disk or by hand, and what lies in staging may be the only old tree.
+pub fn refuse_lost(cx: &StepContext<'_>) -> Result<(), StepError> {
+    if noted(cx)?.is_some() {
+        return Ok(());
+    }
+    let Some(before) = before(cx) else { return Ok(()) };
+    let target = &cx.plan.spec.target.directory;
+    let (_, dir) = observe::open_target(cx.host, target)?;
+    let now = dir.as_ref().map(file_id).transpose().context("look at", cx.host.root.host_path(target))?;
+    if now.is_some_and(|now| now.inode == before.inode) {
+        return Ok(());
+    }
+    let staging = staging::staging(cx)?;
+    Err(StepError::UnknownState {
+        what: format!(
+            "{target} is another directory than before run {}, whose journal tells of no swap: its end is lost, and the old tree may lie in {staging}",
+            cx.run
+        ),
     })
 }
 
@@ -130,13 +204,7 @@ fn note(cx: &StepContext<'_>, step: &Step) -> Result<Noted, StepError> {
     let Action::Swap(with) = &step.action else {
         return Err(StepError::Unavailable { kind: step.kind() });
     };
-    let tree = match with.tree {
-        StagedTree::Unpacked | StagedTree::Displaced => DATA,
-        StagedTree::Overlay => overlay::OVERLAY,
-    };
-    let from = with.from.clone();
-    let staged_at = staging::join(&staging::staging(cx)?, tree)?;
-    let displaced_at = staging::displaced(cx)?;
+    let Places { staged_at, displaced_at, from } = Places::of(cx)?;
     let lies_at = from.as_ref().unwrap_or(&staged_at);
     let new = staging::tree(cx.host, lies_at)?
         .ok_or_else(|| StepError::Changed { what: format!("{lies_at} is gone") })?;
@@ -324,7 +392,7 @@ fn put_back(cx: &StepContext<'_>, noted: &Noted) -> Result<(), StepError> {
 pub(super) fn prove(cx: &StepContext<'_>) -> Result<(), StepError> {
     let target = &cx.plan.spec.target.directory;
     let unproven = |what: String| StepError::UnknownState { what };
-    let Some(noted) = noted(cx) else {
+    let Some(noted) = noted(cx)? else {
         return Err(unproven(format!("run {} has not replaced {target}", cx.run)));
     };
     match place(cx, &noted)? {

@@ -18,6 +18,7 @@ mod facts;
 mod hostile;
 mod incomplete;
 mod locks;
+mod lost_journal;
 mod messages;
 mod mount_point;
 mod one_budget;

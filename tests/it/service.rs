@@ -2,9 +2,11 @@
 //! running on the old tree. systemd is a stand-in here whose server is a real process; tests/appliance has
 //! the real one.
 
-use crate::support::root::ZSTD;
+use crate::resume::newest;
+use crate::support::journal;
+use crate::support::root::{LIVE, ZSTD};
 use crate::support::service::{Serviced, UNIT, certificates};
-use crate::support::tools::{have, skip_unless};
+use crate::support::tools::{have, skip_unless, wait_for};
 
 /// Tests here need python3 for the server and curl to ask it.
 fn cannot(test: &str) -> bool {
@@ -511,4 +513,35 @@ fn a_kept_tree_that_somebody_changed_is_refused_while_the_server_still_serves() 
     assert_eq!(world.calls(), Vec::<String>::new());
     world.assert_new();
     assert!(world.is_up());
+}
+
+#[test]
+fn a_server_that_somebody_started_in_the_middle_of_an_undo_is_stopped_before_the_trees_change_places() {
+    if cannot("a_server_that_somebody_started_in_the_middle_of_an_undo") {
+        return;
+    }
+    let world = Serviced::new();
+    world.settings("healthTimeout: 10s");
+    world.odd("sick", "new");
+    let (path, _) = world.plan(&[ZSTD, "--no-pre-backup"]);
+    // Killed when the new server is stopped again, and the old tree is about to come back.
+    let ran = std::thread::scope(|scope| {
+        let apply = scope.spawn(|| world.root.run(&["apply", path.to_str().unwrap(), "--yes"]));
+        wait_for("the new server", || world.calls().contains(&"start".to_owned()).then_some(()));
+        world.odd("kill-after-stop", "");
+        apply.join().unwrap()
+    });
+    assert_eq!(ran.code, 137, "it was killed: {}{}", ran.stdout, ran.stderr);
+    let run = newest(&world.root)["run"].as_str().unwrap().to_owned();
+    let journal = world.root.path("var/lib/abssctl/runs").join(&run).join("journal.jsonl");
+    journal::append(&journal, &serde_json::json!({ "undoDone": { "step": "start" } }));
+    world.even("sick");
+    world.systemctl("start");
+    world.wait_until_up();
+    world.forget_calls();
+    let _ = world.root.run(&["run", "rollback", &run, "--yes"]).ok();
+    assert_eq!(world.calls(), ["stop", "reset-failed", "start"]);
+    world.assert_old();
+    let open = std::fs::read_link(format!("/proc/{}/fd/3", world.pid().unwrap())).unwrap();
+    assert!(open.starts_with(world.root.path(LIVE)), "{}", open.display());
 }

@@ -30,13 +30,33 @@ pub(crate) fn rewritten(journal: &[u8], mut change: impl FnMut(&mut Value)) -> V
     text
 }
 
+/// Appends a record, as a process writes it that is killed right after.
+pub(crate) fn append(path: &std::path::Path, event: &Value) {
+    let mut journal = std::fs::read(path).unwrap();
+    let last = journal.trim_ascii_end().rsplit(|byte| *byte == b'\n').next().unwrap();
+    let (mut record, prev) = (serde_json::from_slice::<Value>(last).unwrap(), Sha256::of(last));
+    record["seq"] = (record["seq"].as_u64().unwrap() + 1).into();
+    record["prev"] = prev.to_string().into();
+    record["event"] = event.clone();
+    journal.extend(format!("{record}\n").into_bytes());
+    std::fs::write(path, journal).unwrap();
+}
+
 /// Lets the journals of a copy name the trees of the copy: what each run put in place, and what it displaced.
 pub(crate) fn rebind(root: &TestRoot) {
     let Ok(runs) = std::fs::read_dir(root.path("var/lib/abssctl/runs")) else { return };
     for run in runs {
-        let path = run.unwrap().path().join("journal.jsonl");
+        let run = run.unwrap();
+        let path = run.path().join("journal.jsonl");
         let Ok(journal) = std::fs::read(&path) else { continue };
+        let displaced = root.path("srv/.abssctl/displaced").join(run.file_name());
         let renumbered = rewritten(&journal, |record| {
+            // What it displaced is what had the target's name before.
+            if let (Some(target), Ok(found)) =
+                (record.pointer_mut("/event/stepFact/fact/target/id"), std::fs::metadata(&displaced))
+            {
+                *target = json!({ "device": found.dev(), "inode": found.ino() });
+            }
             let Some(swap) = record.pointer_mut("/event/stepFact/fact/swap") else { return };
             let displaced = root.path(swap["displacedAt"].as_str().unwrap());
             for (key, place) in [("staged", root.path(LIVE)), ("live", displaced)] {

@@ -1,0 +1,149 @@
+#!/usr/bin/env bash
+# How fast restores and backups are, beside what a careful person types and beside other programs, on the
+# same data in one go. Prints a table of ratios; never a test.
+#
+#   benches/compare.sh [large] [small] [create] [restore]     all of them by default
+#
+# Environment:
+#   RUNS=3           rounds; each runs every program once, in turns
+#   LARGE_MB=1400    size of the large instance: 4 SQLite ledgers, 8 incompressible blobs
+#   SMALL_FILES=20000
+#   DIRECTORY        where the data lie (below target/ by default): a file system of that disk is measured
+#
+# 1.0 is `sha256sum ARCHIVE && tar --zstd -xf ARCHIVE && sync -f`, or `tar --zstd -cf && sha256sum && sync -f`,
+# of the same round. All data are in the page cache; each program ends with its data on the disk.
+# restic and borg are measured where they are installed. What it changes: target/ and DIRECTORY alone.
+set -euo pipefail
+cd "$(dirname -- "${BASH_SOURCE[0]}")/.."
+
+runs=${RUNS:-3}
+work=${DIRECTORY:-$PWD/target/bench}
+program=$PWD/target/release/abssctl
+wanted=" ${*:-large small create restore} "
+[[ $wanted == *" large "* || $wanted == *" small "* ]] || wanted+="large small "
+[[ $wanted == *" create "* || $wanted == *" restore "* ]] || wanted+="create restore "
+have() { command -v "$1" >/dev/null 2>&1; }
+for tool in tar zstd sqlite3 sha256sum; do
+    have "$tool" || { echo "compare.sh needs $tool" >&2; exit 1; }
+done
+[ -x /usr/bin/time ] || { echo "compare.sh needs /usr/bin/time (Debian package: time)" >&2; exit 1; }
+export RESTIC_PASSWORD=bench RESTIC_CACHE_DIR=$work/cache BORG_BASE_DIR=$work/borg-base
+export BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK=yes
+
+cargo build --quiet --release --locked
+mkdir -p "$work"
+results=$work/results
+: >"$results"
+
+# The real instance that the tests use, with much more in it.
+instance() {
+    local root=$1 shape=$2 data n
+    data=$root/srv/budget/data/user-files
+    [ ! -e "$root/complete" ] || return 0
+    rm -rf "$root"
+    mkdir -p "$root"
+    tar -xzf tests/fixtures/budget-root.tar.gz -C "$root"
+    if [ "$shape" = large ]; then
+        local part=$((${LARGE_MB:-1400} / 12))
+        for n in 1 2 3 4; do
+            # Texts as a ledger has them: they compress to a third.
+            sqlite3 "$data/group-0000000$n-0000-4000-8000-000000000000.sqlite" "
+                CREATE TABLE messages_binary (timestamp TEXT PRIMARY KEY, is_encrypted BOOLEAN, content bytea);
+                CREATE TABLE messages_merkles (id INTEGER PRIMARY KEY, merkle TEXT);
+                WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $part * 5600)
+                INSERT INTO messages_binary SELECT printf('2026-%010d-%04x', i, $n), 0,
+                    CAST('transactions/' || hex(randomblob(8)) || '/amount/N:' || abs(random() % 100000)
+                        || '/notes/S:groceries at the shop' AS BLOB) FROM n;"
+        done
+        for n in 1 2 3 4 5 6 7 8; do
+            head -c "${part}M" /dev/urandom >"$data/file-0000000$n-0000-4000-8000-000000000000.blob"
+        done
+    else
+        for n in $(seq "${SMALL_FILES:-20000}"); do
+            printf '%s of a budget, number %d' "$shape" "$n" \
+                >"$data/file-$(printf '%08x' "$n")-0000-4000-8000-000000000000.blob"
+        done
+    fi
+    touch "$root/complete"
+}
+
+ours() { "$program" --root "$root" "$@"; }
+
+# shape, operation, program, what is gone before it, command
+measure() {
+    local shape=$1 operation=$2 name=$3 before=$4
+    shift 4
+    bash -c "$before" >/dev/null 2>&1
+    sync -f "$work"
+    /usr/bin/time -f '%e %M' -o "$work/time" bash -c "set -e; $*" >"$work/output" 2>&1 || {
+        echo "$name failed:" >&2
+        tail -n 20 "$work/output" >&2
+        exit 1
+    }
+    printf '%s %s %s %s\n' "$shape" "$operation" "$name" "$(tail -n 1 "$work/time")" >>"$results"
+}
+
+for shape in large small; do
+    [[ $wanted == *" $shape "* ]] || continue
+    root=$work/$shape
+    instance "$root" "$shape"
+    from=$root/srv/budget out=$work/out
+    by_tar=$work/$shape.tar.zst
+    tar --zstd -cf "$by_tar" -C "$from" .
+    [ -s "$work/$shape.id" ] && ours backup verify "$(cat "$work/$shape.id")" >/dev/null 2>&1 ||
+        ours backup create budget --yes --json | sed -n 's/^ *"id": "\(.*\)",$/\1/p' >"$work/$shape.id"
+    id=$(cat "$work/$shape.id")
+    mine=$(ours backup show "$id" --json | sed -n 's/^ *"size_bytes": \([0-9]*\),*$/\1/p' | head -n 1)
+    printf '%s: %s MiB, the archive is %s of that of tar --zstd\n' "$shape" \
+        "$(du -sm "$from" | cut -f 1)" "$(awk "BEGIN { printf \"%.3f\", $mine / $(stat -c %s "$by_tar") }")"
+    for _ in $(seq "$runs"); do
+        if [[ $wanted == *" create "* ]]; then
+            measure "$shape" create tar "rm -f $work/new.tar.zst" \
+                "tar --zstd -cf $work/new.tar.zst -C $from .; sha256sum $work/new.tar.zst; sync -f $work"
+            measure "$shape" create abssctl "rm -f $work/new.tar.zst" \
+                "$program --root $root backup create budget --yes --json"
+            new=$(sed -n 's/^ *"id": "\(.*\)",$/\1/p' "$work/output")
+            ours backup prune --yes --force "$new" >/dev/null 2>&1 || rm -f "$root/srv/backups/budget/$new".*
+            have restic && measure "$shape" create restic \
+                "rm -rf $work/restic; restic init -q -r $work/restic" \
+                "restic backup -q -r $work/restic $from; sync -f $work"
+            have borg && measure "$shape" create borg "rm -rf $work/borg; borg init -e none $work/borg" \
+                "borg create $work/borg::a $from; sync -f $work"
+        fi
+        if [[ $wanted == *" restore "* ]]; then
+            measure "$shape" restore tar "rm -rf $out; mkdir $out" \
+                "sha256sum $by_tar; tar --zstd -xf $by_tar -C $out; sync -f $out"
+            measure "$shape" restore abssctl "rm -rf $root/srv/out $root/srv/.abssctl" \
+                "$program --root $root backup restore $id --dest /srv/out --yes"
+            if have restic; then
+                [ -d "$work/restic" ] || { restic init -q -r "$work/restic"; restic backup -q -r "$work/restic" "$from"; }
+                measure "$shape" restore restic "rm -rf $out" \
+                    "restic restore -q -r $work/restic latest --target $out; sync -f $out"
+            fi
+            if have borg; then
+                [ -d "$work/borg" ] || { borg init -e none "$work/borg"; borg create "$work/borg::a" "$from"; }
+                measure "$shape" restore borg "rm -rf $out; mkdir $out" \
+                    "cd $out && borg extract $work/borg::a && sync -f $out"
+            fi
+        fi
+        rm -rf "$out" "$root/srv/out"
+    done
+    rm -rf "$work/restic" "$work/borg" "$work/new.tar.zst"
+done
+
+# Ratios to tar of the same round, in the order of the rounds.
+awk '
+    { key = $1 " " $2 " " $3; round = ++rounds[key]; seconds[key, round] = $4
+      if ($5 > peak[key]) peak[key] = $5
+      if (round == 1) order[++count] = key }
+    END {
+        printf "%-8s %-8s %-8s %8s %8s %10s %10s\n", "data", "does", "program", "minimum", "median", "seconds", "peak MiB"
+        for (n = 1; n <= count; n++) {
+            key = order[n]; split(key, part, " "); base = part[1] " " part[2] " tar"
+            for (r = 1; r <= rounds[key]; r++) ratio[r] = seconds[key, r] / seconds[base, r]
+            for (i = 1; i <= rounds[key]; i++) for (j = i + 1; j <= rounds[key]; j++)
+                if (ratio[j] < ratio[i]) { t = ratio[i]; ratio[i] = ratio[j]; ratio[j] = t }
+            printf "%-8s %-8s %-8s %8.2f %8.2f %10.2f %10.0f\n", part[1], part[2], part[3], ratio[1],
+                ratio[int((rounds[key] + 1) / 2)], seconds[key, 1], peak[key] / 1024
+        }
+    }' "$results"
