@@ -14,7 +14,7 @@ use crate::plan::model::Metadata;
 use crate::plan::observed::{Observed, Presence};
 use crate::plan::preview::{BudgetPresence, BudgetPreview, FileChanges, FileGroup, RowChange};
 use crate::plan::render::is_hidden;
-use crate::plan::spec::{CopyAs, SessionPolicy, SingleBudget, Spec};
+use crate::plan::spec::{ClientPolicy, CopyAs, SessionPolicy, SingleBudget, Spec};
 use crate::state::nearest::nearest;
 
 /// Names that one message lists.
@@ -113,6 +113,7 @@ pub fn complete(spec: &mut Spec, known: &Known<'_>) -> Result<(), PlanError> {
         return Ok(());
     }
     check(spec, known)?;
+    let ids: Vec<String> = spec.budgets.iter().map(|one| one.id.clone()).collect();
     for one in &mut spec.budgets {
         let id = &one.id;
         let Some(found) = in_backup(known).find(|budget| budget.id == *id) else {
@@ -121,10 +122,22 @@ pub fn complete(spec: &mut Spec, known: &Known<'_>) -> Result<(), PlanError> {
         };
         one.name.clone_from(&found.name);
         let shown = found.name.as_deref().unwrap_or(id);
-        if !known.contents.groups.iter().any(|group| group.id == *id) {
+        let Some(group) = known.contents.groups.iter().find(|group| group.id == *id) else {
             return Err(refused(
                 format!("budget '{shown}' has no sync group in the backup: its sync was being reset"),
                 "choose another backup: abssctl backup list",
+            ));
+        };
+        let others = known.target.observed.budgets.iter().filter(|other| other.id != *id);
+        let mut taken = others.filter(|other| other.group_id.as_ref() == Some(&group.group_id));
+        let keeps_it = one.copy_as.is_none() && spec.clients.of(id) == ClientPolicy::Merge;
+        if let Some(other) = taken.find(|other| keeps_it && !ids.contains(&other.id)) {
+            return Err(refused(
+                format!(
+                    "the live server's budget {} has the sync group of budget '{shown}' of the backup already, and two cannot share one",
+                    other.id
+                ),
+                "give the restored budget a new one: --clients reset",
             ));
         }
         if !known.changes.budget_files.iter().any(|files| files.id == *id) {

@@ -59,6 +59,8 @@ impl StepRunner for Overlay {
     }
 
     fn undo(&self, cx: &StepContext<'_>, _step: &Step) -> Result<(), StepError> {
+        // What lies there may be the old tree, where the journal lost the record of the swap.
+        swap::refuse_lost(cx)?;
         let staged = staging::staging(cx)?;
         staging::remove(cx.host, &staging::join(&staged, OVERLAY)?)
     }
@@ -137,6 +139,14 @@ fn take(cx: &StepContext<'_>, with: &OverlayWith, from: &Dir, to: &Dir) -> Resul
         .collect();
     let rows = single::take(from, to, &budgets)?;
     sqlite::quick_check(to, Path::new(layout::ACCOUNT))?;
+    let files = Path::new(layout::USER_FILES);
+    if fs::entry(to, layout::USER_FILES).context("look at", files)? == fs::Entry::Absent {
+        // A server without any budget has none.
+        fs::create_dir(to, layout::USER_FILES, 0o700).context("create", files)?;
+        let theirs = fs::open_dir(from, files).context("open", files)?;
+        let ours = fs::open_dir(to, files).context("open", files)?;
+        copy::directory_like(&theirs, &ours).context("give its owner, mode and times to", files)?;
+    }
     for group in rows.left.iter().filter(|group| layout::is_plain_id(group)) {
         remove(to, &layout::group(group))?;
     }

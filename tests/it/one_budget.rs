@@ -519,3 +519,27 @@ fn the_name_of_a_copy_is_what_is_seen() {
         assert!(ran.stderr.contains("not seen"), "{name:?}: {}", ran.stderr);
     }
 }
+
+#[test]
+fn a_sync_group_that_another_live_budget_has_is_refused_while_the_server_serves() {
+    let root = TestRoot::new();
+    root.sql(ACCOUNT, &format!("UPDATE files SET group_id = '{GROUP}' WHERE name = 'Holiday'"));
+    let refused = root.run(&["plan", "restore", ZSTD, "--budget", "Household"]).code(2);
+    let _ = refused.says("has the sync group of budget 'Household'").says("--clients reset");
+    let _ = root.restore(&[ZSTD, "--budget", "Household", "--clients", "reset"]);
+}
+
+#[test]
+fn a_server_without_any_budget_and_folder_gets_one_back() {
+    let root = TestRoot::new();
+    root.sql(ACCOUNT, "DELETE FROM files");
+    std::fs::remove_dir_all(root.path(LIVE).join("data/user-files")).unwrap();
+    let _ = root.restore(&[ZSTD, "--budget", "Household"]);
+    let files = sums::of(&root.path(LIVE));
+    let new = sums::list("gen-a.sha256");
+    let restored: Vec<_> = files.iter().filter(|(path, _)| path.contains("user-files")).collect();
+    assert!(
+        restored.len() >= 2 && restored.iter().all(|(path, sum)| new.get(*path) == Some(sum)),
+        "{files:?}"
+    );
+}
