@@ -9,6 +9,7 @@ use super::apply::{self, Job};
 use super::args::RunRecoverArgs;
 use super::error::CliError;
 use super::progress::Mode;
+use super::run::tell_strangers;
 use super::session::Session;
 use super::{exit, resume, verify};
 use crate::context::Context;
@@ -31,6 +32,7 @@ pub(super) fn recover(session: &Session, args: RunRecoverArgs) -> Result<u8, Cli
     let mut cx = session.context()?;
     cx.before_units = args.before_units;
     let mut all = Vec::new();
+    tell_strangers(session, &cx)?;
     for run in list::all(&cx)?.iter().filter(|run| run.damage.is_some() || run.state.is_unfinished()) {
         all.extend(one(session, &cx, run));
         if session.is_interrupted() {

@@ -43,7 +43,7 @@ pub enum JournalError {
     #[diagnostic(
         code(abssctl::run::journal_damaged),
         help(
-            "see what its sound beginning says: abssctl run show {run}; when the server is as it should be, move the run's directory out of the state directory"
+            "see what its sound beginning says: abssctl run show {run}; the old data may lie in staging/{run} or displaced/{run} of the '.abssctl' beside the target: copy what is missed; when the server is as it should be, move the run's directory out of the state directory"
         )
     )]
     Damaged {
@@ -59,7 +59,7 @@ pub enum JournalError {
     #[diagnostic(
         code(abssctl::run::journal_illegal),
         help(
-            "see what its sound beginning says: abssctl run show {run}; when the server is as it should be, move the run's directory out of the state directory"
+            "see what its sound beginning says: abssctl run show {run}; the old data may lie in staging/{run} or displaced/{run} of the '.abssctl' beside the target: copy what is missed; when the server is as it should be, move the run's directory out of the state directory"
         )
     )]
     Illegal {
@@ -70,6 +70,35 @@ pub enum JournalError {
         /// The transition that is not allowed.
         #[source]
         source: IllegalEvent,
+    },
+    /// The journal is there, and cannot be read.
+    #[error("the journal of run {run} cannot be read: {source}")]
+    #[diagnostic(
+        code(abssctl::run::journal_unreadable),
+        help(
+            "make it a file again that this user can read; or, when the server is as it should be and nobody misses what staging/{run} and displaced/{run} of the '.abssctl' beside the target hold, move the run's directory out of the state directory"
+        )
+    )]
+    Unreadable {
+        /// The run.
+        run: RunId,
+        /// Why.
+        #[source]
+        source: FsError,
+    },
+    /// The journal has no record, and what is made only after the first one is there.
+    #[error("the journal of run {run} is lost: it has no record, but {tree}, which that run made, is there")]
+    #[diagnostic(
+        code(abssctl::run::journal_lost),
+        help(
+            "the old data may lie there: remove neither it nor the run's directory; compare it with the instance; when the server is as it should be and what is missed is copied elsewhere, move the run's directory out of the state directory"
+        )
+    )]
+    Lost {
+        /// The run.
+        run: RunId,
+        /// What the run made.
+        tree: AbsPath,
     },
     /// Another process works on the run.
     #[error("run {run} is in progress in another process")]
@@ -301,8 +330,9 @@ pub fn is_in_progress(root: &Root, config: &Config, run: &RunId) -> Result<bool,
     let inside = run_directory(config, run)?;
     let path = root.host_path(&inside).join(JOURNAL);
     let Some(dir) = root.dir_optional(&inside)? else { return Ok(false) };
-    let file = match dir.open(JOURNAL) {
-        Ok(file) => file.into_std(),
+    // Nothing but a regular file: a pipe would be waited for.
+    let file = match fs::open_regular(&dir, JOURNAL) {
+        Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error).context("open", path)?,
     };

@@ -42,6 +42,20 @@ fn interrupted(root: &TestRoot, path: &str, calls: &str) -> String {
     id(&run)
 }
 
+/// Applies a plan and kills it between the exchange and what follows, when the old tree lies in `staging`;
+/// gives its run.
+pub(crate) fn exchanged(root: &TestRoot, plan: &Path) -> String {
+    // Counted by thread: the trial in `check` has one of its own.
+    let options = ["-o", "/dev/null", "-e", "trace=renameat2", "-e", "inject=renameat2:signal=KILL:when=2"];
+    let ran = strace::run(&root.command(&["apply", plan.to_str().unwrap(), "--yes"]), &options);
+    assert_eq!(ran.code, 137, "it was killed: {}{}", ran.stdout, ran.stderr);
+    root.assert_generation("gen-a.sha256");
+    let run = newest(root);
+    assert_eq!(run["outcome"], "interrupted", "{run:#}");
+    assert!(root.path(format!("srv/.abssctl/staging/{}", id(&run))).exists());
+    id(&run)
+}
+
 #[test]
 fn a_run_that_swapped_goes_forward() {
     if skip("a_run_that_swapped_goes_forward") {
