@@ -18,6 +18,22 @@ pub struct Run {
     pub damage: Option<JournalError>,
 }
 
+impl Run {
+    /// Whether it must be finished or undone, as far as anybody can say: a damaged journal whose sound
+    /// beginning is none tells nothing, least of all an end.
+    pub fn is_open(&self) -> bool {
+        self.state.is_unfinished() || self.damage.is_some() && self.state.phase == Phase::Fresh
+    }
+
+    /// The instance; by the plan that the run keeps, where its journal does not tell.
+    pub fn instance(&self, cx: &Context) -> Option<InstanceName> {
+        match &self.state.started {
+            Some(started) => Some(started.instance.clone()),
+            None => traces::plan(cx, &self.id).map(|plan| plan.spec.instance),
+        }
+    }
+}
+
 /// All runs, oldest first. One whose journal cannot be read is among them, with the damage: it must not
 /// hide the others.
 pub fn all(cx: &Context) -> Result<Vec<Run>, JournalError> {
@@ -73,10 +89,13 @@ pub fn one(cx: &Context, id: RunId) -> Result<Run, JournalError> {
 ///
 /// # Errors
 /// A damaged journal of this instance that does not tell an end; those of other instances and of
-/// finished runs stand in nobody's way.
+/// finished runs stand in nobody's way. Of a run that nothing tells the instance of, a tree that it left.
 pub fn unfinished(cx: &Context, instance: &InstanceName) -> Result<Option<Run>, JournalError> {
-    let mine = |run: &Run| run.state.started.as_ref().is_some_and(|started| started.instance == *instance);
-    match all(cx)?.into_iter().find(|run| run.state.is_unfinished() && mine(run)) {
+    let mine = |run: &Run| match run.instance(cx) {
+        Some(of) => of == *instance,
+        None => traces::tree(cx, &run.id).is_some(),
+    };
+    match all(cx)?.into_iter().find(|run| run.is_open() && mine(run)) {
         Some(Run { damage: Some(damage), .. }) => Err(damage),
         found => Ok(found),
     }
