@@ -202,16 +202,19 @@ pub fn try_lock_file(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Who holds the lock on an open file now; `None` where nobody does. The lock is taken, shared, for an
-/// instant to find out.
-pub fn holder_of(file: &File) -> io::Result<Option<String>> {
+/// Whether somebody holds the exclusive lock on an open file. A shared one is taken for an instant to find
+/// out, so that two who look do not take each other for a holder.
+pub fn is_held(file: &File) -> io::Result<bool> {
     match fs2::FileExt::try_lock_shared(file) {
-        Ok(()) => fs2::FileExt::unlock(file).map(|()| None),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            Ok(Some(holder(file).unwrap_or_else(|| "another process".to_owned())))
-        }
+        Ok(()) => fs2::FileExt::unlock(file).map(|()| false),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
         Err(error) => Err(error),
     }
+}
+
+/// Who holds the lock on an open file now, as [`is_held`] finds out; `None` where nobody does.
+pub fn holder_of(file: &File) -> io::Result<Option<String>> {
+    Ok(is_held(file)?.then(|| holder(file).unwrap_or_else(|| "another process".to_owned())))
 }
 
 struct Wait<'a> {

@@ -4,9 +4,11 @@
 //! before the act that it announces, and an append that fails stops the run. Reading back replays every
 //! record through [`RunState::apply`], which refuses an illegal log; only a torn last line is normal
 //! (the act that it would have announced never began) and is cut off when the run goes on. The open
-//! journal carries an exclusive `flock`: whoever can take it knows that no process works on the run.
+//! journal carries an exclusive `flock`: whoever can take it knows that no process works on the run, and
+//! whoever only looks takes a shared one for an instant.
 
 use std::io::Write as _;
+use std::time::{Duration, Instant};
 
 use cap_std::fs::{Dir, OpenOptionsExt as _};
 use jiff::Timestamp;
@@ -23,6 +25,8 @@ pub const JOURNAL: &str = "journal.jsonl";
 /// Name of the plan's exact bytes in a run's directory.
 pub const PLAN: &str = "plan";
 const MAX_JOURNAL: u64 = 64 << 20;
+/// Longer than a look at a run has its lock.
+const A_LOOK: Duration = Duration::from_secs(1);
 /// Far more than the records of a run take.
 const RESERVED: u64 = 64 << 10;
 
@@ -277,12 +281,16 @@ fn keep(dir: &Dir, name: &str, bytes: &[u8]) -> std::io::Result<()> {
     file.sync_all()
 }
 
+/// Whoever looks at a run has its lock, shared, for an instant: that is no work on it.
 fn lock_or_busy(file: &std::fs::File, run: &RunId, path: &std::path::Path) -> Result<(), JournalError> {
-    if lock::try_lock_file(file).context("lock", path)? {
-        Ok(())
-    } else {
-        Err(JournalError::InProgress { run: run.clone() })
+    let end = Instant::now() + A_LOOK;
+    while !lock::try_lock_file(file).context("lock", path)? {
+        if Instant::now() >= end {
+            return Err(JournalError::InProgress { run: run.clone() });
+        }
+        std::thread::sleep(A_LOOK / 50);
     }
+    Ok(())
 }
 
 fn read_bytes(dir: &Dir, path: &std::path::Path) -> Result<Vec<u8>, JournalError> {
@@ -325,7 +333,7 @@ pub fn history(root: &Root, config: &Config, run: &RunId, records: Option<u64>) 
     Ok(History { state: replay.state, records: replay.next - 1, head: replay.prev, damage })
 }
 
-/// Whether a process works on the run now.
+/// Whether a process works on the run now; one that only looks, as this does, is none.
 pub fn is_in_progress(root: &Root, config: &Config, run: &RunId) -> Result<bool, JournalError> {
     let inside = run_directory(config, run)?;
     let path = root.host_path(&inside).join(JOURNAL);
@@ -336,7 +344,7 @@ pub fn is_in_progress(root: &Root, config: &Config, run: &RunId) -> Result<bool,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error).context("open", path)?,
     };
-    Ok(!lock::try_lock_file(&file).context("lock", path)?)
+    lock::is_held(&file).context("lock", path).map_err(JournalError::Fs)
 }
 
 /// What the bytes of a journal say.

@@ -214,3 +214,35 @@ fn recover_leaves_to_a_person_what_only_a_person_can_decide() {
     assert!(message.contains("is gone") && message.contains("abssctl apply FILE"), "{message}");
     before.assert_same(&root.tree(), "a run whose plan is gone");
 }
+
+/// Looking is no work: not for who looks too, and not for who goes on.
+#[test]
+fn who_looks_at_a_run_keeps_nobody_from_it() {
+    let can = have("flock") && !skip("who_looks_at_a_run_keeps_nobody_from_it");
+    if !can {
+        return;
+    }
+    let root = TestRoot::new();
+    let run = interrupted(&root, "srv", "renameat2");
+    let journal = root.path(format!("var/lib/abssctl/runs/{run}/journal.jsonl"));
+    // It stands still with the lock that it looks with.
+    let looking = strace::Stopped::after(&root.command(&["run", "show", &run]), "flock", Some(&journal));
+    assert_eq!(newest(&root)["outcome"], "interrupted");
+    // One that never ends is told, and not with exit 0.
+    let left = root.json(&["run", "recover"]).code(7).json();
+    assert_eq!(left["runs"][0]["outcome"], "unfinished", "{left:#}");
+    let shown = looking.end().ok();
+    assert!(shown.stdout.contains("interrupted"), "{}", shown.stdout);
+    // One that is over soon is waited for.
+    let mut look = std::process::Command::new("flock");
+    look.arg("--shared").arg(&journal).args(["sleep", "0.3"]);
+    let looking = crate::support::root::Running::start(&mut look);
+    crate::support::tools::wait_for("the look", || {
+        let held =
+            std::process::Command::new("flock").args(["--nonblock"]).arg(&journal).arg("true").status();
+        (!held.unwrap().success()).then_some(())
+    });
+    let done = root.json(&["run", "recover"]).ok().json();
+    assert_eq!((&done["runs"][0]["outcome"], &done["unfinished"]), (&"rolled_back".into(), &0.into()));
+    let _ = looking.end().ok();
+}
