@@ -15,7 +15,7 @@ use super::{exit, resume, verify};
 use crate::context::Context;
 use crate::engine::apply::{ApplyError, Resumed};
 use crate::ids::RunId;
-use crate::run::journal;
+use crate::run::journal::{self, JournalError};
 use crate::run::list::{self, Run};
 use crate::run::state::Phase;
 
@@ -70,8 +70,10 @@ fn one(session: &Session, cx: &Context, run: &Run) -> Option<Ended> {
         }
         Phase::Fresh | Phase::Forward | Phase::Back => {}
     }
-    match journal::is_in_progress(&cx.root, &cx.config, id) {
-        Ok(true) => return ended("in_progress", format!("run {id} is at work in another process")),
+    let elsewhere = || journal::is_in_progress(&cx.root, &cx.config, id);
+    let at_work = || ended("in_progress", format!("run {id} is at work in another process"));
+    match elsewhere() {
+        Ok(true) => return at_work(),
         Ok(false) => {}
         Err(error) => return ended("unfinished", format!("run {id}: {error}")),
     }
@@ -79,9 +81,19 @@ fn one(session: &Session, cx: &Context, run: &Run) -> Option<Ended> {
         Ok(Resumed::Finished(report)) => {
             ended("applied", format!("run {id} is finished: {} is what it restored", report.target))
         }
-        Ok(Resumed::Undone(_) | Resumed::None) | Err(CliError::Apply(ApplyError::RolledBack { .. })) => {
+        Ok(Resumed::Undone(_)) | Err(CliError::Apply(ApplyError::RolledBack { .. })) => {
             let target = run.state.started.as_ref().map_or_else(String::new, |run| run.target.to_string());
             ended("rolled_back", format!("run {id} is undone: {target} is as it was before it"))
+        }
+        // Another process was faster: it works on it, or has brought it to its end.
+        Ok(Resumed::None) | Err(CliError::Apply(ApplyError::Journal(JournalError::InProgress { .. })))
+            if elsewhere().is_ok_and(|at_work| at_work) =>
+        {
+            at_work()
+        }
+        Ok(Resumed::None) if !list::seen(cx, id.clone()).is_open() => None,
+        Ok(Resumed::None) => {
+            ended("unfinished", format!("run {id} is not finished, and nothing was done; {look}"))
         }
         Err(error) => {
             let help = miette::Diagnostic::help(&error).map_or(look, |help| help.to_string());
@@ -95,5 +107,5 @@ fn finish(session: &Session, cx: &Context, id: &RunId) -> Result<Resumed, CliErr
     let evidence = verify::evidence(&kept.file, kept.started.approvals_required)?;
     let job =
         Job { replay: false, evidence: &evidence, command: "run recover", mode: Mode::Lines, receipt: None };
-    apply::resume(session, cx, &kept.plan, &job)
+    apply::resume(session, cx, &kept.plan, Some(id), &job)
 }

@@ -246,3 +246,43 @@ fn who_looks_at_a_run_keeps_nobody_from_it() {
     assert_eq!((&done["runs"][0]["outcome"], &done["unfinished"]), (&"rolled_back".into(), &0.into()));
     let _ = looking.end().ok();
 }
+
+/// Two unfinished runs of an instance, the older of which cannot go on: each is told as what it is.
+#[test]
+fn recover_tells_of_each_run_what_became_of_it() {
+    if skip("recover_tells_of_each_run_what_became_of_it") {
+        return;
+    }
+    let root = TestRoot::new();
+    // Killed while it waits for the locks, out of the way of the next one until that is killed too.
+    let other = root.work("other.json");
+    let _ = root.plan_to(&[crate::support::root::GZIP], &other).ok();
+    let begun = root.command(&["apply", other.to_str().unwrap(), "--yes"]);
+    let options = ["-o", "/dev/null", "-e", "trace=flock", "-e", "inject=flock:signal=KILL:when=1", "-P"];
+    let lock = root.path("run/abssctl/abssctl.lock");
+    let options: Vec<&str> = options.into_iter().chain([lock.to_str().unwrap()]).collect();
+    std::fs::create_dir_all(lock.parent().unwrap()).unwrap();
+    std::fs::write(&lock, "").unwrap();
+    let ran = strace::run(&begun, &options);
+    assert_eq!(ran.code, 137, "{}{}", ran.stdout, ran.stderr);
+    let late = id(&newest(&root));
+    let aside = root.work("aside");
+    let runs = root.path("var/lib/abssctl/runs");
+    std::fs::rename(runs.join(&late), &aside).unwrap();
+    let run = interrupted(&root, "srv", "renameat2");
+    std::fs::rename(&aside, runs.join(&late)).unwrap();
+    let first = if late < run { &late } else { &run };
+    let second = if late < run { &run } else { &late };
+    let kept = |run: &str| runs.join(run).join("plan");
+    std::fs::rename(kept(first), root.work("plan")).unwrap();
+    let found = root.json(&["run", "recover"]).code(7).json();
+    let of = |at: usize| (found["runs"][at]["run"].clone(), found["runs"][at]["outcome"].clone());
+    assert_eq!(of(0), (first.as_str().into(), "unfinished".into()), "{found:#}");
+    assert_eq!(of(1), (second.as_str().into(), "rolled_back".into()), "{found:#}");
+    let listed: Vec<Value> = root.runs().iter().map(|run| run["outcome"].clone()).collect();
+    assert_eq!(listed, ["rolled_back", "interrupted"], "what it says is so");
+    std::fs::rename(root.work("plan"), kept(first)).unwrap();
+    let found = root.json(&["run", "recover"]).ok().json();
+    assert_eq!(found["unfinished"], 0, "{found:#}");
+    root.assert_no_private();
+}
