@@ -137,6 +137,13 @@ impl RunId {
     pub fn generate() -> Self {
         Self(ulid::Ulid::generate().to_string())
     }
+
+    /// When it was made, to the millisecond; the beginning of time where it holds no time that there is.
+    pub fn made_at(&self) -> jiff::Timestamp {
+        let id = ulid::Ulid::from_string(&self.0).unwrap_or_default();
+        let millis = i64::try_from(id.timestamp_ms()).unwrap_or_default();
+        jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+    }
 }
 
 text_id!(
@@ -440,6 +447,8 @@ mod tests {
             assert!(BackupId::from_str(bad).is_err(), "{bad:?}");
         }
         assert!(RunId::from_str(RunId::generate().as_str()).is_ok());
+        let made = RunId::from_str("01ARZ3NDEKTSV4RRFFQ69G5FAV").unwrap().made_at();
+        assert_eq!(made.as_millisecond(), 1_469_922_850_259);
         assert!(RunId::from_str("01ARZ3NDEKTSV4RRFFQ69G5FAI").is_err());
     }
 }

@@ -1,5 +1,6 @@
 //! `backup prune`: removes archives that nobody needs any more. Chosen by number or age; never the last
-//! usable backup of an instance, never one that an unfinished run reads or goes back to. What the index
+//! usable backup of an instance, never one that an unfinished run reads or goes back to, or may, where its
+//! journal is damaged. What the index
 //! says of an archive is not believed: it counts where its file is what the entry says, and nothing of an
 //! instance goes before the newest that stays was read to its end. Only the file that is the backup's own
 //! by its name is removed, and none that another entry names.
@@ -20,6 +21,7 @@ use crate::context::Context;
 use crate::host::clock;
 use crate::ids::{BackupId, InstanceName};
 use crate::run::list::Run;
+use crate::run::traces;
 use crate::state::backup_index::{BackupEntry, BackupIndex};
 use crate::store;
 
@@ -66,6 +68,7 @@ pub fn choose(
         }
     }
     let now = clock::now();
+    let open: Vec<Open> = runs.iter().filter(|run| run.is_open()).map(|run| Open::new(cx, run)).collect();
     for entries in of.values_mut() {
         // Of one second, the one that was recorded later is the newer one.
         entries.reverse();
@@ -93,8 +96,7 @@ pub fn choose(
                 choice.spared.push((entry.id.clone(), why));
             } else if let Some(why) = not_its_own(cx, index, entry) {
                 choice.spared.push((entry.id.clone(), why));
-            } else if let Some(run) = runs.iter().find(|run| needs(run, &entry.id)) {
-                let why = format!("run {}, which is not finished, needs it", run.id);
+            } else if let Some(why) = open.iter().find_map(|run| run.needs(entry)) {
                 choice.spared.push((entry.id.clone(), why));
             } else {
                 choice.remove.push((*entry).clone());
@@ -149,10 +151,38 @@ fn is_younger(created: Timestamp, seconds: u64, now: Timestamp) -> bool {
     now.checked_sub(age).is_ok_and(|limit| created > limit)
 }
 
-/// Whether an unfinished run reads this backup, or has just made it.
-fn needs(run: &Run, id: &BackupId) -> bool {
-    let reads = run.state.started.as_ref().is_some_and(|started| started.backup == *id);
-    run.state.is_unfinished() && (reads || run.state.pre_backup() == Some(id))
+/// A run that is not finished, or does not tell that it is.
+struct Open<'r> {
+    run: &'r Run,
+    instance: Option<InstanceName>,
+    /// The backup that it reads.
+    source: Option<BackupId>,
+}
+
+impl<'r> Open<'r> {
+    fn new(cx: &Context, run: &'r Run) -> Self {
+        let source = match &run.state.started {
+            Some(started) => Some(started.backup.clone()),
+            None => traces::plan(cx, &run.id).map(|plan| plan.spec.source.backup_id().clone()),
+        };
+        Self { run, instance: run.instance(cx), source }
+    }
+
+    /// Why a backup must not go. A damaged journal may have told of a pre-backup after the damage: that is
+    /// none older than the run. Where nothing tells the instance, it may be any backup at all.
+    fn needs(&self, entry: &BackupEntry) -> Option<String> {
+        let id = &self.run.id;
+        if self.source.as_ref() == Some(&entry.id) || self.run.state.pre_backup() == Some(&entry.id) {
+            return Some(format!("run {id}, which is not finished, needs it"));
+        }
+        self.run.damage.as_ref()?;
+        let may = match &self.instance {
+            // The index tells whole seconds.
+            Some(name) => *name == entry.instance && entry.created_at.as_second() >= id.made_at().as_second(),
+            None => true,
+        };
+        may.then(|| format!("run {id} may need it, and its journal is damaged: abssctl run show {id}"))
+    }
 }
 
 /// Removes one backup: first its entry says so, then its files go. The caller holds the global lock and

@@ -12,6 +12,7 @@ use crate::context::Context;
 use crate::engine::apply::{self as engine, ApplyError, Options, Resumed};
 use crate::engine::event::Sink;
 use crate::engine::report::{Outcome, Report};
+use crate::ids::RunId;
 use crate::plan::canonical;
 use crate::plan::model::Plan;
 use crate::plan::render::human_bytes;
@@ -55,7 +56,7 @@ fn attempt(
     bytes: &[u8],
     job: &Job<'_>,
 ) -> Result<Report, CliError> {
-    let undone = match resume(session, cx, plan, job)? {
+    let undone = match resume(session, cx, plan, None, job)? {
         Resumed::Finished(report) => return Ok(*report),
         Resumed::Undone(run) => Some(run),
         Resumed::None => None,
@@ -110,14 +111,15 @@ pub struct Job<'a> {
     pub receipt: Option<Place>,
 }
 
-/// Finishes or undoes an interrupted run of the plan.
+/// Finishes or undoes an interrupted run of the plan: the one of this id, where there may be several.
 pub(super) fn resume(
     session: &Session,
     cx: &Context,
     plan: &Plan,
+    run: Option<&RunId>,
     job: &Job<'_>,
 ) -> Result<Resumed, CliError> {
-    told(session, cx, job, |options, sink| engine::resume(cx, plan, options, sink))
+    told(session, cx, job, |options, sink| engine::resume(cx, plan, run, options, sink))
 }
 
 /// Applies a plan and prints the result.

@@ -278,8 +278,10 @@ fn survey(error: &SurveyError) -> u8 {
 
 fn journal(error: &JournalError) -> u8 {
     match error {
-        JournalError::Fs(_) | JournalError::InProgress { .. } => ENVIRONMENT,
-        JournalError::Damaged { .. } | JournalError::Illegal { .. } => HALTED,
+        JournalError::Fs(_) | JournalError::Unreadable { .. } | JournalError::InProgress { .. } => {
+            ENVIRONMENT
+        }
+        JournalError::Damaged { .. } | JournalError::Illegal { .. } | JournalError::Lost { .. } => HALTED,
     }
 }
 
@@ -294,8 +296,12 @@ fn receipt(error: &ReceiptError) -> u8 {
         | ReceiptError::OtherPlan { .. }
         | ReceiptError::ContradictsPlan { .. }
         | ReceiptError::ContradictsRun { .. }
-        | ReceiptError::Journal(JournalError::Damaged { .. } | JournalError::Illegal { .. }) => INVALID,
-        ReceiptError::Journal(JournalError::Fs(_) | JournalError::InProgress { .. })
+        | ReceiptError::Journal(
+            JournalError::Damaged { .. } | JournalError::Illegal { .. } | JournalError::Lost { .. },
+        ) => INVALID,
+        ReceiptError::Journal(
+            JournalError::Fs(_) | JournalError::Unreadable { .. } | JournalError::InProgress { .. },
+        )
         | ReceiptError::Fs(_) => ENVIRONMENT,
     }
 }

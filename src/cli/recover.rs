@@ -9,12 +9,13 @@ use super::apply::{self, Job};
 use super::args::RunRecoverArgs;
 use super::error::CliError;
 use super::progress::Mode;
+use super::run::tell_strangers;
 use super::session::Session;
 use super::{exit, resume, verify};
 use crate::context::Context;
 use crate::engine::apply::{ApplyError, Resumed};
 use crate::ids::RunId;
-use crate::run::journal;
+use crate::run::journal::{self, JournalError};
 use crate::run::list::{self, Run};
 use crate::run::state::Phase;
 
@@ -31,6 +32,7 @@ pub(super) fn recover(session: &Session, args: RunRecoverArgs) -> Result<u8, Cli
     let mut cx = session.context()?;
     cx.before_units = args.before_units;
     let mut all = Vec::new();
+    tell_strangers(session, &cx)?;
     for run in list::all(&cx)?.iter().filter(|run| run.damage.is_some() || run.state.is_unfinished()) {
         all.extend(one(session, &cx, run));
         if session.is_interrupted() {
@@ -68,8 +70,10 @@ fn one(session: &Session, cx: &Context, run: &Run) -> Option<Ended> {
         }
         Phase::Fresh | Phase::Forward | Phase::Back => {}
     }
-    match journal::is_in_progress(&cx.root, &cx.config, id) {
-        Ok(true) => return ended("in_progress", format!("run {id} is at work in another process")),
+    let elsewhere = || journal::is_in_progress(&cx.root, &cx.config, id);
+    let at_work = || ended("in_progress", format!("run {id} is at work in another process"));
+    match elsewhere() {
+        Ok(true) => return at_work(),
         Ok(false) => {}
         Err(error) => return ended("unfinished", format!("run {id}: {error}")),
     }
@@ -77,9 +81,19 @@ fn one(session: &Session, cx: &Context, run: &Run) -> Option<Ended> {
         Ok(Resumed::Finished(report)) => {
             ended("applied", format!("run {id} is finished: {} is what it restored", report.target))
         }
-        Ok(Resumed::Undone(_) | Resumed::None) | Err(CliError::Apply(ApplyError::RolledBack { .. })) => {
+        Ok(Resumed::Undone(_)) | Err(CliError::Apply(ApplyError::RolledBack { .. })) => {
             let target = run.state.started.as_ref().map_or_else(String::new, |run| run.target.to_string());
             ended("rolled_back", format!("run {id} is undone: {target} is as it was before it"))
+        }
+        // Another process was faster: it works on it, or has brought it to its end.
+        Ok(Resumed::None) | Err(CliError::Apply(ApplyError::Journal(JournalError::InProgress { .. })))
+            if elsewhere().is_ok_and(|at_work| at_work) =>
+        {
+            at_work()
+        }
+        Ok(Resumed::None) if !list::seen(cx, id.clone()).is_open() => None,
+        Ok(Resumed::None) => {
+            ended("unfinished", format!("run {id} is not finished, and nothing was done; {look}"))
         }
         Err(error) => {
             let help = miette::Diagnostic::help(&error).map_or(look, |help| help.to_string());
@@ -93,5 +107,5 @@ fn finish(session: &Session, cx: &Context, id: &RunId) -> Result<Resumed, CliErr
     let evidence = verify::evidence(&kept.file, kept.started.approvals_required)?;
     let job =
         Job { replay: false, evidence: &evidence, command: "run recover", mode: Mode::Lines, receipt: None };
-    apply::resume(session, cx, &kept.plan, &job)
+    apply::resume(session, cx, &kept.plan, Some(id), &job)
 }

@@ -43,11 +43,11 @@ pub(super) struct Kept {
 /// There is no such run, it never began, its journal is damaged, or its plan is not the one it began with.
 pub(super) fn find(session: &Session, cx: &Context, id: &RunId) -> Result<Kept, CliError> {
     let directory = journal::run_directory(&cx.config, id)?;
-    if cx.root.dir_optional(&directory)?.is_none() {
+    if !list::is_there(cx, id)? {
         return Err(CliError::NoRun(id.clone()));
     }
     let file = cx.root.host_path(&directory).join(journal::PLAN);
-    let run = list::one(cx, id.clone())?;
+    let run = list::seen(cx, id.clone());
     let Run { state, .. } = &run;
     let Some(started) = state.started.clone() else {
         let damage = run.damage.map(CliError::from);

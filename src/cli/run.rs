@@ -21,6 +21,7 @@ use crate::survey::displaced;
 /// `abssctl run list`
 pub fn list(session: &Session) -> Result<u8, CliError> {
     let cx = session.context()?;
+    tell_strangers(session, &cx)?;
     let mut runs = list::all(&cx)?;
     runs.reverse();
     let mut rows = Vec::new();
@@ -50,17 +51,27 @@ pub fn list(session: &Session) -> Result<u8, CliError> {
     Ok(exit::DONE)
 }
 
+/// Tells of what lies among the runs and is found by nothing that looks for runs.
+pub(super) fn tell_strangers(session: &Session, cx: &Context) -> Result<(), CliError> {
+    for name in list::strangers(cx)? {
+        let name = visible(&name);
+        session
+            .output
+            .note(&format!("! {name} lies among the runs, and has the name of none; see: abssctl doctor"));
+    }
+    Ok(())
+}
+
 /// `abssctl run show`
 pub fn show(session: &Session, args: &RunShowArgs) -> Result<u8, CliError> {
     let cx = session.context()?;
-    let directory = journal::run_directory(&cx.config, &args.run)?;
-    if cx.root.dir_optional(&directory)?.is_none() {
+    if !list::is_there(&cx, &args.run)? {
         return Err(CliError::NoRun(args.run.clone()));
     }
     if args.receipt {
         return receipt::show(session, &cx, &args.run);
     }
-    let run = list::one(&cx, args.run.clone())?;
+    let run = list::seen(&cx, args.run.clone());
     let mut object = object(&cx, &run, &list::all(&cx)?)?;
     let steps: Vec<Value> = run.state.steps.iter().map(|step| {
         json!({ "id": step.id, "kind": step.kind, "state": state_name(step.state), "detail": step.detail })

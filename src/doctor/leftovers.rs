@@ -8,17 +8,25 @@ use crate::context::Context;
 use crate::host::fs;
 use crate::ids::AbsPath;
 use crate::run::fact::Fact;
+use crate::run::journal::JournalError;
 use crate::run::list::{self, Run};
-use crate::state::instances::Registry;
+use crate::run::traces;
 use crate::steps::cleanup;
+
+/// What to do with a directory that no run names.
+const UNNAMED: &str = "it may be the old data of a run whose record was moved away: compare it with the instance; when nobody misses what is in it, remove it by hand";
+/// The same, while a record that may name it is missing or damaged.
+const KEEP: &str = "leave it as it is: it may be the old data of a run whose record cannot be read; mend first what is said of runs";
 
 pub(super) fn look(cx: &Context) -> Vec<Finding> {
     let mut notes = Notes::new(Area::Leftovers);
-    let runs = list::all(cx).unwrap_or_default();
+    let runs = list::all(cx);
+    let unnamed = if is_whole(cx, &runs) { UNNAMED } else { KEEP };
+    let runs = runs.unwrap_or_default();
     let named: BTreeSet<AbsPath> = runs.iter().flat_map(directories).collect();
-    for base in bases(cx, &runs) {
-        for kind in ["staging", "displaced"] {
-            let Ok(parent) = base.join(kind) else { continue };
+    for base in traces::private_directories(cx, runs.iter().filter_map(|run| target(cx, run))) {
+        for folder in traces::FOLDERS {
+            let Ok(parent) = base.join(folder) else { continue };
             let held = names(cx, &parent);
             if held.is_empty() && matches!(cx.root.dir_optional(&parent), Ok(Some(_))) {
                 let message = format!("{parent} is empty, and its run could not remove it");
@@ -31,8 +39,7 @@ pub(super) fn look(cx: &Context) -> Vec<Finding> {
             for path in held.iter().filter_map(|name| parent.join(name).ok()) {
                 if !named.contains(&path) && !runs.iter().any(|run| is_of(run, &path)) {
                     let message = format!("{path} belongs to no run that is on record");
-                    let help = "when nobody misses what is in it, remove it by hand";
-                    notes.warning("unnamed-directory", message, help);
+                    notes.warning("unnamed-directory", message, unnamed);
                 }
             }
         }
@@ -53,9 +60,24 @@ pub(super) fn look(cx: &Context) -> Vec<Finding> {
     notes.found
 }
 
-/// Whether a private directory has the name of a run whose journal cannot tell what it made.
+/// Whether every run is on record, and each record sound: else nobody can say what belongs to none.
+fn is_whole(cx: &Context, runs: &Result<Vec<Run>, JournalError>) -> bool {
+    runs.as_ref().is_ok_and(|runs| runs.iter().all(|run| run.damage.is_none()))
+        && list::strangers(cx).is_ok_and(|names| names.is_empty())
+}
+
+/// Whether a private directory has the name of a run: its journal need not tell of it, as where it was cut
+/// off in the middle of a step.
 fn is_of(run: &Run, path: &AbsPath) -> bool {
-    run.damage.is_some() && path.file_name().is_some_and(|name| name.starts_with(run.id.as_str()))
+    path.file_name().is_some_and(|name| name.starts_with(run.id.as_str()))
+}
+
+/// The target of a run, by its plan where its journal does not tell.
+fn target(cx: &Context, run: &Run) -> Option<AbsPath> {
+    match &run.state.started {
+        Some(started) => Some(started.target.clone()),
+        None => traces::plan(cx, &run.id).map(|plan| plan.spec.target.directory),
+    }
 }
 
 /// The private directories that a run knows of.
@@ -77,19 +99,6 @@ fn directories(run: &Run) -> Vec<AbsPath> {
         | Fact::Tree { .. } => Vec::new(),
     };
     run.state.facts().flat_map(of).collect()
-}
-
-/// Where private directories may be: beside and in each instance, and each target of a run.
-fn bases(cx: &Context, runs: &[Run]) -> BTreeSet<AbsPath> {
-    let registry = Registry::load(&cx.root, &cx.config).ok();
-    let instances = registry.iter().flat_map(Registry::entries).map(|entry| entry.paths.root.clone());
-    let targets = runs.iter().filter_map(|run| Some(run.state.started.as_ref()?.target.clone()));
-    instances
-        .chain(targets)
-        .flat_map(|target| [target.parent(), Some(target)])
-        .flatten()
-        .filter_map(|path| path.join(fs::PRIVATE).ok())
-        .collect()
 }
 
 /// Where files are replaced through temporary names.

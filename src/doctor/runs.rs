@@ -2,6 +2,7 @@
 
 use super::{Area, Finding, Notes, count};
 use crate::context::Context;
+use crate::ids::RunId;
 use crate::run::journal;
 use crate::run::list::{self, Run};
 use crate::run::state::{Outcome, Phase};
@@ -19,6 +20,10 @@ pub(super) fn look(cx: &Context) -> Vec<Finding> {
     for run in &runs {
         one(cx, run, &mut notes);
     }
+    match list::strangers(cx) {
+        Ok(names) => names.iter().for_each(|name| stranger(cx, name, &mut notes)),
+        Err(error) => notes.error("runs", &error),
+    }
     match cleanup::due(cx, None) {
         Ok(due) => {
             for (run, path) in due {
@@ -29,6 +34,21 @@ pub(super) fn look(cx: &Context) -> Vec<Finding> {
         Err(error) => notes.error("displaced", &error),
     }
     notes.finish("runs", count(runs.len(), "run of a plan is on record", "runs of plans are on record"))
+}
+
+/// What has the name of no run; one in small letters is a run that no command finds.
+fn stranger(cx: &Context, name: &str, notes: &mut Notes) {
+    let directory = cx.config.runs_dir();
+    let shown = name.escape_debug();
+    if let Ok(run) = name.to_ascii_uppercase().parse::<RunId>() {
+        let message = format!("{directory}/{shown} is run {run} under another name: no command finds it");
+        let help = format!("give it its name back: mv {directory}/{name} {directory}/{run}");
+        notes.problem("not-a-run", message, help);
+    } else {
+        let message = format!("{directory}/{shown} lies among the runs, and has the name of none");
+        let help = "where it is a run's directory, give it its name back, 26 capital letters and digits; else move it elsewhere";
+        notes.warning("not-a-run", message, help);
+    }
 }
 
 fn one(cx: &Context, run: &Run, notes: &mut Notes) {

@@ -148,16 +148,17 @@ pub enum Resumed {
     Undone(RunId),
 }
 
-/// Finishes or undoes the interrupted run of this plan, if there is one. Both lead to a whole tree, so
-/// nobody is asked; whether the plan begins anew after that is another question.
+/// Finishes or undoes the interrupted run of this plan, or the one of this id, if there is one. Both lead
+/// to a whole tree, so nobody is asked; whether the plan begins anew after that is another question.
 pub fn resume(
     cx: &Context,
     plan: &Plan,
+    run: Option<&RunId>,
     options: &Options<'_>,
     sink: &Sink<'_>,
 ) -> Result<Resumed, ApplyError> {
     let digest = canonical::digest(plan)?;
-    let Some(journal) = recover::find(cx, plan, digest)? else { return Ok(Resumed::None) };
+    let Some(journal) = recover::find(cx, plan, digest, run)? else { return Ok(Resumed::None) };
     let run = journal.run().clone();
     let finished = Job { cx, plan, digest, options, sink }.resume(journal)?;
     Ok(finished.map_or(Resumed::Undone(run), |report| Resumed::Finished(Box::new(report))))

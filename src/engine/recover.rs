@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use super::apply::ApplyError;
 use crate::context::Context;
-use crate::ids::PlanDigest;
+use crate::ids::{PlanDigest, RunId};
 use crate::plan::model::Plan;
 use crate::plan::step::StepKind;
 use crate::run::journal::{self, Journal};
@@ -14,9 +14,19 @@ use crate::run::state::{Direction, Phase};
 use crate::steps::context::lock;
 use crate::steps::{Probe, StepContext, StepError, runner, swap};
 
-/// The unfinished run of this plan, opened, so that no other process goes on with it.
-pub fn find(cx: &Context, plan: &Plan, digest: PlanDigest) -> Result<Option<Journal>, ApplyError> {
-    let Some(run) = list::unfinished(cx, &plan.spec.instance)? else { return Ok(None) };
+/// The unfinished run of this plan, opened, so that no other process goes on with it: the one of this id,
+/// or, without one, the first of the instance, since another begins only when that is over.
+pub fn find(
+    cx: &Context,
+    plan: &Plan,
+    digest: PlanDigest,
+    id: Option<&RunId>,
+) -> Result<Option<Journal>, ApplyError> {
+    let run = match id {
+        Some(id) => Some(list::one(cx, id.clone())?).filter(|run| run.state.is_unfinished()),
+        None => list::unfinished(cx, &plan.spec.instance)?,
+    };
+    let Some(run) = run else { return Ok(None) };
     // A run that another process is working on is waited for with the locks.
     if journal::is_in_progress(&cx.root, &cx.config, &run.id)? {
         return Ok(None);

@@ -18,7 +18,7 @@ use rustix::fs::{Mode, OFlags};
 use serde_json::json;
 
 use crate::host::clock;
-use crate::host::fs::{FsError, IoContext as _, Root};
+use crate::host::fs::{FsError, IoContext as _, Root, open_regular};
 use crate::ids::{AbsPath, InstanceName};
 
 /// The first pause between two tries, and the least.
@@ -202,16 +202,28 @@ pub fn try_lock_file(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Who holds the lock on an open file now; `None` where nobody does. The lock is taken, shared, for an
-/// instant to find out.
-pub fn holder_of(file: &File) -> io::Result<Option<String>> {
+/// Whether somebody holds the exclusive lock on an open file. A shared one is taken for an instant to find
+/// out, so that two who look do not take each other for a holder.
+pub fn is_held(file: &File) -> io::Result<bool> {
     match fs2::FileExt::try_lock_shared(file) {
-        Ok(()) => fs2::FileExt::unlock(file).map(|()| None),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            Ok(Some(holder(file).unwrap_or_else(|| "another process".to_owned())))
-        }
+        Ok(()) => fs2::FileExt::unlock(file).map(|()| false),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
         Err(error) => Err(error),
     }
+}
+
+/// Who holds the lock on an open file now, as [`is_held`] finds out; `None` where nobody does.
+pub fn holder_of(file: &File) -> io::Result<Option<String>> {
+    Ok(is_held(file)?.then(|| holder(file).unwrap_or_else(|| "another process".to_owned())))
+}
+
+/// The processes that hold these locks, as far as the kernel tells of them here; nothing is locked to find
+/// out.
+pub fn holders(root: &Root, runtime_dir: &AbsPath, names: &[LockName]) -> Vec<u32> {
+    let Ok(Some(dir)) = root.dir_optional(runtime_dir) else { return Vec::new() };
+    let of =
+        |name: &LockName| u32::try_from(kernel_holder(&open_regular(&dir, name.file_name()).ok()?)?).ok();
+    names.iter().filter_map(of).collect()
 }
 
 struct Wait<'a> {

@@ -118,12 +118,12 @@ fn displaced(
     data: &Path,
     targets: &Targets,
 ) -> Result<Vec<DisplacedFacts>, PlanError> {
-    // An unfinished run may have one of them in its hands.
-    let all = list::all(cx).map_err(DisplacedError::from)?;
-    let of = |run: &Run| run.state.started.as_ref().is_some_and(|started| started.instance == *name);
-    if all.iter().any(|run| of(run) && run.state.is_unfinished()) {
+    // An unfinished run may have one of them in its hands, and so may one with a damaged journal.
+    if !matches!(list::unfinished(cx, name), Ok(None)) {
         return Ok(Vec::new());
     }
+    let all = list::all(cx).map_err(DisplacedError::from)?;
+    let of = |run: &Run| run.state.started.as_ref().is_some_and(|started| started.instance == *name);
     let mut found = Vec::new();
     for run in all.iter().filter(|run| of(run)) {
         let Ok(candidate) = displaced::find(cx, &run.id)? else { continue };

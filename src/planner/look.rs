@@ -20,6 +20,7 @@ use crate::facts::model::{
     TableRows, TargetFacts,
 };
 use crate::host::fs::IoContext as _;
+use crate::host::lock::{self, LockName};
 use crate::host::{clock, machine, processes};
 use crate::ids::{AbsPath, InstanceName};
 use crate::plan::assets::{AssetKind, ObservedAssets};
@@ -278,7 +279,10 @@ fn local(
     contents: &ArchiveSurvey,
     assets: Result<ObservedAssets, Refusal>,
 ) -> Result<Local, PlanError> {
-    let mut users = processes::users_of(&cx.root.host_path(&target.directory), &[]);
+    // Whoever holds a lock is waited for when the plan is applied.
+    let locks = [LockName::Global, LockName::Instance(registered.name.clone())];
+    let waited_for = lock::holders(&cx.root, &cx.config.runtime_dir, &locks);
+    let mut users = processes::users_of(&cx.root.host_path(&target.directory), &waited_for);
     let unit = service.unit.as_deref().filter(|_| target.live && service.running);
     if let Some(state) = unit.and_then(|unit| cx.services().state(unit).ok()) {
         users.files.retain(|user| !state.owns(user.pid));

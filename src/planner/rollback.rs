@@ -82,13 +82,25 @@ pub(super) fn see(cx: &Context, run: &RunId) -> Result<(Candidate, Seen, Target)
     if let Some(other) = run_of_another(cx, run)? {
         return Err(other);
     }
-    let candidate = displaced::find(cx, run)?.map_err(refused)?;
+    let candidate = find(cx, run)?;
     let (instance, _) = observe::instance(cx, &candidate.instance)?;
     let own = instance.paths.root;
     let target = Target { live: own == candidate.target, directory: candidate.target.clone() };
     wish::check_target(cx, &target, &candidate.instance, &own)?;
-    let seen = look::displaced(cx, &candidate, &target)?;
-    Ok((candidate, seen, target))
+    let seen = look::displaced(cx, &candidate, &target);
+    // A prune takes the tree its name before it takes its files: where it is gone by now, that is what to
+    // tell, not which file was missing, and what was read of it is no whole.
+    drop(find(cx, run)?);
+    Ok((candidate, seen?, target))
+}
+
+/// The tree that a run displaced. One that cannot be looked at is asked for again: it may be on its way out.
+fn find(cx: &Context, run: &RunId) -> Result<Candidate, PlanError> {
+    let mut found = displaced::find(cx, run);
+    if !matches!(found, Ok(Ok(_))) {
+        found = displaced::find(cx, run);
+    }
+    found?.map_err(refused)
 }
 
 /// An unfinished run of the same instance may have the tree in its hands.

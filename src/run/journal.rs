@@ -4,9 +4,11 @@
 //! before the act that it announces, and an append that fails stops the run. Reading back replays every
 //! record through [`RunState::apply`], which refuses an illegal log; only a torn last line is normal
 //! (the act that it would have announced never began) and is cut off when the run goes on. The open
-//! journal carries an exclusive `flock`: whoever can take it knows that no process works on the run.
+//! journal carries an exclusive `flock`: whoever can take it knows that no process works on the run, and
+//! whoever only looks takes a shared one for an instant.
 
 use std::io::Write as _;
+use std::time::{Duration, Instant};
 
 use cap_std::fs::{Dir, OpenOptionsExt as _};
 use jiff::Timestamp;
@@ -23,6 +25,8 @@ pub const JOURNAL: &str = "journal.jsonl";
 /// Name of the plan's exact bytes in a run's directory.
 pub const PLAN: &str = "plan";
 const MAX_JOURNAL: u64 = 64 << 20;
+/// Longer than a look at a run has its lock.
+const A_LOOK: Duration = Duration::from_secs(1);
 /// Far more than the records of a run take.
 const RESERVED: u64 = 64 << 10;
 
@@ -43,7 +47,7 @@ pub enum JournalError {
     #[diagnostic(
         code(abssctl::run::journal_damaged),
         help(
-            "see what its sound beginning says: abssctl run show {run}; when the server is as it should be, move the run's directory out of the state directory"
+            "see what its sound beginning says: abssctl run show {run}; the old data may lie in staging/{run} or displaced/{run} of the '.abssctl' beside the target: copy what is missed; when the server is as it should be, move the run's directory out of the state directory"
         )
     )]
     Damaged {
@@ -59,7 +63,7 @@ pub enum JournalError {
     #[diagnostic(
         code(abssctl::run::journal_illegal),
         help(
-            "see what its sound beginning says: abssctl run show {run}; when the server is as it should be, move the run's directory out of the state directory"
+            "see what its sound beginning says: abssctl run show {run}; the old data may lie in staging/{run} or displaced/{run} of the '.abssctl' beside the target: copy what is missed; when the server is as it should be, move the run's directory out of the state directory"
         )
     )]
     Illegal {
@@ -70,6 +74,35 @@ pub enum JournalError {
         /// The transition that is not allowed.
         #[source]
         source: IllegalEvent,
+    },
+    /// The journal is there, and cannot be read.
+    #[error("the journal of run {run} cannot be read: {source}")]
+    #[diagnostic(
+        code(abssctl::run::journal_unreadable),
+        help(
+            "make it a file again that this user can read; or, when the server is as it should be and nobody misses what staging/{run} and displaced/{run} of the '.abssctl' beside the target hold, move the run's directory out of the state directory"
+        )
+    )]
+    Unreadable {
+        /// The run.
+        run: RunId,
+        /// Why.
+        #[source]
+        source: FsError,
+    },
+    /// The journal has no record, and what is made only after the first one is there.
+    #[error("the journal of run {run} is lost: it has no record, but {tree}, which that run made, is there")]
+    #[diagnostic(
+        code(abssctl::run::journal_lost),
+        help(
+            "the old data may lie there: remove neither it nor the run's directory; compare it with the instance; when the server is as it should be and what is missed is copied elsewhere, move the run's directory out of the state directory"
+        )
+    )]
+    Lost {
+        /// The run.
+        run: RunId,
+        /// What the run made.
+        tree: AbsPath,
     },
     /// Another process works on the run.
     #[error("run {run} is in progress in another process")]
@@ -248,12 +281,16 @@ fn keep(dir: &Dir, name: &str, bytes: &[u8]) -> std::io::Result<()> {
     file.sync_all()
 }
 
+/// Whoever looks at a run has its lock, shared, for an instant: that is no work on it.
 fn lock_or_busy(file: &std::fs::File, run: &RunId, path: &std::path::Path) -> Result<(), JournalError> {
-    if lock::try_lock_file(file).context("lock", path)? {
-        Ok(())
-    } else {
-        Err(JournalError::InProgress { run: run.clone() })
+    let end = Instant::now() + A_LOOK;
+    while !lock::try_lock_file(file).context("lock", path)? {
+        if Instant::now() >= end {
+            return Err(JournalError::InProgress { run: run.clone() });
+        }
+        std::thread::sleep(A_LOOK / 50);
     }
+    Ok(())
 }
 
 fn read_bytes(dir: &Dir, path: &std::path::Path) -> Result<Vec<u8>, JournalError> {
@@ -296,17 +333,18 @@ pub fn history(root: &Root, config: &Config, run: &RunId, records: Option<u64>) 
     Ok(History { state: replay.state, records: replay.next - 1, head: replay.prev, damage })
 }
 
-/// Whether a process works on the run now.
+/// Whether a process works on the run now; one that only looks, as this does, is none.
 pub fn is_in_progress(root: &Root, config: &Config, run: &RunId) -> Result<bool, JournalError> {
     let inside = run_directory(config, run)?;
     let path = root.host_path(&inside).join(JOURNAL);
     let Some(dir) = root.dir_optional(&inside)? else { return Ok(false) };
-    let file = match dir.open(JOURNAL) {
-        Ok(file) => file.into_std(),
+    // Nothing but a regular file: a pipe would be waited for.
+    let file = match fs::open_regular(&dir, JOURNAL) {
+        Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error).context("open", path)?,
     };
-    Ok(!lock::try_lock_file(&file).context("lock", path)?)
+    lock::is_held(&file).context("lock", path).map_err(JournalError::Fs)
 }
 
 /// What the bytes of a journal say.

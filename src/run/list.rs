@@ -2,6 +2,7 @@
 
 use super::journal::{self, JournalError};
 use super::state::{Outcome, Phase, RunState};
+use super::traces;
 use crate::context::Context;
 use crate::host::fs::IoContext as _;
 use crate::ids::{InstanceName, PlanDigest, RunId};
@@ -17,28 +18,70 @@ pub struct Run {
     pub damage: Option<JournalError>,
 }
 
-/// All runs, oldest first.
+impl Run {
+    /// Whether it must be finished or undone, as far as anybody can say: a damaged journal whose sound
+    /// beginning is none tells nothing, least of all an end.
+    pub fn is_open(&self) -> bool {
+        self.state.is_unfinished() || self.damage.is_some() && self.state.phase == Phase::Fresh
+    }
+
+    /// The instance; by the plan that the run keeps, where its journal does not tell.
+    pub fn instance(&self, cx: &Context) -> Option<InstanceName> {
+        match &self.state.started {
+            Some(started) => Some(started.instance.clone()),
+            None => traces::plan(cx, &self.id).map(|plan| plan.spec.instance),
+        }
+    }
+}
+
+/// All runs, oldest first. One whose journal cannot be read is among them, with the damage: it must not
+/// hide the others.
 pub fn all(cx: &Context) -> Result<Vec<Run>, JournalError> {
+    let mut ids: Vec<RunId> = names(cx)?.iter().filter_map(|name| name.parse().ok()).collect();
+    ids.sort();
+    Ok(ids.into_iter().map(|id| seen(cx, id)).collect())
+}
+
+/// What lies among the runs and has the name of none, sorted: nothing that looks for runs finds it.
+pub fn strangers(cx: &Context) -> Result<Vec<String>, JournalError> {
+    let mut names = names(cx)?;
+    names.retain(|name| name.parse::<RunId>().is_err());
+    names.sort();
+    Ok(names)
+}
+
+fn names(cx: &Context) -> Result<Vec<String>, JournalError> {
     let inside = cx.config.runs_dir();
     let Some(dir) = cx.root.dir_optional(&inside)? else { return Ok(Vec::new()) };
     let path = cx.root.host_path(&inside);
-    let mut ids = Vec::new();
+    let mut names = Vec::new();
     for entry in dir.entries().context("list", &path)? {
-        let entry = entry.context("list", &path)?;
-        let name = entry.file_name();
-        // Anything that is not a directory named like a run is not ours.
-        let is_directory = entry.file_type().context("look at", path.join(&name))?.is_dir();
-        if let Some(id) = name.to_str().and_then(|name| name.parse::<RunId>().ok()).filter(|_| is_directory) {
-            ids.push(id);
-        }
+        names.push(entry.context("list", &path)?.file_name().to_string_lossy().into_owned());
     }
-    ids.sort();
-    ids.into_iter().map(|id| one(cx, id)).collect()
+    Ok(names)
+}
+
+/// Whether there is a run of this id, readable or not.
+pub fn is_there(cx: &Context, id: &RunId) -> Result<bool, JournalError> {
+    Ok(names(cx)?.iter().any(|name| name == id.as_str()))
+}
+
+/// One run, whatever can be read of it.
+pub fn seen(cx: &Context, id: RunId) -> Run {
+    one(cx, id.clone()).unwrap_or_else(|damage| Run { id, state: RunState::default(), damage: Some(damage) })
 }
 
 /// One run.
+///
+/// # Errors
+/// Its journal cannot be read at all.
 pub fn one(cx: &Context, id: RunId) -> Result<Run, JournalError> {
-    let (state, damage) = journal::read(&cx.root, &cx.config, &id)?;
+    let (state, mut damage) = journal::read(&cx.root, &cx.config, &id)
+        .map_err(|source| JournalError::Unreadable { run: id.clone(), source })?;
+    // A run makes its first tree after its first record.
+    if damage.is_none() && state.phase == Phase::Fresh {
+        damage = traces::tree(cx, &id).map(|tree| JournalError::Lost { run: id.clone(), tree });
+    }
     Ok(Run { id, state, damage })
 }
 
@@ -46,10 +89,13 @@ pub fn one(cx: &Context, id: RunId) -> Result<Run, JournalError> {
 ///
 /// # Errors
 /// A damaged journal of this instance that does not tell an end; those of other instances and of
-/// finished runs stand in nobody's way.
+/// finished runs stand in nobody's way. Of a run that nothing tells the instance of, a tree that it left.
 pub fn unfinished(cx: &Context, instance: &InstanceName) -> Result<Option<Run>, JournalError> {
-    let mine = |run: &Run| run.state.started.as_ref().is_some_and(|started| started.instance == *instance);
-    match all(cx)?.into_iter().find(|run| run.state.is_unfinished() && mine(run)) {
+    let mine = |run: &Run| match run.instance(cx) {
+        Some(of) => of == *instance,
+        None => traces::tree(cx, &run.id).is_some(),
+    };
+    match all(cx)?.into_iter().find(|run| run.is_open() && mine(run)) {
         Some(Run { damage: Some(damage), .. }) => Err(damage),
         found => Ok(found),
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::actual::layout;
 use crate::actual::whole::{self, Gap};
 use crate::context::Context;
+use crate::host::lock::{self, LockName};
 use crate::host::{clock, fs, machine, processes};
 use crate::ids::{AbsPath, InstanceName, PlanDigest, RunId, ServerUrl};
 use crate::plan::drift::{self, Drift};
@@ -144,7 +145,7 @@ pub fn preflight(cx: &Context, plan: &Plan, ask: Ask<'_>) -> Result<Preflight, P
     found.service(cx, plan, &survey)?;
     found.soundness(plan, &survey);
     found.drift(plan, &survey, entry.as_ref());
-    found.target(cx, plan, &survey);
+    found.target(cx, plan, &survey, ask);
     found.space(plan, &survey);
     Ok(found)
 }
@@ -486,11 +487,17 @@ impl Preflight {
         self.warnings.extend(self.drift.tolerated.iter().map(|difference| difference.message.clone()));
     }
 
-    fn target(&mut self, cx: &Context, plan: &Plan, survey: &Survey) {
+    fn target(&mut self, cx: &Context, plan: &Plan, survey: &Survey, ask: Ask<'_>) {
         let target = &plan.spec.target.directory;
         let path = cx.root.host_path(target);
         if survey.target.observed.presence != Presence::Absent {
-            let mut users = processes::users_of(&path, &[]);
+            // Whoever holds a lock, as a backup does, is waited for with the locks; under them all is
+            // looked at again.
+            let locks = [LockName::Global, LockName::Instance(plan.spec.instance.clone())];
+            let before = ask.own_run.is_none();
+            let waited_for =
+                if before { lock::holders(&cx.root, &cx.config.runtime_dir, &locks) } else { Vec::new() };
+            let mut users = processes::users_of(&path, &waited_for);
             // The plan stops its unit; whoever else has files open would still have them then.
             let stopped = |step: &Step| {
                 if let Action::Stop(with) = &step.action { Some(with.unit.clone()) } else { None }

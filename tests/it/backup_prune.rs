@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use crate::resume;
 use crate::support::TestRoot;
 use crate::support::root::{DATA_ONLY, GZIP, NONE, ZSTD};
 use crate::support::strace::{self, Stopped};
@@ -96,6 +97,52 @@ fn an_unfinished_run_keeps_its_backup() {
     assert_eq!(ids(&done, "spared"), [ZSTD]);
     let _ = root.apply(&plan).ok();
     root.assert_generation("gen-a.sha256");
+}
+
+/// The pre-backup of a run in the middle is the way back, wherever its journal is damaged.
+#[test]
+fn a_damaged_journal_keeps_what_its_run_may_need() {
+    if resume::skip("backup_prune::a_damaged_journal_keeps_what_its_run_may_need") {
+        return;
+    }
+    let root = TestRoot::new();
+    let other = root.work("other.json");
+    let _ = root.plan_to(&[GZIP], &other).ok();
+    let run = resume::exchanged(&root, &root.plan(&[ZSTD]));
+    let way_back = root.runs()[0]["preBackup"].as_str().unwrap().to_owned();
+    // A newer one, so that the pre-backup is not the last that stays.
+    let _ = root.json(&["backup", "create", "budget"]).ok();
+    let prune = || root.json(&["backup", "prune", "--keep", "1", "--dry-run"]).ok().json();
+    let journal = format!("var/lib/abssctl/runs/{run}/journal.jsonl");
+    let sound = root.read(&journal);
+    // The last line may be one that a crash tore.
+    for line in 0..sound.lines().count() {
+        let damaged: String = sound.lines().enumerate().fold(String::new(), |text, (at, record)| {
+            let record =
+                if at + 1 == line { record.replace("\"seq\":", "\"sEq\":") } else { record.to_owned() };
+            text + &record + "\n"
+        });
+        root.write(&journal, damaged);
+        let found = prune();
+        let kept = ids(&found, "spared");
+        assert!(kept.contains(&ZSTD.to_owned()) && kept.contains(&way_back), "line {line}: {found:#}");
+        // Those that were there before the run, and that it does not read, are nothing to it.
+        assert_eq!(ids(&found, "results"), [GZIP, NONE, DATA_ONLY], "line {line}");
+        // No other plan begins over it.
+        let check = root.run(&["plan", "check", other.to_str().unwrap()]);
+        assert_eq!(
+            check.code,
+            if line == 0 { 5 } else { 7 },
+            "line {line}: {}{}",
+            check.stdout,
+            check.stderr
+        );
+    }
+    // Without its plan nobody knows whose it was and what it read.
+    std::fs::remove_file(root.path(format!("var/lib/abssctl/runs/{run}/plan"))).unwrap();
+    root.write(&journal, "{}\n");
+    assert!(ids(&prune(), "results").is_empty());
+    let _ = root.run(&["plan", "check", other.to_str().unwrap()]).code(7);
 }
 
 #[test]

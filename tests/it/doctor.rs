@@ -5,6 +5,7 @@ use std::os::unix::fs::symlink;
 
 use serde_json::Value;
 
+use crate::resume;
 use crate::support::TestRoot;
 use crate::support::root::{GZIP, INDEX, LIVE, LOG, NONE, REGISTRY, ZSTD};
 use crate::support::strace::{self, Stopped};
@@ -193,4 +194,121 @@ fn the_plan_of_a_run() {
     std::fs::remove_file(&kept).unwrap();
     refused(&["run", "resume", &run], 7, "is gone");
     expect(&root, "run-plan", &run, 0);
+}
+
+/// Everything that `doctor` says, as one text.
+fn said(root: &TestRoot) -> String {
+    root.json(&["doctor"]).stdout
+}
+
+/// A run whose journal is a directory, a pipe, or behind a link to nowhere: the others are as sound as before.
+#[test]
+fn a_journal_that_cannot_be_read_hides_no_other_run() {
+    let stray = "01M8J00000000000000000000A";
+    let spoil: [fn(&std::path::Path); 3] = [
+        |run| std::fs::create_dir_all(run.join("journal.jsonl")).unwrap(),
+        |run| {
+            std::fs::create_dir(run).unwrap();
+            let _ = tool("mkfifo", &[run.join("journal.jsonl").to_str().unwrap()]);
+        },
+        |run| symlink("nowhere", run).unwrap(),
+    ];
+    for spoil in spoil {
+        let root = TestRoot::new();
+        let plan = root.plan(&[ZSTD]);
+        let _ = root.apply(&plan).ok();
+        spoil(&root.path("var/lib/abssctl/runs").join(stray));
+        expect(&root, "run-damaged", &format!("the journal of run {stray} cannot be read"), 3);
+        assert!(!said(&root).contains("unnamed-directory"), "{}", said(&root));
+        let (sound, damaged): (Vec<Value>, Vec<Value>) =
+            root.runs().into_iter().partition(|run| run["run"] != stray);
+        assert_eq!((&sound[0]["outcome"], &damaged[0]["outcome"]), (&"applied".into(), &"damaged".into()));
+        for run in [&sound[0], &damaged[0]] {
+            let _ = root.run(&["run", "show", run["run"].as_str().unwrap()]).ok();
+        }
+        let other = root.plan(&[GZIP]);
+        let _ = root.run(&["plan", "check", other.to_str().unwrap()]).ok();
+        let _ = root.run(&["backup", "prune", "--keep", "1", "--dry-run"]).ok();
+        let left = root.json(&["run", "recover"]).code(7).json();
+        assert_eq!(left["runs"][0]["run"], stray, "{left:#}");
+        // Something that no record names may be of that run, and is not to be removed.
+        std::fs::create_dir(root.path("srv/.abssctl/displaced/01JZZZZZZZZZZZZZZZZZZZZZZZ")).unwrap();
+        expect(&root, "unnamed-directory", "01JZZZ", 3);
+        assert!(!said(&root).contains("remove it by hand"), "{}", said(&root));
+    }
+}
+
+/// After the exchange `staging` holds the old tree: without its journal too.
+#[test]
+fn a_run_whose_journal_is_lost_did_not_change_nothing() {
+    if resume::skip("doctor::a_run_whose_journal_is_lost_did_not_change_nothing") {
+        return;
+    }
+    let root = TestRoot::new();
+    let run = resume::exchanged(&root, &root.plan(&[ZSTD]));
+    let journal = format!("var/lib/abssctl/runs/{run}/journal.jsonl");
+    for gone in [false, true] {
+        if gone {
+            std::fs::remove_file(root.path(&journal)).unwrap();
+        } else {
+            root.write(&journal, "");
+        }
+        expect(&root, "run-damaged", &format!("the journal of run {run} is lost"), 3);
+        let said = said(&root);
+        assert!(!said.contains("changed nothing") && !said.contains("by hand"), "{said}");
+        assert!(!said.contains("unnamed-directory"), "{said}");
+        assert_eq!(root.runs()[0]["outcome"], "damaged");
+        for command in ["resume", "rollback"] {
+            let ran = root.json(&["run", command, &run, "--yes"]);
+            let _ = ran.error(7, "abssctl::run::journal_lost", &["staging", "which that run made"]);
+        }
+        let _ = root.json(&["run", "recover"]).code(7);
+    }
+    // Nor where the plan went with it.
+    std::fs::remove_file(root.path(format!("var/lib/abssctl/runs/{run}/plan"))).unwrap();
+    expect(&root, "run-damaged", &format!("the journal of run {run} is lost"), 3);
+}
+
+#[test]
+fn a_tree_of_a_run_on_record_belongs_to_it() {
+    if resume::skip("doctor::a_tree_of_a_run_on_record_belongs_to_it") {
+        return;
+    }
+    let root = TestRoot::new();
+    let plan = root.plan(&[ZSTD]);
+    // In the middle of trying an exchange: no line tells of the directory yet.
+    let options = ["-o", "/dev/null", "-e", "trace=renameat2", "-e", "inject=renameat2:signal=KILL:when=1"];
+    let ran = strace::run(&root.command(&["apply", plan.to_str().unwrap(), "--yes"]), &options);
+    assert_eq!(ran.code, 137, "{}", ran.stderr);
+    let run = resume::id(&resume::newest(&root));
+    assert!(root.path(format!("srv/.abssctl/staging/{run}/try")).exists());
+    expect(&root, "run-interrupted", &run, 3);
+    assert!(!said(&root).contains("unnamed-directory"), "{}", said(&root));
+}
+
+#[test]
+fn what_is_no_run_among_the_runs_is_named() {
+    let root = TestRoot::new();
+    let run = root.restore(&[ZSTD])["run"].as_str().unwrap().to_owned();
+    let runs = root.path("var/lib/abssctl/runs");
+    // A link to a run is one.
+    std::fs::rename(runs.join(&run), root.path("var/lib/abssctl/elsewhere")).unwrap();
+    symlink("../elsewhere", runs.join(&run)).unwrap();
+    only_the_server(&root);
+    assert_eq!(root.runs()[0]["outcome"], "applied");
+    // In small letters it is none, and its tree is not to be removed.
+    std::fs::rename(runs.join(&run), runs.join(run.to_lowercase())).unwrap();
+    expect(&root, "not-a-run", &format!("is run {run} under another name"), 3);
+    expect(&root, "unnamed-directory", &format!("displaced/{run}"), 3);
+    assert!(!said(&root).contains("by hand"), "{}", said(&root));
+    for command in ["list", "recover"] {
+        let ran = root.run(&["run", command]).ok();
+        assert!(ran.stderr.contains("has the name of none; see: abssctl doctor"), "{}", ran.stderr);
+    }
+    std::fs::remove_file(runs.join(run.to_lowercase())).unwrap();
+    root.write("var/lib/abssctl/runs/notes.txt", "mine");
+    expect(&root, "not-a-run", "notes.txt lies among the runs", 0);
+    // All that is there is sound, and still it may be the old data.
+    std::fs::remove_file(runs.join("notes.txt")).unwrap();
+    assert!(said(&root).contains("compare it with the instance"), "{}", said(&root));
 }

@@ -212,6 +212,34 @@ fn whoever_waits_goes_on_when_the_holder_is_gone() {
     root.assert_generation("gen-a.sha256");
 }
 
+/// A backup has the instance open: that is nobody to be stopped by hand, but somebody to wait for.
+#[test]
+fn apply_waits_for_a_backup_that_is_being_made() {
+    if skip_unless("apply_waits_for_a_backup_that_is_being_made", strace::works(), "needs strace") {
+        return;
+    }
+    let root = TestRoot::new();
+    let plan = root.plan(&[ZSTD]);
+    let backup = Stopped::after(&root.command(&["backup", "create", "budget"]), "renameat2", None);
+    let _ = root.run(&["plan", "check", plan.to_str().unwrap()]).ok();
+    let mut running =
+        root.start(&["apply", plan.to_str().unwrap(), "--yes", "--events", "--lock-timeout", "60"]);
+    let mut lines = BufReader::new(running.child().stdout.take().unwrap()).lines().map(Result::unwrap);
+    let waiting = lines.find(|line| line.contains("\"waiting\"")).expect("it waits");
+    assert!(waiting.contains(&format!("process {} (", backup.pid())), "{waiting}");
+    let _ = backup.end().ok();
+    let rest: Vec<String> = lines.collect();
+    let _ = running.end().ok();
+    assert!(rest.iter().any(|line| line.contains("\"applied\"")), "{rest:?}");
+    root.assert_generation("gen-a.sha256");
+    // Whoever else has it open is in the way as ever.
+    let mut other = Command::new("sleep");
+    let other = Running::start(other.arg("1000").current_dir(root.path("srv/budget")));
+    let plan = root.plan(&[ZSTD]);
+    let ran = root.json(&["plan", "check", plan.to_str().unwrap()]).code(3);
+    assert!(ran.stdout.contains(&format!("process {} (", other.id())), "{}", ran.stdout);
+}
+
 #[test]
 fn a_signal_ends_the_wait() {
     if skip_unless("a_signal_ends_the_wait", have("flock"), "flock is missing") {

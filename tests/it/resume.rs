@@ -42,6 +42,20 @@ fn interrupted(root: &TestRoot, path: &str, calls: &str) -> String {
     id(&run)
 }
 
+/// Applies a plan and kills it between the exchange and what follows, when the old tree lies in `staging`;
+/// gives its run.
+pub(crate) fn exchanged(root: &TestRoot, plan: &Path) -> String {
+    // Counted by thread: the trial in `check` has one of its own.
+    let options = ["-o", "/dev/null", "-e", "trace=renameat2", "-e", "inject=renameat2:signal=KILL:when=2"];
+    let ran = strace::run(&root.command(&["apply", plan.to_str().unwrap(), "--yes"]), &options);
+    assert_eq!(ran.code, 137, "it was killed: {}{}", ran.stdout, ran.stderr);
+    root.assert_generation("gen-a.sha256");
+    let run = newest(root);
+    assert_eq!(run["outcome"], "interrupted", "{run:#}");
+    assert!(root.path(format!("srv/.abssctl/staging/{}", id(&run))).exists());
+    id(&run)
+}
+
 #[test]
 fn a_run_that_swapped_goes_forward() {
     if skip("a_run_that_swapped_goes_forward") {
@@ -199,4 +213,76 @@ fn recover_leaves_to_a_person_what_only_a_person_can_decide() {
     let message = found["runs"][0]["message"].as_str().unwrap();
     assert!(message.contains("is gone") && message.contains("abssctl apply FILE"), "{message}");
     before.assert_same(&root.tree(), "a run whose plan is gone");
+}
+
+/// Looking is no work: not for who looks too, and not for who goes on.
+#[test]
+fn who_looks_at_a_run_keeps_nobody_from_it() {
+    let can = have("flock") && !skip("who_looks_at_a_run_keeps_nobody_from_it");
+    if !can {
+        return;
+    }
+    let root = TestRoot::new();
+    let run = interrupted(&root, "srv", "renameat2");
+    let journal = root.path(format!("var/lib/abssctl/runs/{run}/journal.jsonl"));
+    // It stands still with the lock that it looks with.
+    let looking = strace::Stopped::after(&root.command(&["run", "show", &run]), "flock", Some(&journal));
+    assert_eq!(newest(&root)["outcome"], "interrupted");
+    // One that never ends is told, and not with exit 0.
+    let left = root.json(&["run", "recover"]).code(7).json();
+    assert_eq!(left["runs"][0]["outcome"], "unfinished", "{left:#}");
+    let shown = looking.end().ok();
+    assert!(shown.stdout.contains("interrupted"), "{}", shown.stdout);
+    // One that is over soon is waited for.
+    let mut look = std::process::Command::new("flock");
+    look.arg("--shared").arg(&journal).args(["sleep", "0.3"]);
+    let looking = crate::support::root::Running::start(&mut look);
+    crate::support::tools::wait_for("the look", || {
+        let held =
+            std::process::Command::new("flock").args(["--nonblock"]).arg(&journal).arg("true").status();
+        (!held.unwrap().success()).then_some(())
+    });
+    let done = root.json(&["run", "recover"]).ok().json();
+    assert_eq!((&done["runs"][0]["outcome"], &done["unfinished"]), (&"rolled_back".into(), &0.into()));
+    let _ = looking.end().ok();
+}
+
+/// Two unfinished runs of an instance, the older of which cannot go on: each is told as what it is.
+#[test]
+fn recover_tells_of_each_run_what_became_of_it() {
+    if skip("recover_tells_of_each_run_what_became_of_it") {
+        return;
+    }
+    let root = TestRoot::new();
+    // Killed while it waits for the locks, out of the way of the next one until that is killed too.
+    let other = root.work("other.json");
+    let _ = root.plan_to(&[crate::support::root::GZIP], &other).ok();
+    let begun = root.command(&["apply", other.to_str().unwrap(), "--yes"]);
+    let options = ["-o", "/dev/null", "-e", "trace=flock", "-e", "inject=flock:signal=KILL:when=1", "-P"];
+    let lock = root.path("run/abssctl/abssctl.lock");
+    let options: Vec<&str> = options.into_iter().chain([lock.to_str().unwrap()]).collect();
+    std::fs::create_dir_all(lock.parent().unwrap()).unwrap();
+    std::fs::write(&lock, "").unwrap();
+    let ran = strace::run(&begun, &options);
+    assert_eq!(ran.code, 137, "{}{}", ran.stdout, ran.stderr);
+    let late = id(&newest(&root));
+    let aside = root.work("aside");
+    let runs = root.path("var/lib/abssctl/runs");
+    std::fs::rename(runs.join(&late), &aside).unwrap();
+    let run = interrupted(&root, "srv", "renameat2");
+    std::fs::rename(&aside, runs.join(&late)).unwrap();
+    let first = if late < run { &late } else { &run };
+    let second = if late < run { &run } else { &late };
+    let kept = |run: &str| runs.join(run).join("plan");
+    std::fs::rename(kept(first), root.work("plan")).unwrap();
+    let found = root.json(&["run", "recover"]).code(7).json();
+    let of = |at: usize| (found["runs"][at]["run"].clone(), found["runs"][at]["outcome"].clone());
+    assert_eq!(of(0), (first.as_str().into(), "unfinished".into()), "{found:#}");
+    assert_eq!(of(1), (second.as_str().into(), "rolled_back".into()), "{found:#}");
+    let listed: Vec<Value> = root.runs().iter().map(|run| run["outcome"].clone()).collect();
+    assert_eq!(listed, ["rolled_back", "interrupted"], "what it says is so");
+    std::fs::rename(root.work("plan"), kept(first)).unwrap();
+    let found = root.json(&["run", "recover"]).ok().json();
+    assert_eq!(found["unfinished"], 0, "{found:#}");
+    root.assert_no_private();
 }

@@ -506,3 +506,24 @@ fn a_file_system_mounted_in_the_old_tree_is_refused() {
     let _mount = crate::support::tools::Mount::tmpfs(&inner, "size=1m");
     let _ = rollback(&root, &run).error(2, "abssctl::planner::rollback", &["mounted", "user-files"]);
 }
+
+/// Removed by a prune while a plan reads it: that is told, and not which file was missing.
+#[test]
+fn a_tree_that_is_removed_while_it_is_read_is_told_as_removed() {
+    if skip("a_tree_that_is_removed_while_it_is_read_is_told_as_removed") {
+        return;
+    }
+    // The first look is at the names alone, the next one at what is in the files.
+    for (call, path) in [("getdents64", ""), ("read,pread64", "data/server-files/account.sqlite")] {
+        let (root, run) = restored(&[ZSTD]);
+        let tree = displaced(&root, &run);
+        let command = root.command(&["plan", "rollback", &run, "-o", "-", "--json"]);
+        let reading = strace::Stopped::after(&command, call, Some(&tree.join(path)));
+        let pruned = root.json(&["run", "prune", "--older-than", "0s", "--yes"]).ok().json();
+        assert_eq!(pruned["removed"][0]["run"], run.as_str(), "{pruned:#}");
+        let said = reading.end();
+        assert_ne!(said.code, 0, "{}", said.stdout);
+        let what = format!("the old tree of run {run} was removed");
+        assert!(said.stdout.contains(&what), "{call}: {}{}", said.stdout, said.stderr);
+    }
+}
