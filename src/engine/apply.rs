@@ -377,6 +377,7 @@ impl Job<'_> {
         match unwind::unwind(steps, journal, self.sink) {
             Ok(()) => {
                 let mut report = self.report(journal, Outcome::RolledBack);
+                report.warnings.append(&mut lock(&steps.shared.said));
                 report.exit_code = (self.options.exit_code)(&failure.error);
                 let asked = matches!(failure.error, StepError::Asked);
                 let why = (!asked).then(|| failure.error.to_string());

@@ -60,6 +60,12 @@ start)
     fate before
     if [ -e limit ]; then echo "Start request repeated too quickly." >&2; exit 1; fi
     if [ "$load" != loaded ]; then echo "Unit $name is $load." >&2; exit 1; fi
+    if [ -e crashes ]; then
+        echo "Error: the disk is full" >log
+        touch restarting
+        echo "Job for $name failed because the control process exited with error code." >&2
+        exit 1
+    fi
     if ! alive "$pid"; then
         : >log
         setsid ./server >>log 2>&1 </dev/null &
