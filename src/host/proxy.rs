@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::fs::Root;
+use super::processes::{self, Process};
 use super::program::{self, ProgramError};
 
 /// How long nginx may take to read its configuration: it looks up the names of upstream servers.
@@ -74,6 +75,16 @@ impl Nginx {
     /// It does not run, or cannot be told.
     pub fn reload(&self) -> Result<(), ProgramError> {
         program::succeed(&self.name(), &["-s", "reload"], PATIENCE).map(drop)
+    }
+
+    /// Whether a process of it is there.
+    pub fn runs(&self) -> bool {
+        !self.processes().is_empty()
+    }
+
+    fn processes(&self) -> Vec<Process> {
+        let name = self.program.file_name().unwrap_or_default();
+        processes::named(&name.to_string_lossy())
     }
 
     fn name(&self) -> String {

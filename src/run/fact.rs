@@ -129,7 +129,8 @@ pub enum Fact {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         link: Option<LinkChange>,
     },
-    /// systemd and nginx are about to be told of them.
+    /// systemd and nginx are about to be told of them. Older programs noted it; nothing goes by it, since a
+    /// boot tells them too.
     AssetsTold,
     /// What a whole tree was, for the receipt; no step acts on it.
     #[serde(rename_all = "camelCase")]

@@ -7,7 +7,9 @@
 //! writes the rest. What is neither, a person put there: it is never written over.
 //!
 //! Systemd and nginx run on with what they had read until they are told, which happens once all files are in
-//! place and nginx took them. The same in a rollback, whose files are those that the earlier run kept.
+//! place and nginx took them. A machine that starts in the middle reads what is there without being told, so
+//! an undo tells them in any case: once more does no harm. The same in a rollback, whose files are those that
+//! the earlier run kept.
 
 use cap_std::fs::Dir;
 
@@ -70,14 +72,11 @@ impl StepRunner for Assets {
         }
         write(cx, with, &noted)?;
         let mut done = Done::new(detail(&noted));
-        let nginx = assets::nginx(cx.host).filter(|_| with.nginx && noted.touches(AssetKind::Site));
+        let nginx = nginx(cx, with, &noted);
         if let Some(nginx) = &nginx {
-            done.warnings.extend(test(cx, nginx, &noted)?);
+            done.warnings.extend(test(cx, with, nginx, &noted)?);
         }
-        cx.note(step, Fact::AssetsTold)?;
-        if with.systemd && noted.touches(AssetKind::Unit) {
-            reload_units(cx.host)?;
-        }
+        tell_systemd(cx, with, &noted)?;
         if let Some(nginx) = nginx
             && let Err(error) = nginx.reload()
         {
@@ -92,17 +91,11 @@ impl StepRunner for Assets {
         let Some(noted) = noted(cx) else { return Ok(()) };
         put_back(cx, &noted)?;
         let Action::Assets(with) = &step.action else { return Ok(()) };
-        let told = cx.fact(|fact| matches!(fact, Fact::AssetsTold).then_some(())).is_some();
-        if told && with.systemd && noted.touches(AssetKind::Unit) {
-            reload_units(cx.host)?;
-        }
-        if let Some(nginx) = assets::nginx(cx.host)
-            && told
-            && with.nginx
-            && noted.touches(AssetKind::Site)
+        tell_systemd(cx, with, &noted)?;
+        if let Some(nginx) = nginx(cx, with, &noted)
+            && let Err(error) = nginx.reload()
         {
-            // It does not run, or did not take the old vhost before either. The files are back.
-            drop(nginx.reload());
+            cx.say(format!("nginx was not told of the old vhost, and reads it when it starts: {error}"));
         }
         remove_kept(cx.host, cx.run)
     }
@@ -327,21 +320,21 @@ fn set_link(cx: &StepContext<'_>, link: &LinkChange, wanted: State) -> Result<()
 }
 
 /// Lets nginx test what it would read; puts everything back where it does not take it. Gives what to say.
-fn test(cx: &StepContext<'_>, nginx: &Nginx, noted: &Noted) -> Result<Option<String>, StepError> {
-    let tested = match nginx.test() {
-        Ok(tested) => tested,
-        Err(error) => {
-            put_back(cx, noted)?;
-            return Err(error.into());
-        }
+fn test(
+    cx: &StepContext<'_>,
+    with: &AssetsWith,
+    nginx: &Nginx,
+    noted: &Noted,
+) -> Result<Option<String>, StepError> {
+    let error = match nginx.test() {
+        Ok(Tested::Good(read)) => return Ok(unread(cx, noted, &read)),
+        Ok(Tested::Bad(said)) => StepError::Nginx { said },
+        Err(error) => error.into(),
     };
-    match tested {
-        Tested::Bad(said) => {
-            put_back(cx, noted)?;
-            Err(StepError::Nginx { back: "the old files are back, nothing was told to read them", said })
-        }
-        Tested::Good(read) => Ok(unread(cx, noted, &read)),
-    }
+    put_back(cx, noted)?;
+    // In a run that goes on after a boot systemd has read the new unit, though nobody told it.
+    tell_systemd(cx, with, noted)?;
+    Err(error)
 }
 
 /// What is not among the files that nginx read was not tested either.
@@ -357,8 +350,17 @@ fn unread(cx: &StepContext<'_>, noted: &Noted, read: &[String]) -> Option<String
     })
 }
 
-fn reload_units(cx: &Context) -> Result<(), StepError> {
-    Ok(cx.services().daemon_reload()?)
+/// Lets systemd read its units again, where one of them is another.
+fn tell_systemd(cx: &StepContext<'_>, with: &AssetsWith, noted: &Noted) -> Result<(), StepError> {
+    if with.systemd && noted.touches(AssetKind::Unit) {
+        cx.host.services().daemon_reload()?;
+    }
+    Ok(())
+}
+
+/// The nginx that reads the vhost, where it is another one.
+fn nginx(cx: &StepContext<'_>, with: &AssetsWith, noted: &Noted) -> Option<Nginx> {
+    assets::nginx(cx.host).filter(|_| with.nginx && noted.touches(AssetKind::Site))
 }
 
 fn detail(noted: &Noted) -> String {

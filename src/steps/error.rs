@@ -147,7 +147,7 @@ pub enum StepError {
         what: String,
     },
     /// nginx does not take what came.
-    #[error("nginx does not take the vhost, and {back}; it says: {said}")]
+    #[error("nginx does not take the vhost, and the old files are back; it says: {said}")]
     #[diagnostic(
         code(abssctl::step::nginx),
         help(
@@ -155,8 +155,6 @@ pub enum StepError {
         )
     )]
     Nginx {
-        /// What stands in its place now.
-        back: &'static str,
         /// In its own words, with file and line.
         said: String,
     },

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::resume::{killed_at, newest};
 use crate::support::root::{DATA_ONLY, ZSTD};
+use crate::support::service::Serviced;
 use crate::support::tools::{have, is_root, skip_unless};
 use crate::support::{Ran, TestRoot};
 
@@ -19,11 +20,23 @@ const ENABLED: &str = "run/abssctl/nginx/sites-enabled/abssctl-budget.conf";
 /// An instance whose unit and vhost are others than those of its backups; gives those of the backups.
 fn edited() -> (TestRoot, [Vec<u8>; 2]) {
     let root = TestRoot::new();
-    let backup = files(&root);
+    let backup = edit(&root);
+    (root, backup)
+}
+
+fn edit(root: &TestRoot) -> [Vec<u8>; 2] {
+    let backup = files(root);
     let [unit, site] = [UNIT, SITE].map(|path| std::fs::read_to_string(root.path(path)).unwrap());
     root.write(UNIT, unit.replace("Restart=on-failure", "Restart=always"));
     root.write(SITE, site.replace("listen 80;", "listen 8080;"));
-    (root, backup)
+    backup
+}
+
+/// The same with a server that runs.
+fn serviced() -> (Serviced, [Vec<u8>; 2]) {
+    let world = Serviced::new();
+    let backup = edit(&world.root);
+    (world, backup)
 }
 
 fn files(root: &TestRoot) -> [Vec<u8>; 2] {
@@ -218,6 +231,27 @@ fn killed_between_two_files_it_goes_on_or_back() {
 }
 
 #[test]
+fn an_undo_tells_systemd_what_a_boot_in_between_may_have_read() {
+    let name = "an_undo_tells_systemd_what_a_boot_in_between_may_have_read";
+    if crate::resume::skip(name) || skip_unless(name, have("python3") && have("curl"), "needs python3, curl")
+    {
+        return;
+    }
+    let (world, _) = serviced();
+    let live = files(&world.root);
+    let (path, _) = world.plan(&[ZSTD, "--with-assets", "--no-pre-backup"]);
+    let site = world.root.path("run/abssctl/nginx/sites-available");
+    killed_at(&world.root, &["apply", path.to_str().unwrap(), "--yes"], &site, "renameat");
+    assert_ne!(files(&world.root)[0], live[0], "the unit is the new one: a boot would read it");
+    world.forget_calls();
+    let run = newest(&world.root)["run"].as_str().unwrap().to_owned();
+    let _ = world.root.json(&["run", "rollback", &run, "--yes"]).ok();
+    assert_eq!(files(&world.root), live);
+    assert_eq!(world.calls(), ["daemon-reload", "reset-failed", "start"], "told before it is started");
+    world.assert_old();
+}
+
+#[test]
 fn a_file_that_a_person_put_there_meanwhile_is_not_written_over() {
     if crate::resume::skip("a_file_that_a_person_put_there_meanwhile_is_not_written_over") {
         return;
@@ -360,7 +394,7 @@ fn a_vhost_that_nginx_does_not_take_is_put_back_and_nginx_goes_on() {
                 /opt/abssctl plan restore {id} --with-assets --on-failure {policy} -o /work/p.yaml >&2
                 code=0
                 /opt/abssctl apply /work/p.yaml --yes --json || code=$?
-                # A reload would have made other workers.
+                # A reload would have made other workers; an undo reloads the old ones in any case.
                 [ "$before" = "$(pids)" ] && echo same >&2
                 echo "{policy} $code $({ASK})" >&2
             "#
@@ -368,12 +402,61 @@ fn a_vhost_that_nginx_does_not_take_is_put_back_and_nginx_goes_on() {
             )
             .ok();
             assert!(ran.stdout.contains(says) && !ran.stdout.contains("CANARY"), "{}", ran.stdout);
-            let code = if policy == "halt" { 7 } else { 4 };
-            assert!(ran.stderr.contains(&format!("same\n{policy} {code} now")), "{}", ran.stderr);
+            let end = if policy == "halt" { "same\nhalt 7 now" } else { "rollback 4 now" };
+            assert!(ran.stderr.contains(end), "{}", ran.stderr);
             assert_eq!(files(&root), [unit, site]);
             root.assert_generation("gen-b.sha256");
         }
     }
+}
+
+#[test]
+fn where_nginx_does_not_take_the_vhost_systemd_reads_the_old_unit_again() {
+    if skip("where_nginx_does_not_take_the_vhost_systemd_reads_the_old_unit_again") {
+        return;
+    }
+    let (root, id) = behind_nginx(&vhost("now"), "server { no_such_directive on; }\n");
+    let unit = root.read(UNIT).replace("Restart=on-failure", "Restart=always");
+    root.write(UNIT, &unit);
+    // A systemd that keeps of a unit what it had read last.
+    std::fs::create_dir_all(root.path("opt")).unwrap();
+    root.write(
+        "opt/systemctl",
+        "#!/bin/bash\ncase \"$*\" in *show*) printf 'LoadState=loaded\\nActiveState=inactive\\nSubState=dead\\n' ;;\n*daemon-reload*) cp /etc/systemd/system/abssctl-budget.service /work/read ;; esac\n",
+    );
+    std::fs::set_permissions(root.path("opt/systemctl"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let config = root.read("etc/abssctl/config.yml");
+    let config = config.replace("systemctl_bin: systemctl", "systemctl_bin: /opt/systemctl");
+    root.write("etc/abssctl/config.yml", config);
+    root.write("etc/abssctl/restore.yml", "serviceManager: systemd\n");
+    let script = format!(
+        "set -e
+        /opt/abssctl plan restore {id} --with-assets --on-failure halt -o /work/p.yaml >&2
+        /opt/abssctl apply /work/p.yaml --yes --json || echo $?"
+    );
+    let ran = inside(&root, &script).ok();
+    assert!(ran.stdout.contains("unknown directive") && ran.stdout.ends_with("7\n"), "{}", ran.stdout);
+    assert_eq!(root.read(UNIT), unit);
+    assert_eq!(std::fs::read_to_string(root.work("read")).unwrap(), unit);
+}
+
+#[test]
+fn doctor_says_where_nginx_does_not_run_although_it_is_to_serve() {
+    if skip("doctor_says_where_nginx_does_not_run_although_it_is_to_serve") {
+        return;
+    }
+    let (root, _) = behind_nginx(&vhost("now"), &vhost("then"));
+    let script = format!(
+        "/opt/abssctl doctor --json | grep -c nginx-stopped
+        nginx
+        {ASK}
+        /opt/abssctl doctor --json | grep -c nginx-stopped
+        nginx -s stop
+        rm /{ENABLED}
+        while pgrep -x nginx >&2; do :; done
+        /opt/abssctl doctor --json | grep -c nginx-stopped; true"
+    );
+    assert_eq!(inside(&root, &script).ok().stdout, "1\nnow0\n0\n");
 }
 
 #[test]

@@ -22,7 +22,7 @@ if [ "$(basename "$0")" = journalctl ]; then
     exit 0
 fi
 verb=${args[0]} name=${args[1]}
-[ "$verb" = show ] || echo "$verb $name" >>calls
+[ "$verb" = show ] || echo "$verb${name:+ $name}" >>calls
 alive() { [ -n "$1" ] && [ -r "/proc/$1/stat" ] && ! grep -q ') Z ' "/proc/$1/stat"; }
 pid=$(cat pid 2>/dev/null)
 load=loaded
