@@ -133,7 +133,9 @@ fn instance(cx: &Context, entry: &InstanceEntry, notes: &mut Notes) {
 /// Whether nginx runs, where it is to serve the instance: one that found a broken vhost when the machine
 /// started stays down with all its sites, also once the vhost is mended.
 fn vhost(cx: &Context, entry: &InstanceEntry, notes: &mut Notes) {
-    let Some(nginx) = assets::nginx(cx).filter(|nginx| !nginx.runs()) else { return };
+    if assets::nginx(cx).is_none_or(|nginx| nginx.runs()) {
+        return;
+    }
     let Ok(places) = asset_places::of(&cx.root, &cx.config, entry) else { return };
     if assets::is_linked(cx, &places.enabled, &places.site.path) == Ok(true) {
         let (name, enabled) = (&entry.name, &places.enabled);

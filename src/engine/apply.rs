@@ -8,7 +8,7 @@ use super::event::{Event, Sink, now};
 use super::evidence;
 use super::report::{Outcome, Report, report};
 use super::schedule::{self, Failure};
-use super::{recover, unwind};
+use super::{halted, recover, unwind};
 use crate::context::Context;
 use crate::ids::{PlanDigest, RunId, StepId};
 use crate::plan::canonical::{self, CanonicalError};
@@ -390,12 +390,16 @@ impl Job<'_> {
                     Some(step) => format!("step {step} failed: {}; ", failure.error),
                     None => String::new(),
                 };
-                let what = format!("{why}step {} could not be undone: {}", stuck.step, stuck.error);
-                Err(self.halt(
-                    journal,
-                    &what,
-                    "mend what the message names, then let it go on undoing: abssctl run rollback RUN",
-                ))
+                let what = format!(
+                    "{why}step {} could not be undone: {}; {}",
+                    stuck.step,
+                    stuck.error,
+                    halted::stands(steps, journal)
+                );
+                // Its own help ends with the command that goes on.
+                let own = matches!(stuck.error, StepError::Edited { .. }).then(|| help_of(&stuck.error));
+                let next = "mend what the message names, then let it go on undoing: abssctl run rollback RUN";
+                Err(self.halt(journal, &what, own.as_deref().unwrap_or(next)))
             }
         }
     }

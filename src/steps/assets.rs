@@ -89,14 +89,17 @@ impl StepRunner for Assets {
 
     fn undo(&self, cx: &StepContext<'_>, step: &Step) -> Result<(), StepError> {
         let Some(noted) = noted(cx) else { return Ok(()) };
-        put_back(cx, &noted)?;
         let Action::Assets(with) = &step.action else { return Ok(()) };
-        tell_systemd(cx, with, &noted)?;
+        // Where one of them could not come back, they read the other all the same.
+        let back = put_back(cx, &noted);
+        let told = tell_systemd(cx, with, &noted);
         if let Some(nginx) = nginx(cx, with, &noted)
             && let Err(error) = nginx.reload()
         {
             cx.say(format!("nginx was not told of the old vhost, and reads it when it starts: {error}"));
         }
+        back.and(told)?;
+        // What is kept is what a person puts back by hand, as long as something is missing.
         remove_kept(cx.host, cx.run)
     }
 
@@ -104,7 +107,7 @@ impl StepRunner for Assets {
         let Some(noted) = noted(cx) else { return Ok(Probe::NotBegun) };
         let mut states = Vec::new();
         for file in noted.files.iter().filter(|file| file.old != file.new) {
-            states.push(state_of(cx, file)?);
+            states.push(state_of(cx, &noted, file)?);
         }
         if let Some(link) = &noted.link {
             states.push(state_of_link(cx, link)?);
@@ -232,7 +235,7 @@ fn write(cx: &StepContext<'_>, with: &AssetsWith, noted: &Noted) -> Result<(), S
         set_link(cx, link, State::New)?;
     }
     for change in &noted.files {
-        if state_of(cx, change)? == State::New {
+        if state_of(cx, noted, change)? == State::New {
             continue;
         }
         let file = with.files.iter().find(|file| file.kind == change.kind);
@@ -245,20 +248,28 @@ fn write(cx: &StepContext<'_>, with: &AssetsWith, noted: &Noted) -> Result<(), S
     }
 }
 
-/// Puts the old files and the old link back, wherever the new ones are.
+/// Puts the old files and the old link back, wherever the new ones are. What a person put there stays, and
+/// keeps the other of the two from nothing.
 fn put_back(cx: &StepContext<'_>, noted: &Noted) -> Result<(), StepError> {
-    // Where something else is in a place, nothing is touched at all.
-    let states = noted.files.iter().map(|file| state_of(cx, file)).collect::<Result<Vec<_>, _>>()?;
-    if let Some(link) = noted.link.as_ref().filter(|link| link.made) {
+    let [unit, site] = [AssetKind::Unit, AssetKind::Site].map(|kind| put_back_one(cx, noted, kind));
+    unit.and(site)
+}
+
+fn put_back_one(cx: &StepContext<'_>, noted: &Noted, kind: AssetKind) -> Result<(), StepError> {
+    let link = noted.link.as_ref().filter(|_| kind == AssetKind::Site);
+    let files: Vec<&AssetChange> = noted.files.iter().filter(|file| file.kind == kind).collect();
+    // Where something else is in a place, its link stays too: none may lead to nothing.
+    let states = files.iter().map(|file| state_of(cx, noted, file)).collect::<Result<Vec<_>, _>>()?;
+    if let Some(link) = link.filter(|link| link.made) {
         set_link(cx, link, State::Old)?;
     }
-    for (file, state) in noted.files.iter().zip(states) {
+    for (file, state) in files.into_iter().zip(states) {
         if state == State::New && file.old != file.new {
             let bytes = file.old.map(|old| kept(cx, noted, file.kind, old)).transpose()?;
             put(cx, &file.path, bytes.as_deref())?;
         }
     }
-    match noted.link.as_ref().filter(|link| !link.made) {
+    match link.filter(|link| !link.made) {
         Some(link) => set_link(cx, link, State::Old),
         None => Ok(()),
     }
@@ -285,17 +296,29 @@ fn put(cx: &StepContext<'_>, path: &AbsPath, bytes: Option<&[u8]>) -> Result<(),
 }
 
 /// Whether a file is the old or the new one.
-fn state_of(cx: &StepContext<'_>, file: &AssetChange) -> Result<State, StepError> {
-    let unknown = |what: String| StepError::UnknownState { what };
-    let live = assets::read(cx.host, &file.path).map_err(|refusal| unknown(refusal.what))?;
+fn state_of(cx: &StepContext<'_>, noted: &Noted, file: &AssetChange) -> Result<State, StepError> {
+    let unknown = |refusal: Refusal| StepError::UnknownState { what: refusal.what };
+    let live = assets::read(cx.host, &file.path).map_err(unknown)?;
     let live = live.as_deref().map(Sha256::of);
     if live == file.new {
-        Ok(State::New)
-    } else if live == file.old {
-        Ok(State::Old)
-    } else {
-        Err(unknown(format!("{} is neither the old {} nor the new one", file.path, file.kind.words())))
+        return Ok(State::New);
     }
+    if live == file.old {
+        return Ok(State::Old);
+    }
+    let path = cx.host.root.host_path(&file.path).display().to_string();
+    let kept = cx.host.root.host_path(&noted.kept_in).join(file.kind.kept_name());
+    let (old, back) = match file.old {
+        Some(_) => (format!("the old one is {}", kept.display()), format!("cp {} {path}", kept.display())),
+        None => ("there was none before".to_owned(), format!("rm {path}")),
+    };
+    Err(StepError::Edited {
+        what: format!("{path} was edited meanwhile, and stays as it is; {old}"),
+        help: format!(
+            "copy the edited one elsewhere if you need it; then: {back}; abssctl run rollback {}",
+            cx.run
+        ),
+    })
 }
 
 fn state_of_link(cx: &StepContext<'_>, link: &LinkChange) -> Result<State, StepError> {
@@ -331,10 +354,10 @@ fn test(
         Ok(Tested::Bad(said)) => StepError::Nginx { said },
         Err(error) => error.into(),
     };
-    put_back(cx, noted)?;
+    let back = put_back(cx, noted);
     // In a run that goes on after a boot systemd has read the new unit, though nobody told it.
-    tell_systemd(cx, with, noted)?;
-    Err(error)
+    let told = tell_systemd(cx, with, noted);
+    back.and(told).and(Err(error))
 }
 
 /// What is not among the files that nginx read was not tested either.

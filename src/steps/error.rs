@@ -146,6 +146,15 @@ pub enum StepError {
         /// What stands where.
         what: String,
     },
+    /// A person edited a unit or vhost in the middle of a run.
+    #[error("{what}")]
+    #[diagnostic(code(abssctl::step::edited), help("{help}"))]
+    Edited {
+        /// Which, and where the old one is.
+        what: String,
+        /// How the old one comes back.
+        help: String,
+    },
     /// nginx does not take what came.
     #[error("nginx does not take the vhost, and the old files are back; it says: {said}")]
     #[diagnostic(

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::resume::{killed_at, newest};
 use crate::support::root::{DATA_ONLY, ZSTD};
 use crate::support::service::Serviced;
-use crate::support::tools::{have, is_root, skip_unless};
+use crate::support::tools::{have, is_root, skip_unless, wait_for};
 use crate::support::{Ran, TestRoot};
 
 const UNIT: &str = "etc/systemd/system/abssctl-budget.service";
@@ -251,19 +251,63 @@ fn an_undo_tells_systemd_what_a_boot_in_between_may_have_read() {
     world.assert_old();
 }
 
+/// Whether a server can run here; tests that need it say so aloud where not.
+fn cannot_serve(test: &str) -> bool {
+    skip_unless(test, have("python3") && have("curl"), "python3 or curl is missing")
+}
+
 #[test]
-fn a_file_that_a_person_put_there_meanwhile_is_not_written_over() {
-    if crate::resume::skip("a_file_that_a_person_put_there_meanwhile_is_not_written_over") {
+fn a_file_that_a_person_put_there_meanwhile_is_not_written_over_and_keeps_nothing_else_back() {
+    let name = "a_file_that_a_person_put_there_meanwhile_is_not_written_over_and_keeps_nothing_else_back";
+    if cannot_serve(name) {
         return;
     }
-    let (root, _) = edited();
-    let (path, _) = plan(&root, &[ZSTD, "--with-assets", "--no-pre-backup"]);
-    let site = root.path("run/abssctl/nginx/sites-available");
-    killed_at(&root, &["apply", path.to_str().unwrap(), "--yes"], &site, "renameat");
-    root.write(UNIT, "[Service]\n# by hand\n");
-    let run = newest(&root)["run"].as_str().unwrap().to_owned();
-    let _ = root.json(&["run", "rollback", &run, "--yes"]).code(7);
-    assert_eq!(std::fs::read_to_string(root.path(UNIT)).unwrap(), "[Service]\n# by hand\n");
+    let (world, backup) = serviced();
+    let live = files(&world.root);
+    world.odd("kill-before-start", "");
+    let (path, _) = world.plan(&[ZSTD, "--with-assets", "--no-pre-backup"]);
+    let _ = world.root.apply(&path).code(128 + 9);
+    wait_for("the order", || (!world.control("kill-before-start").exists()).then_some(()));
+    assert_eq!(files(&world.root), backup);
+    let by_hand = b"[Service]\n# by hand\n".to_vec();
+    world.root.write(UNIT, &by_hand);
+    let run = newest(&world.root)["run"].as_str().unwrap().to_owned();
+    let kept = world.root.path(format!("var/lib/abssctl/runs/{run}/assets/unit"));
+    let words = [
+        "abssctl-budget.service was edited meanwhile, and stays as it is; the old one is",
+        "/srv/budget is as it was before the run; abssctl-budget.service is active (running)",
+    ];
+    let ran = world.root.json(&["run", "rollback", &run, "--yes"]);
+    let error = ran.error(7, "abssctl::apply::halted", &words);
+    let way = format!("cp {} {}; ", kept.display(), world.root.path(UNIT).display());
+    assert!(error["help"].as_str().unwrap().contains(&way), "{error:#}");
+    assert_eq!(files(&world.root), [by_hand, live[1].clone()], "the vhost is back, the edit stays");
+    world.assert_old();
+    // As the message says.
+    let _ = std::fs::copy(kept, world.root.path(UNIT)).unwrap();
+    let _ = world.root.json(&["run", "rollback", &run, "--yes"]).ok();
+    assert_eq!(files(&world.root), live);
+    assert_eq!(newest(&world.root)["outcome"], "rolled_back");
+    world.assert_old();
+}
+
+#[test]
+fn a_systemd_that_does_not_read_its_units_again_keeps_nothing_else_back() {
+    if cannot_serve("a_systemd_that_does_not_read_its_units_again_keeps_nothing_else_back") {
+        return;
+    }
+    let (world, _) = serviced();
+    let live = files(&world.root);
+    let (path, _) = world.plan(&[ZSTD, "--with-assets", "--no-pre-backup"]);
+    world.odd("no-reload", "");
+    let words = ["step assets failed", "Connection timed out", "/srv/budget is as it was before the run"];
+    let error = world.root.apply(&path).error(7, "abssctl::apply::halted", &words);
+    assert_eq!(files(&world.root), live);
+    world.assert_old();
+    world.even("no-reload");
+    let run = error["result"]["run"].as_str().unwrap();
+    let _ = world.root.json(&["run", "rollback", run, "--yes"]).ok();
+    assert_eq!(newest(&world.root)["outcome"], "rolled_back");
 }
 
 /// What a vhost of nginx needs to be read: only root can go into a root of its own.

@@ -54,7 +54,7 @@ stop)
     rm -f pid
     fate after
     ;;
-daemon-reload) ;;
+daemon-reload) if [ -e no-reload ]; then echo "Failed to reload daemon: Connection timed out" >&2; exit 1; fi ;;
 reset-failed) rm -f limit; alive "$pid" || rm -f pid ;;
 start)
     fate before
