@@ -18,7 +18,7 @@ use super::error::StepError;
 use super::staging;
 use crate::context::Context;
 use crate::host::fs::{self, IoContext as _};
-use crate::host::proxy::{self, Nginx, Tested};
+use crate::host::proxy::{self, Nginx, Reloaded, Tested};
 use crate::ids::{AbsPath, RunId, Sha256};
 use crate::plan::assets::AssetKind;
 use crate::plan::spec::{BackupSource, Source};
@@ -77,12 +77,15 @@ impl StepRunner for Assets {
             done.warnings.extend(test(cx, with, nginx, &noted)?);
         }
         tell_systemd(cx, with, &noted)?;
-        if let Some(nginx) = nginx
-            && let Err(error) = nginx.reload()
-        {
+        match nginx.map(|nginx| nginx.reload()) {
+            None | Some(Ok(Reloaded::Taken)) => {}
+            Some(Ok(Reloaded::Kept)) => {
+                return give_up(cx, with, &noted, StepError::Nginx { said: not_taken() });
+            }
             // Where it does not run it reads them when it starts; they are tested in any case.
-            done.warnings
-                .push(format!("nginx was not told of the vhost, and reads it when it starts: {error}"));
+            Some(Err(why)) => done
+                .warnings
+                .push(format!("nginx was not told of the vhost, and reads it when it starts: {why}")),
         }
         Ok(done)
     }
@@ -93,10 +96,14 @@ impl StepRunner for Assets {
         // Where one of them could not come back, they read the other all the same.
         let back = put_back(cx, &noted);
         let told = tell_systemd(cx, with, &noted);
-        if let Some(nginx) = nginx(cx, with, &noted)
-            && let Err(error) = nginx.reload()
-        {
-            cx.say(format!("nginx was not told of the old vhost, and reads it when it starts: {error}"));
+        match nginx(cx, with, &noted).map(|nginx| nginx.reload()) {
+            None | Some(Ok(Reloaded::Taken)) => {}
+            Some(Ok(Reloaded::Kept)) => {
+                cx.say(format!("nginx did not take the old vhost: {}", not_taken()));
+            }
+            Some(Err(why)) => {
+                cx.say(format!("nginx was not told of the old vhost, and reads it when it starts: {why}"));
+            }
         }
         back.and(told)?;
         // What is kept is what a person puts back by hand, as long as something is missing.
@@ -348,16 +355,33 @@ fn test(
     with: &AssetsWith,
     nginx: &Nginx,
     noted: &Noted,
-) -> Result<Option<String>, StepError> {
-    let error = match nginx.test() {
-        Ok(Tested::Good(read)) => return Ok(unread(cx, noted, &read)),
-        Ok(Tested::Bad(said)) => StepError::Nginx { said },
-        Err(error) => error.into(),
-    };
+) -> Result<Vec<String>, StepError> {
+    match nginx.test() {
+        Ok(Tested::Good { read, warning }) => {
+            let warning = warning.map(|said| format!("nginx takes the vhost, and warns: {said}"));
+            Ok(warning.into_iter().chain(unread(cx, noted, &read)).collect())
+        }
+        Ok(Tested::Bad(said)) => give_up(cx, with, noted, StepError::Nginx { said }),
+        Err(error) => give_up(cx, with, noted, error.into()),
+    }
+}
+
+/// Puts everything back, since nginx does not take the vhost.
+fn give_up<T>(
+    cx: &StepContext<'_>,
+    with: &AssetsWith,
+    noted: &Noted,
+    error: StepError,
+) -> Result<T, StepError> {
     let back = put_back(cx, noted);
     // In a run that goes on after a boot systemd has read the new unit, though nobody told it.
     let told = tell_systemd(cx, with, noted);
     back.and(told).and(Err(error))
+}
+
+/// What nginx tells nobody but its own log.
+fn not_taken() -> String {
+    "it goes on with what it had read; is an address that it is to listen on taken? see its error log, and ss -ltnp".to_owned()
 }
 
 /// What is not among the files that nginx read was not tested either.

@@ -455,6 +455,59 @@ fn a_vhost_that_nginx_does_not_take_is_put_back_and_nginx_goes_on() {
 }
 
 #[test]
+fn an_address_that_another_program_holds_is_told_and_everything_is_put_back() {
+    if skip("an_address_that_another_program_holds_is_told_and_everything_is_put_back")
+        || skip_unless("an_address_that_another_program_holds", have("python3"), "needs python3")
+    {
+        return;
+    }
+    let taken = vhost("then").replace("    return", "    listen 127.0.0.1:9999;\n    return");
+    for (policy, code) in [("rollback", 4), ("halt", 7)] {
+        let (root, id) = behind_nginx(&vhost("now"), &taken);
+        let [unit, site] = files(&root);
+        let script = format!(
+            "set -e
+            python3 -c 'import socket, time
+s = socket.socket(); s.bind((\"127.0.0.1\", 9999)); s.listen(); open(\"/work/held\", \"w\"); time.sleep(300)' &
+            while ! [ -e /work/held ]; do sleep 0.1; done
+            nginx
+            {ASK} >/dev/null
+            /opt/abssctl plan restore {id} --with-assets --on-failure {policy} -o /work/p.yaml >&2
+            code=0
+            /opt/abssctl apply /work/p.yaml --yes --json || code=$?
+            nginx -s quit
+            while pgrep -x nginx >&2; do :; done
+            nginx
+            echo \"$code $({ASK})\" >&2"
+        );
+        let ran = inside(&root, &script).ok();
+        assert!(ran.stdout.contains("is an address that it is to listen on taken?"), "{}", ran.stdout);
+        assert!(ran.stdout.contains("abssctl::apply::"), "{}", ran.stdout);
+        assert!(ran.stderr.contains(&format!("{code} now")), "{}", ran.stderr);
+        assert_eq!(files(&root), [unit, site]);
+    }
+}
+
+#[test]
+fn what_nginx_warns_of_is_a_warning_of_the_restore() {
+    if skip("what_nginx_warns_of_is_a_warning_of_the_restore") {
+        return;
+    }
+    let (root, id) = behind_nginx(&vhost("now"), &vhost("then"));
+    root.write("run/abssctl/nginx/sites-enabled/a.conf", vhost("first"));
+    let script = format!(
+        "set -e
+        nginx 2>/dev/null
+        /opt/abssctl plan restore {id} --with-assets -o /work/p.yaml >&2
+        /opt/abssctl apply /work/p.yaml --yes --json"
+    );
+    let result = inside(&root, &script).ok().json();
+    let said = result["warnings"][0].as_str().unwrap();
+    assert!(said.starts_with("nginx takes the vhost, and warns: [warn] conflicting server name"), "{said}");
+    assert!(said.ends_with("on 127.0.0.1:8088, ignored"), "{said}");
+}
+
+#[test]
 fn where_nginx_does_not_take_the_vhost_systemd_reads_the_old_unit_again() {
     if skip("where_nginx_does_not_take_the_vhost_systemd_reads_the_old_unit_again") {
         return;
