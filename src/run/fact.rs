@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use jiff::Timestamp;
 
+use crate::host::fs::Attributes;
 use crate::ids::{AbsPath, BackupId, Sha256};
 use crate::plan::assets::AssetKind;
 use crate::state::instances::LastRestore;
@@ -48,6 +49,9 @@ pub struct AssetChange {
     /// Digest of what is written; absent where the file is removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new: Option<Sha256>,
+    /// Mode and owner of what was there; absent where nothing was, and in journals of older programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attributes: Option<Attributes>,
 }
 
 /// A symbolic link that is made or removed.

@@ -17,21 +17,24 @@ use super::context::{Done, Probe, StepContext, StepRunner};
 use super::error::StepError;
 use super::staging;
 use crate::context::Context;
-use crate::host::fs::{self, IoContext as _};
+use crate::host::fs::{self, Attributes, IoContext as _};
 use crate::host::proxy::{self, Nginx, Reloaded, Tested};
 use crate::ids::{AbsPath, RunId, Sha256};
 use crate::plan::assets::AssetKind;
 use crate::plan::spec::{BackupSource, Source};
 use crate::plan::step::{Action, AssetFile, AssetsWith, Step};
 use crate::run::fact::{AssetChange, Fact, LinkChange};
-use crate::run::journal;
+use crate::run::{journal, list};
 use crate::survey::assets::{self, MAX_ASSET, Refusal};
 
 /// Where a run keeps what it replaced, below its own directory.
 const KEPT: &str = "assets";
 
-/// Mode of a unit or vhost where none was.
+/// Mode of a unit or vhost of a backup where none was: a backup does not tell what it had.
 const MODE: u32 = 0o644;
+
+/// Mode of one that a run kept and did not note: it may have been nobody's to read.
+const KEPT_MODE: u32 = 0o600;
 
 /// The code of `assets`.
 #[derive(Debug)]
@@ -208,14 +211,18 @@ fn note(cx: &StepContext<'_>, step: &Step, with: &AssetsWith) -> Result<Noted, S
             let what = format!("{} is not the file that the plan was made for", file.path);
             return Err(StepError::Changed { what });
         }
+        let mut attributes = None;
         if let Some(bytes) = live {
+            let (place, name) = cx.host.root.parent_of(&file.path)?;
+            attributes =
+                fs::attributes(&place, name).context("look at", cx.host.root.host_path(&file.path))?;
             let dir = cx.host.root.ensure_dir(&kept_in, 0o700)?;
             let name = file.kind.kept_name();
             fs::replace(&dir, name, &bytes, 0o600)
                 .context("keep", cx.host.root.host_path(&kept_in).join(name))?;
         }
         let (kind, path, new) = (file.kind, file.path.clone(), file.sha256);
-        files.push(AssetChange { kind, path, old, new });
+        files.push(AssetChange { kind, path, old, new, attributes });
     }
     cx.note(step, Fact::Assets { kept_in: kept_in.clone(), files: files.clone(), link: link.clone() })?;
     Ok(Noted { kept_in, files, link })
@@ -247,7 +254,7 @@ fn write(cx: &StepContext<'_>, with: &AssetsWith, noted: &Noted) -> Result<(), S
         }
         let file = with.files.iter().find(|file| file.kind == change.kind);
         let bytes = file.map(|file| content(cx, file)).transpose()?.flatten();
-        put(cx, &change.path, bytes.as_deref())?;
+        put(cx, &change.path, bytes.as_deref(), fresh(cx, change.kind)?)?;
     }
     match noted.link.as_ref().filter(|link| link.made) {
         Some(link) => set_link(cx, link, State::New),
@@ -273,7 +280,7 @@ fn put_back_one(cx: &StepContext<'_>, noted: &Noted, kind: AssetKind) -> Result<
     for (file, state) in files.into_iter().zip(states) {
         if state == State::New && file.old != file.new {
             let bytes = file.old.map(|old| kept(cx, noted, file.kind, old)).transpose()?;
-            put(cx, &file.path, bytes.as_deref())?;
+            put(cx, &file.path, bytes.as_deref(), of_kept(file.attributes))?;
         }
     }
     match link.filter(|link| !link.made) {
@@ -291,12 +298,27 @@ fn kept(cx: &StepContext<'_>, noted: &Noted, kind: AssetKind, old: Sha256) -> Re
     assets::read_kept(cx.host, &noted.kept_in, kind, old)?.ok_or_else(lost)
 }
 
+/// Mode and owner of a file that is made.
+type Fresh = (u32, Option<(u32, u32)>);
+
+/// What a file of this kind gets where none is. One that an earlier run kept gets what it had.
+fn fresh(cx: &StepContext<'_>, kind: AssetKind) -> Result<Fresh, StepError> {
+    let Some(earlier) = cx.plan.spec.source.run() else { return Ok((MODE, None)) };
+    let earlier = list::one(cx.host, earlier.run.clone())?;
+    let files = assets::written(&earlier.state).map(|(_, files, _)| files).unwrap_or_default();
+    Ok(of_kept(files.iter().find(|file| file.kind == kind).and_then(|file| file.attributes)))
+}
+
+fn of_kept(attributes: Option<Attributes>) -> Fresh {
+    attributes.map_or((KEPT_MODE, None), |it| (it.mode, Some((it.uid, it.gid))))
+}
+
 /// Replaces a file in one step, or removes it. Mode and owner of one that is there stay.
-fn put(cx: &StepContext<'_>, path: &AbsPath, bytes: Option<&[u8]>) -> Result<(), StepError> {
+fn put(cx: &StepContext<'_>, path: &AbsPath, bytes: Option<&[u8]>, fresh: Fresh) -> Result<(), StepError> {
     let (dir, name) = cx.host.root.parent_of(path)?;
     let place = cx.host.root.host_path(path);
     match bytes {
-        Some(bytes) => fs::replace(&dir, name, bytes, MODE).context("write", place)?,
+        Some(bytes) => fs::replace_as(&dir, name, bytes, fresh).context("write", place)?,
         None => drop(fs::remove_file(&dir, name).context("remove", place)?),
     }
     Ok(())

@@ -136,6 +136,40 @@ fn what_was_not_there_is_made_and_goes_again() {
 }
 
 #[test]
+fn a_file_that_a_rollback_removed_comes_back_with_its_mode_and_owner() {
+    if cannot_serve("a_file_that_a_rollback_removed_comes_back_with_its_mode_and_owner") {
+        return;
+    }
+    let (world, _) = serviced();
+    let (root, unit) = (&world.root, world.root.path(UNIT));
+    std::fs::remove_file(&unit).unwrap();
+    let first = root.restore(&[ZSTD, "--with-assets", "--no-pre-backup"])["run"].as_str().unwrap().to_owned();
+    // It gets a secret, and is nobody's to read.
+    std::fs::set_permissions(&unit, std::fs::Permissions::from_mode(0o600)).unwrap();
+    if is_root() {
+        std::os::unix::fs::chown(&unit, Some(12), Some(34)).unwrap();
+    }
+    let attributes = |path: &Path| {
+        let meta = std::fs::metadata(path).unwrap();
+        (meta.mode() & 0o7777, meta.uid(), meta.gid())
+    };
+    let then = attributes(&unit);
+    assert_eq!(then.0, 0o600);
+    // By the undo of what removed it.
+    world.odd("no-reload", "");
+    let halted = root.json(&["run", "rollback", &first, "--no-pre-backup", "--yes"]);
+    let halted = halted.error(7, "abssctl::apply::halted", &["Connection timed out"]);
+    assert_eq!(attributes(&unit), then);
+    world.even("no-reload");
+    let _ = root.json(&["run", "rollback", halted["result"]["run"].as_str().unwrap(), "--yes"]).ok();
+    // And by a rollback of the run that removed it.
+    let second = root.json(&["run", "rollback", &first, "--no-pre-backup", "--yes"]).ok().json();
+    assert!(!unit.exists());
+    let _ = root.json(&["run", "rollback", second["run"].as_str().unwrap(), "--yes"]).ok();
+    assert_eq!(attributes(&unit), then);
+}
+
+#[test]
 fn a_pruned_run_keeps_no_old_unit_and_says_so_where_it_is_lost() {
     let (root, _) = edited();
     let run = root.restore(&[ZSTD, "--with-assets"])["run"].as_str().unwrap().to_owned();
