@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::resume::{killed_at, newest};
 use crate::support::root::{DATA_ONLY, ZSTD};
 use crate::support::service::Serviced;
-use crate::support::tools::{have, is_root, skip_unless, wait_for};
+use crate::support::tools::{Mount, have, is_root, skip_unless, wait_for};
 use crate::support::{Ran, TestRoot};
 
 const UNIT: &str = "etc/systemd/system/abssctl-budget.service";
@@ -182,6 +182,32 @@ fn a_pruned_run_keeps_no_old_unit_and_says_so_where_it_is_lost() {
     assert!(codes(&back).contains(&"assets-stay"), "{back:#}");
     let _ = root.run(&["run", "prune", "--older-than", "0s", "--yes"]).ok();
     assert!(!kept.exists());
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_to_is_told_before_anything_is_stopped() {
+    let name = "a_directory_that_cannot_be_written_to_is_told_before_anything_is_stopped";
+    if cannot_serve(name) || skip_unless(name, is_root(), "needs root") {
+        return;
+    }
+    let (world, backup) = serviced();
+    let unit = std::fs::read(world.root.path(UNIT)).unwrap();
+    let mount = Mount::tmpfs(&world.root.path("etc/systemd/system"), "size=1m");
+    world.root.write(UNIT, unit);
+    let (path, _) = world.plan(&[ZSTD, "--with-assets"]);
+    mount.remount("ro");
+    let checked = world.root.json(&["plan", "check", path.to_str().unwrap()]).code(3).json();
+    let problem = &checked["problems"][0];
+    assert_eq!(problem["code"], "assets-unwritable", "{checked:#}");
+    assert!(problem["message"].as_str().unwrap().contains(UNIT), "{checked:#}");
+    let _ = world.root.apply(&path).refused(3, &["assets-unwritable"]);
+    assert_eq!(world.calls(), [""; 0], "nothing was stopped");
+    // What stays as it is needs no writing.
+    mount.remount("rw");
+    world.root.write(UNIT, &backup[0]);
+    let (path, _) = world.plan(&[ZSTD, "--with-assets"]);
+    mount.remount("ro");
+    let _ = world.root.apply(&path).ok();
 }
 
 #[test]
