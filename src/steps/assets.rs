@@ -83,7 +83,7 @@ impl StepRunner for Assets {
         match nginx.map(|nginx| nginx.reload()) {
             None | Some(Ok(Reloaded::Taken)) => {}
             Some(Ok(Reloaded::Kept)) => {
-                return give_up(cx, with, &noted, StepError::Nginx { said: not_taken() });
+                return give_up(cx, with, &noted, refused(cx, not_taken()));
             }
             // Where it does not run it reads them when it starts; they are tested in any case.
             Some(Err(why)) => done
@@ -383,7 +383,7 @@ fn test(
             let warning = warning.map(|said| format!("nginx takes the vhost, and warns: {said}"));
             Ok(warning.into_iter().chain(unread(cx, noted, &read)).collect())
         }
-        Ok(Tested::Bad(said)) => give_up(cx, with, noted, StepError::Nginx { said }),
+        Ok(Tested::Bad(said)) => give_up(cx, with, noted, refused(cx, said)),
         Err(error) => give_up(cx, with, noted, error.into()),
     }
 }
@@ -399,6 +399,15 @@ fn give_up<T>(
     // In a run that goes on after a boot systemd has read the new unit, though nobody told it.
     let told = tell_systemd(cx, with, noted);
     back.and(told).and(Err(error))
+}
+
+/// nginx refuses what came.
+fn refused(cx: &StepContext<'_>, said: String) -> StepError {
+    let without = cx.plan.spec.source.run().map_or_else(
+        || "leave out --with-assets".to_owned(),
+        |earlier| format!("bring back the data alone: abssctl run rollback {} --data-only", earlier.run),
+    );
+    StepError::Nginx { without, said }
 }
 
 /// What nginx tells nobody but its own log.

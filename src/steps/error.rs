@@ -160,10 +160,12 @@ pub enum StepError {
     #[diagnostic(
         code(abssctl::step::nginx),
         help(
-            "mend what it names (a certificate that is not on this machine?) and make a new plan, or leave out --with-assets"
+            "mend what it names (a certificate that is not on this machine?) and make a new plan, or {without}"
         )
     )]
     Nginx {
+        /// How to go on without unit and vhost.
+        without: String,
         /// In its own words, with file and line.
         said: String,
     },

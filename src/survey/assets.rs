@@ -140,6 +140,16 @@ pub fn read_kept(
     Ok(bytes.filter(|bytes| Sha256::of(bytes) == old))
 }
 
+/// Whether a run replaced unit or vhost, and still has what was there.
+pub fn is_kept(cx: &Context, state: &RunState) -> bool {
+    written(state).is_some_and(|(kept_in, files, _)| {
+        let kept = |file: &AssetChange| {
+            file.old.is_none_or(|old| matches!(read_kept(cx, kept_in, file.kind, old), Ok(Some(_))))
+        };
+        files.iter().all(kept)
+    })
+}
+
 /// What a run replaced of unit and vhost, where it did.
 pub fn written(state: &RunState) -> Option<(&AbsPath, &[AssetChange], Option<&LinkChange>)> {
     let written = state.facts().filter_map(|fact| {

@@ -170,6 +170,36 @@ fn a_file_that_a_rollback_removed_comes_back_with_its_mode_and_owner() {
 }
 
 #[test]
+fn a_rollback_leaves_them_alone_where_the_data_alone_is_wanted() {
+    let (root, backup) = edited();
+    let run = root.restore(&[ZSTD, "--with-assets"])["run"].as_str().unwrap().to_owned();
+    let path = root.work("back.json");
+    let _ = root.run(&["plan", "rollback", &run, "--data-only", "-o", path.to_str().unwrap()]).ok();
+    let back: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    assert_eq!(back["spec"]["assets"], "data");
+    let said = back["preview"]["warnings"].to_string();
+    assert!(codes(&back).contains(&"assets-stay") && said.contains("the plan leaves them alone"), "{said}");
+    let _ = root.json(&["run", "rollback", &run, "--data-only", "--yes"]).ok();
+    assert_eq!(files(&root), backup);
+    root.assert_generation("gen-b.sha256");
+}
+
+#[test]
+fn an_unfinished_run_is_undone_as_a_whole() {
+    if crate::resume::skip("an_unfinished_run_is_undone_as_a_whole") {
+        return;
+    }
+    let (root, _) = edited();
+    let (path, _) = plan(&root, &[ZSTD, "--with-assets", "--no-pre-backup"]);
+    let site = root.path("run/abssctl/nginx/sites-available");
+    killed_at(&root, &["apply", path.to_str().unwrap(), "--yes"], &site, "renameat");
+    let (before, run) = (files(&root), newest(&root)["run"].as_str().unwrap().to_owned());
+    let ran = root.json(&["run", "rollback", &run, "--data-only", "--yes"]);
+    let _ = ran.error(2, "abssctl::cli::usage", &["is undone as a whole"]);
+    assert_eq!(files(&root), before);
+}
+
+#[test]
 fn a_pruned_run_keeps_no_old_unit_and_says_so_where_it_is_lost() {
     let (root, _) = edited();
     let run = root.restore(&[ZSTD, "--with-assets"])["run"].as_str().unwrap().to_owned();
@@ -180,6 +210,7 @@ fn a_pruned_run_keeps_no_old_unit_and_says_so_where_it_is_lost() {
     let back: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
     assert_eq!(back["spec"]["assets"], "data");
     assert!(codes(&back).contains(&"assets-stay"), "{back:#}");
+    assert!(back["preview"]["warnings"].to_string().contains("not kept any more"), "{back:#}");
     let _ = root.run(&["run", "prune", "--older-than", "0s", "--yes"]).ok();
     assert!(!kept.exists());
 }
@@ -595,6 +626,37 @@ fn where_nginx_does_not_take_the_vhost_systemd_reads_the_old_unit_again() {
     assert!(ran.stdout.contains("unknown directive") && ran.stdout.ends_with("7\n"), "{}", ran.stdout);
     assert_eq!(root.read(UNIT), unit);
     assert_eq!(std::fs::read_to_string(root.work("read")).unwrap(), unit);
+}
+
+#[test]
+fn a_site_of_others_that_is_broken_keeps_no_data_from_coming_back() {
+    if skip("a_site_of_others_that_is_broken_keeps_no_data_from_coming_back") {
+        return;
+    }
+    let (root, id) = behind_nginx(&vhost("now"), &vhost("then"));
+    let script = format!(
+        r#"set -e
+        /opt/abssctl plan restore {id} --with-assets -o /work/p.yaml >&2
+        /opt/abssctl apply /work/p.yaml --yes --json > /work/result.json
+        run=$(sed -n 's/^  "run": "\(.*\)",$/\1/p' /work/result.json)
+        echo 'server {{ no_such_directive on; }}' > /run/abssctl/nginx/sites-enabled/zz.conf
+        /opt/abssctl run rollback "$run" --yes --json > /work/refused.json || echo $?
+        /opt/abssctl run rollback "$run" --data-only --yes --json > /work/back.json"#
+    );
+    assert_eq!(
+        inside(&root, &script).ok().stdout,
+        "4
+"
+    );
+    let read = |name: &str| -> Value {
+        serde_json::from_str(&std::fs::read_to_string(root.work(name)).unwrap()).unwrap()
+    };
+    let (refused, run) = (read("refused.json"), read("result.json")["run"].as_str().unwrap().to_owned());
+    assert!(refused["message"].as_str().unwrap().contains("zz.conf:1"), "{refused:#}");
+    let way = format!("abssctl run rollback {run} --data-only");
+    assert!(refused["help"].as_str().unwrap().contains(&way), "{refused:#}");
+    assert_eq!(read("back.json")["outcome"], "applied");
+    assert_eq!(std::fs::read_to_string(root.path(SITE)).unwrap(), vhost("then"));
 }
 
 #[test]
