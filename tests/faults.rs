@@ -296,6 +296,7 @@ impl World {
             Case::Rollback => {
                 let wish = RollbackWish {
                     run: self.first.clone().unwrap(),
+                    data_only: false,
                     pre_backup: Some(mode),
                     backup_message: None,
                     reason: None,

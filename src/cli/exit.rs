@@ -211,7 +211,7 @@ pub fn step(error: &StepError, interrupted: u8) -> u8 {
         | StepError::Interrupted
         | StepError::Aborted => ROLLED_BACK,
         // Where it could be undone all the same; a halt has a code of its own.
-        StepError::UnknownState { .. } => ROLLED_BACK,
+        StepError::UnknownState { .. } | StepError::Edited { .. } => ROLLED_BACK,
     }
 }
 

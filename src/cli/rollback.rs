@@ -40,6 +40,7 @@ pub fn plan(session: &Session, args: &PlanRollbackArgs) -> Result<u8, CliError> 
 fn to_wish(run: &RunId, args: &RollbackWishArgs) -> RollbackWish {
     RollbackWish {
         run: run.clone(),
+        data_only: args.data_only,
         pre_backup: if args.no_pre_backup {
             Some(PreBackupMode::None)
         } else {
@@ -79,6 +80,11 @@ fn already(session: &Session, run: &RunId, by: Option<&RunId>) -> Result<u8, Cli
 /// Undoes a run that did not come to its end.
 fn unfinished(session: &Session, cx: &Context, args: &RunRollbackArgs, kept: &Kept) -> Result<u8, CliError> {
     let (run, target) = (&args.run, &kept.plan.spec.target.directory);
+    if args.wish.data_only {
+        let what = format!("run {run} is not finished, and is undone as a whole, unit and vhost too");
+        let help = format!("leave out --data-only: abssctl run rollback {run}");
+        return Err(CliError::Usage { what, help });
+    }
     resume::refuse_in_progress(cx, run)?;
     if args.dry_run {
         let text = format!("would undo run {run}: {target} is put back as it was before it\n");

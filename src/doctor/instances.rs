@@ -10,9 +10,10 @@ use crate::host::service::{Active, Load, is_unit_name};
 use crate::ids::ServerUrl;
 use crate::plan::observed::Presence;
 use crate::plan::preview::Verdict;
+use crate::state::asset_places;
 use crate::state::backup_index::BackupIndex;
 use crate::state::instances::{InstanceEntry, Registry};
-use crate::survey::{observe, private, server};
+use crate::survey::{assets, observe, private, server};
 
 /// How long a server may take to answer here.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -126,6 +127,21 @@ fn instance(cx: &Context, entry: &InstanceEntry, notes: &mut Notes) {
         notes.warning("server", message, "plans say 'not checked' for it; see docs/versions.md");
     }
     service(cx, entry, notes);
+    vhost(cx, entry, notes);
+}
+
+/// Whether nginx runs, where it is to serve the instance: one that found a broken vhost when the machine
+/// started stays down with all its sites, also once the vhost is mended.
+fn vhost(cx: &Context, entry: &InstanceEntry, notes: &mut Notes) {
+    if assets::nginx(cx).is_none_or(|nginx| nginx.runs()) {
+        return;
+    }
+    let Ok(places) = asset_places::of(&cx.root, &cx.config, entry) else { return };
+    if assets::is_linked(cx, &places.enabled, &places.site.path) == Ok(true) {
+        let (name, enabled) = (&entry.name, &places.enabled);
+        let message = format!("nginx does not run, and {enabled} is to serve instance {name}");
+        notes.warning("nginx-stopped", message, "see why: nginx -t; then start it: systemctl start nginx");
+    }
 }
 
 /// How the unit of an instance is, and whether its server answers.

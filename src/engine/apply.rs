@@ -8,7 +8,7 @@ use super::event::{Event, Sink, now};
 use super::evidence;
 use super::report::{Outcome, Report, report};
 use super::schedule::{self, Failure};
-use super::{recover, unwind};
+use super::{halted, recover, unwind};
 use crate::context::Context;
 use crate::ids::{PlanDigest, RunId, StepId};
 use crate::plan::canonical::{self, CanonicalError};
@@ -391,6 +391,7 @@ impl Job<'_> {
         match unwind::unwind(steps, journal, self.sink) {
             Ok(()) => {
                 let mut report = self.report(journal, Outcome::RolledBack);
+                report.warnings.append(&mut lock(&steps.shared.said));
                 report.exit_code = (self.options.exit_code)(&failure.error);
                 let asked = matches!(failure.error, StepError::Asked);
                 let why = (!asked).then(|| failure.error.to_string());
@@ -403,12 +404,16 @@ impl Job<'_> {
                     Some(step) => format!("step {step} failed: {}; ", failure.error),
                     None => String::new(),
                 };
-                let what = format!("{why}step {} could not be undone: {}", stuck.step, stuck.error);
-                Err(self.halt(
-                    journal,
-                    &what,
-                    "mend what the message names, then let it go on undoing: abssctl run rollback RUN",
-                ))
+                let what = format!(
+                    "{why}step {} could not be undone: {}; {}",
+                    stuck.step,
+                    stuck.error,
+                    halted::stands(steps, journal)
+                );
+                // Its own help ends with the command that goes on.
+                let own = matches!(stuck.error, StepError::Edited { .. }).then(|| help_of(&stuck.error));
+                let next = "mend what the message names, then let it go on undoing: abssctl run rollback RUN";
+                Err(self.halt(journal, &what, own.as_deref().unwrap_or(next)))
             }
         }
     }

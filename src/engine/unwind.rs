@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use super::event::{Event, Sink, now};
 use crate::ids::StepId;
-use crate::plan::step::Effect;
+use crate::plan::step::{Effect, StepKind};
 use crate::run::journal::Journal;
 use crate::run::state::{self, StepFailed, StepName, StepState};
 use crate::steps::context::{Moment, lock};
@@ -54,13 +54,12 @@ pub fn unwind(cx: &StepContext<'_>, journal: &Mutex<Journal>, sink: &Sink<'_>) -
                     code: error.code(),
                     message: error.to_string(),
                 });
-                let only_records = step.kind().effect() == Effect::Record;
-                let first = stuck.take().unwrap_or(Stuck { step: id, error });
-                if !only_records {
-                    return Err(first);
+                // An entry that stays behind, or a unit that a person edited, must not keep the old tree and
+                // its server from coming back.
+                if step.kind().effect() != Effect::Record && step.kind() != StepKind::Assets {
+                    return Err(Stuck { step: id, error });
                 }
-                // An entry that stays behind must not keep the old tree from coming back.
-                stuck = Some(first);
+                stuck = stuck.or(Some(Stuck { step: id, error }));
             }
         }
     }

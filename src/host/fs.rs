@@ -14,6 +14,7 @@ use std::sync::Arc;
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, DirBuilder, DirBuilderExt as _, OpenOptions, OpenOptionsExt as _};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, ResolveFlags, StatxFlags};
+use serde::{Deserialize, Serialize};
 
 use super::follow;
 use crate::ids::AbsPath;
@@ -207,18 +208,16 @@ pub fn read_limited(file: impl io::Read, limit: u64) -> io::Result<Vec<u8>> {
 /// directory is synced: a crash leaves the old or the new content, and after `Ok` the new one stays.
 /// A crash can leave the temporary name `.<name>.abssctl-<pid>.tmp` behind; the next call removes it.
 pub fn replace(dir: &Dir, name: &str, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let old = match dir.symlink_metadata(name) {
-        Ok(meta) if meta.is_file() => Some(cap_meta(&meta)),
-        Ok(_) => {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it exists and is not a regular file"));
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error),
-    };
+    replace_as(dir, name, bytes, (mode, None))
+}
+
+/// As [`replace`]; a new file gets this mode, and this user and group where they are given.
+pub fn replace_as(dir: &Dir, name: &str, bytes: &[u8], fresh: (u32, Option<(u32, u32)>)) -> io::Result<()> {
+    let own = attributes(dir, name)?.map(|own| (own.mode, Some((own.uid, own.gid))));
     let temporary = temporary(name);
     remove_leftovers(dir, name)?;
-    let written =
-        write_new(dir, &temporary, bytes, old, mode).and_then(|()| dir.rename(&temporary, dir, name));
+    let written = write_new(dir, &temporary, bytes, own.unwrap_or(fresh))
+        .and_then(|()| dir.rename(&temporary, dir, name));
     if let Err(error) = written {
         // The file under its real name is untouched; a leftover that cannot be removed is harmless.
         drop(dir.remove_file(&temporary));
@@ -267,18 +266,39 @@ fn remove_leftovers(dir: &Dir, name: &str) -> io::Result<()> {
     Ok(())
 }
 
-fn cap_meta(meta: &cap_std::fs::Metadata) -> (u32, u32, u32) {
-    use cap_std::fs::MetadataExt as _;
-    (meta.mode() & 0o7777, meta.uid(), meta.gid())
+/// Mode and owner of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Attributes {
+    /// Permissions, with set-user-id and its kin.
+    pub mode: u32,
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
 }
 
-fn write_new(dir: &Dir, name: &str, bytes: &[u8], old: Option<(u32, u32, u32)>, mode: u32) -> io::Result<()> {
+/// Mode and owner of a regular file; `None` where nothing has the name. Something else is refused.
+pub fn attributes(dir: &Dir, name: &str) -> io::Result<Option<Attributes>> {
+    use cap_std::fs::MetadataExt as _;
+    match dir.symlink_metadata(name) {
+        Ok(meta) if meta.is_file() => {
+            Ok(Some(Attributes { mode: meta.mode() & 0o7777, uid: meta.uid(), gid: meta.gid() }))
+        }
+        Ok(_) => Err(io::Error::new(io::ErrorKind::InvalidInput, "it exists and is not a regular file")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn write_new(
+    dir: &Dir,
+    name: &str,
+    bytes: &[u8],
+    (mode, owner): (u32, Option<(u32, u32)>),
+) -> io::Result<()> {
     let mut file = create_file(dir, name, 0o600)?;
     file.write_all(bytes)?;
-    let (mode, owner) = match old {
-        Some((mode, uid, gid)) => (mode, Some((uid, gid))),
-        None => (mode, None),
-    };
     if let Some((uid, gid)) = owner {
         let meta = file.metadata()?;
         if (meta.uid(), meta.gid()) != (uid, gid) {

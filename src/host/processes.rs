@@ -69,6 +69,37 @@ pub fn command_of(pid: u32) -> Option<String> {
     Some(shown)
 }
 
+/// A process of a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Process {
+    /// Its id.
+    pub pid: u32,
+    /// Whose child it is.
+    pub parent: u32,
+}
+
+/// Processes of this machine, and of no container in it, whose program's file has this name.
+pub fn named(name: &str) -> Vec<Process> {
+    // The kernel keeps no more of a name.
+    let name: String = name.chars().take(15).collect();
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    let own = fs::read_link("/proc/self/ns/pid").ok();
+    pids.filter_map(|pid| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // `12 (nginx) S 1 …`: a name may hold brackets and blanks itself.
+        let (before, after) = stat.rsplit_once(')')?;
+        let (_, called) = before.split_once('(')?;
+        let mut fields = after.split_ascii_whitespace();
+        let alive = fields.next()? != "Z";
+        let parent = fields.next()?.parse().ok()?;
+        // Of whom this user may not see it, nobody can tell.
+        let elsewhere = fs::read_link(format!("/proc/{pid}/ns/pid")).is_ok_and(|space| Some(space) != own);
+        (called == name && alive && !elsewhere).then_some(Process { pid, parent })
+    })
+    .collect()
+}
+
 /// A process can end at any moment, between any two looks at it.
 fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound

@@ -6,22 +6,25 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek as _};
 use std::os::unix::process::CommandExt as _;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
-/// Bytes that are read of what a program says.
-const LIMIT: u64 = 1 << 20;
+/// Bytes that a program may say: the configuration of nginx with many sites is a few MiB.
+const LIMIT: u64 = 16 << 20;
+
+/// Between two looks at how much it said.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// A program that ended.
 #[derive(Debug)]
 pub struct Ended {
     /// How.
     pub status: ExitStatus,
-    /// What it wrote, at most 1 MiB; bytes that are no text are replaced.
+    /// What it wrote, all of it; bytes that are no text are replaced.
     pub stdout: String,
     /// What it complained of; the same.
     pub stderr: String,
@@ -52,6 +55,13 @@ pub enum ProgramError {
         /// How long it was waited for.
         limit: Duration,
     },
+    /// It wrote without end, or more than anybody reads, and was killed.
+    #[error("'{command}' wrote more than {} MiB", LIMIT >> 20)]
+    #[diagnostic(code(abssctl::program::output), help("run it yourself and see what it writes"))]
+    Output {
+        /// The command.
+        command: String,
+    },
     /// It said that it failed.
     #[error("'{command}' failed ({status}): {said}")]
     #[diagnostic(code(abssctl::program::failed), help("mend what it says, then run the same command again"))]
@@ -68,7 +78,7 @@ pub enum ProgramError {
 /// Runs a program; its exit code is the caller's to judge. Its language is that of programs.
 ///
 /// # Errors
-/// It cannot be started, or does not end in time.
+/// It cannot be started, does not end in time, or writes without end.
 pub fn run<S: AsRef<OsStr>>(program: &str, args: &[S], limit: Duration) -> Result<Ended, ProgramError> {
     let cannot = |source| ProgramError::Start { program: program.to_owned(), source };
     // Files without a name take its output: a pipe would be held open by whatever the program leaves running.
@@ -79,14 +89,19 @@ pub fn run<S: AsRef<OsStr>>(program: &str, args: &[S], limit: Duration) -> Resul
     command.stdin(Stdio::null()).process_group(0);
     command.stdout(stdout.try_clone().map_err(cannot)?).stderr(stderr.try_clone().map_err(cannot)?);
     let mut child = command.spawn().map_err(cannot)?;
-    let ended = wait(child.id(), limit);
-    if !matches!(ended, Ok(true)) {
-        // It may have ended by itself meanwhile; nothing of it is used in any case.
-        drop(child.kill());
+    let pid = pid_of(&child).map_err(cannot)?;
+    let size = || -> io::Result<u64> { Ok(stdout.metadata()?.len().max(stderr.metadata()?.len())) };
+    let ended = wait(pid, limit, &size);
+    if !matches!(ended, Ok(Wait::Ended)) {
+        // With all that it started and left in its group. It may have ended by itself meanwhile; nothing of
+        // it is used in any case.
+        let _killed = kill_process_group(pid, Signal::KILL);
     }
     let status = child.wait().map_err(cannot)?;
-    if !ended.map_err(cannot)? {
-        return Err(ProgramError::Time { command: shown(program, args), limit });
+    match ended.map_err(cannot)? {
+        Wait::Late => return Err(ProgramError::Time { command: shown(program, args), limit }),
+        Wait::Ended if size().map_err(cannot)? <= LIMIT => {}
+        Wait::Ended | Wait::Full => return Err(ProgramError::Output { command: shown(program, args) }),
     }
     let text = |file: &mut File| -> io::Result<String> {
         file.rewind()?;
@@ -140,19 +155,33 @@ fn shown<S: AsRef<OsStr>>(program: &str, args: &[S]) -> String {
     format!("{program} {}", words.join(" "))
 }
 
-/// Waits for the end of a child that was not waited for yet; `false`: the time is over.
-fn wait(child: u32, limit: Duration) -> io::Result<bool> {
-    let pid = i32::try_from(child).ok().and_then(Pid::from_raw);
-    let pid = pid.ok_or_else(|| io::Error::other("it has no process id"))?;
+/// What came of waiting for a program.
+enum Wait {
+    Ended,
+    /// The time is over.
+    Late,
+    /// It wrote too much.
+    Full,
+}
+
+fn pid_of(child: &Child) -> io::Result<Pid> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    pid.ok_or_else(|| io::Error::other("it has no process id"))
+}
+
+/// Waits for the end of a child that was not waited for yet.
+fn wait(pid: Pid, limit: Duration, size: &dyn Fn() -> io::Result<u64>) -> io::Result<Wait> {
     let handle = pidfd_open(pid, PidfdFlags::empty())?;
     let deadline = Instant::now() + limit;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let left = Timespec::try_from(left).map_err(io::Error::other)?;
-        match poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&left)) {
-            Ok(ready) => return Ok(ready > 0),
+        let time = Timespec::try_from(left.min(LOOK)).map_err(io::Error::other)?;
+        match poll(&mut [PollFd::new(&handle, PollFlags::IN)], Some(&time)) {
+            Ok(0) if size()? > LIMIT => return Ok(Wait::Full),
+            Ok(0) if left.is_zero() => return Ok(Wait::Late),
             // A signal to this process; the child goes on.
-            Err(rustix::io::Errno::INTR) => {}
+            Ok(0) | Err(rustix::io::Errno::INTR) => {}
+            Ok(_) => return Ok(Wait::Ended),
             Err(error) => return Err(error.into()),
         }
     }
@@ -182,6 +211,33 @@ mod tests {
         let ended = run("sh", &["-c", "sleep 7 & echo done"], LONG).unwrap();
         assert_eq!(ended.stdout, "done\n");
         assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn what_a_program_that_is_killed_has_started_ends_too() {
+        let mark = tempfile::NamedTempFile::new().unwrap();
+        let script = format!("sleep 60 & echo $! > {}; wait", mark.path().display());
+        let error = run("sh", &["-c", &script], Duration::from_secs(3)).unwrap_err();
+        assert!(matches!(error, ProgramError::Time { .. }), "{error}");
+        let pid = std::fs::read_to_string(mark.path()).unwrap();
+        let stat = || std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+        let begun = Instant::now();
+        while !stat().is_empty() && !stat().contains(") Z ") {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{}", stat());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    #[test]
+    fn much_is_read_and_what_has_no_end_is_stopped() {
+        let ended = run("sh", &["-c", "head -c 3000000 /dev/zero | tr '\\0' x; echo end"], LONG).unwrap();
+        assert!(ended.stdout.len() == 3_000_004 && ended.stdout.ends_with("xend\n"));
+        let begun = Instant::now();
+        for script in ["yes", "head -c 17000000 /dev/zero >&2"] {
+            let error = run("sh", &["-c", script], LONG).unwrap_err();
+            assert!(error.to_string().ends_with("wrote more than 16 MiB"), "{error}");
+        }
+        assert!(begun.elapsed() < LONG, "{:?}", begun.elapsed());
     }
 
     #[test]

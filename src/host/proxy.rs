@@ -4,13 +4,21 @@
 //! configuration, each of them whole.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::fs::Root;
+use super::processes::{self, Process};
 use super::program::{self, ProgramError};
 
 /// How long nginx may take to read its configuration: it looks up the names of upstream servers.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long nginx may take until it serves what it was told to read, besides the time that it just took to
+/// read it for a test. It tries an address that is taken for 2.5 seconds.
+const TAKING: Duration = Duration::from_secs(10);
+
+/// Between two looks at its workers.
+const SOON: Duration = Duration::from_millis(25);
 
 /// Directories in which it lies where the search path has none of it.
 const USUAL: [&str; 3] = ["/usr/sbin", "/usr/local/sbin", "/sbin"];
@@ -27,10 +35,24 @@ pub struct Nginx {
 /// What nginx made of its configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tested {
-    /// It takes it. Names of the files that it read, as it names them.
-    Good(Vec<String>),
+    /// It takes it.
+    Good {
+        /// Names of the files that it read, as it names them.
+        read: Vec<String>,
+        /// What it warns of, in its own words.
+        warning: Option<String>,
+    },
     /// It does not: why, in its own words, with file and line.
     Bad(String),
+}
+
+/// What a running nginx made of the order to read its configuration again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reloaded {
+    /// It serves it.
+    Taken,
+    /// It goes on with what it had read.
+    Kept,
 }
 
 impl Nginx {
@@ -65,15 +87,54 @@ impl Nginx {
         }
         let named =
             |line: &str| Some(line.strip_prefix("# configuration file ")?.strip_suffix(':')?.to_owned());
-        Ok(Tested::Good(ended.stdout.lines().filter_map(named).collect()))
+        Ok(Tested::Good {
+            read: ended.stdout.lines().filter_map(named).collect(),
+            warning: told(&ended.stderr),
+        })
     }
 
-    /// Lets a running nginx read its configuration again.
+    /// Lets a running nginx read its configuration again, and waits until it serves it: the order itself says
+    /// nothing of what becomes of it. A test tells no address that another program holds.
     ///
     /// # Errors
-    /// It does not run, or cannot be told.
-    pub fn reload(&self) -> Result<(), ProgramError> {
-        program::succeed(&self.name(), &["-s", "reload"], PATIENCE).map(drop)
+    /// It does not run, or cannot be told: why, in its own words.
+    pub fn reload(&self) -> Result<Reloaded, String> {
+        let before = self.workers();
+        let begun = Instant::now();
+        let ended = program::run(&self.name(), &["-s", "reload"], PATIENCE);
+        let ended = ended.map_err(|error| error.to_string())?;
+        if !ended.status.success() {
+            return Err(words(&ended.stderr));
+        }
+        // Before it acts on the order it reads everything once more, which may take as long as it just did.
+        let deadline = Instant::now() + begun.elapsed() + TAKING;
+        loop {
+            // It has new workers once it serves the new configuration. One that had none cannot be seen.
+            if before.is_empty() || self.workers().iter().any(|worker| !before.contains(worker)) {
+                return Ok(Reloaded::Taken);
+            }
+            if Instant::now() >= deadline {
+                return Ok(Reloaded::Kept);
+            }
+            std::thread::sleep(SOON);
+        }
+    }
+
+    /// Its processes that serve: those whose parent is one of it too.
+    fn workers(&self) -> Vec<Process> {
+        let all = self.processes();
+        let child = |one: &&Process| all.iter().any(|other| other.pid == one.parent);
+        all.iter().filter(child).copied().collect()
+    }
+
+    /// Whether a process of it is there.
+    pub fn runs(&self) -> bool {
+        !self.processes().is_empty()
+    }
+
+    fn processes(&self) -> Vec<Process> {
+        let name = self.program.file_name().unwrap_or_default();
+        processes::named(&name.to_string_lossy())
     }
 
     fn name(&self) -> String {
@@ -91,10 +152,17 @@ pub fn is_among(file: &Path, read: &[String]) -> bool {
 /// What nginx complains of, in one line; what a configuration holds in quotes may be a secret, so that only
 /// paths and plain words of it stay.
 pub fn words(stderr: &str) -> String {
+    told(stderr).unwrap_or_else(|| "it says nothing".to_owned())
+}
+
+/// The same; `None` where it complains of nothing.
+fn told(stderr: &str) -> Option<String> {
     let text = program::plain(stderr);
-    let told = text.lines().map(|line| line.trim().trim_start_matches("nginx: "));
-    // "configuration file … test failed" says nothing more.
-    let told = told.filter(|line| !line.is_empty() && !line.ends_with(" test failed"));
+    let told = text.lines().map(|line| without_clock(line.trim().trim_start_matches("nginx: ")));
+    // Whether the test of a file went well is told by the exit code.
+    let ends = [" test failed", " syntax is ok", " test is successful"];
+    let told = told.filter(|line| !ends.iter().any(|end| line.ends_with(end)));
+    let told = told.filter(|line| !line.is_empty() && !line.starts_with("[notice]"));
     let told = told.collect::<Vec<_>>().join("; ");
     let mut out = String::new();
     for (at, part) in told.split('"').enumerate() {
@@ -106,10 +174,21 @@ pub fn words(stderr: &str) -> String {
             out.push_str(&format!("\"{}\"", if word || path { part } else { "…" }));
         }
     }
-    if out.is_empty() {
-        return "it says nothing".to_owned();
+    if out.chars().count() > MOST {
+        out = out.chars().take(MOST).collect::<String>() + " …";
     }
-    if out.chars().count() > MOST { out.chars().take(MOST).collect::<String>() + " …" } else { out }
+    (!out.is_empty()).then_some(out)
+}
+
+/// What comes late in a test looks like a line of its log: `2026/11/24 02:30:00 [warn] 22#22: …`.
+fn without_clock(line: &str) -> String {
+    let parts = line.split_once(" [").and_then(|(time, rest)| {
+        let (level, said) = rest.split_once("] ")?;
+        let (process, said) = said.split_once(": ")?;
+        let plain = |text: &str| text.chars().all(|c| c.is_ascii_digit() || "/:# ".contains(c));
+        (plain(time) && plain(process)).then(|| format!("[{level}] {said}"))
+    });
+    parts.unwrap_or_else(|| line.to_owned())
 }
 
 #[cfg(test)]
@@ -130,6 +209,15 @@ mod tests {
         );
         assert_eq!(words(""), "it says nothing");
         assert!(words(&"a".repeat(5000)).chars().count() < 1100);
+        let good = "nginx: the configuration file /etc/nginx/nginx.conf syntax is ok\nnginx: configuration file /etc/nginx/nginx.conf test is successful\n";
+        assert_eq!(told(good), None);
+        for clock in ["nginx: [warn] ", "2026/11/24 02:30:00 [warn] 22#22: "] {
+            let warned = format!("{clock}conflicting server name \"a.b\" on 0.0.0.0:80, ignored\n{good}");
+            assert_eq!(
+                told(&warned).as_deref(),
+                Some("[warn] conflicting server name \"…\" on 0.0.0.0:80, ignored")
+            );
+        }
     }
 
     #[test]

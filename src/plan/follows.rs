@@ -338,10 +338,16 @@ fn warnings_of_tree(spec: &Spec, observed: &Observed, warn: &mut impl FnMut(&str
         let sign = if spec.target.live { ": " } else { " " };
         warn("server-cannot-open", format!("{what}{sign}{why}"));
     }
-    if observed.displaced.as_ref().is_some_and(|tree| tree.assets_written) && spec.assets == AssetScope::Data
+    if let Some(tree) = observed.displaced.as_ref().filter(|tree| tree.assets_written)
+        && spec.assets == AssetScope::Data
     {
-        let what = "the run replaced unit and vhost too, and they stay as they are now: the old ones are not kept any more, or the plan was made from facts";
-        warn("assets-stay", what.to_owned());
+        let why = if tree.assets_kept {
+            "the plan leaves them alone (--data-only, or made from facts)"
+        } else {
+            "the old ones are not kept any more"
+        };
+        let what = format!("the run replaced unit and vhost too, and they stay as they are now: {why}");
+        warn("assets-stay", what);
     }
     if !observed.incomplete().is_empty() {
         let why = whole::describe(observed.incomplete());

@@ -75,6 +75,9 @@ pub struct ObservedDisplaced {
     /// Whether the run replaced unit and vhost too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub assets_written: bool,
+    /// Whether it still keeps those that were there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub assets_kept: bool,
 }
 
 /// The instance in the registry.

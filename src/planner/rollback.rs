@@ -27,6 +27,8 @@ use crate::survey::preflight::{self, Problem};
 pub struct RollbackWish {
     /// The run to undo.
     pub run: RunId,
+    /// Whether unit and vhost stay as they are, also where the run replaced them.
+    pub data_only: bool,
     /// When to back up what is there now.
     pub pre_backup: Option<PreBackupMode>,
     /// Message of that backup.
@@ -124,9 +126,9 @@ fn refused(refusal: Refusal) -> PlanError {
 
 fn spec(wish: &RollbackWish, source: &RunSource, target: Target, known: &Known<'_>) -> Spec {
     let defaults = &known.facts.defaults;
-    // What the run did is undone, where what it replaced is kept.
+    // What the run did is undone, where what it replaced is kept, unless it is not wanted.
     let assets = match known.local {
-        Some(Local { assets: Ok(_), .. }) if target.live => AssetScope::Full,
+        Some(Local { assets: Ok(_), .. }) if target.live && !wish.data_only => AssetScope::Full,
         Some(_) | None => AssetScope::Data,
     };
     Spec {

@@ -297,7 +297,8 @@ pub fn check_assets(spec: &Spec, known: &Known<'_>) -> Result<(), PlanError> {
         return Ok(());
     }
     let refuse = |what: String, help: String| Err(PlanError::Wish { what, help });
-    let leave_out = || "leave out --with-assets (spec.assets: data)".to_owned();
+    let flag = if spec.is_rollback() { "plan with --data-only" } else { "leave out --with-assets" };
+    let leave_out = || format!("{flag} (spec.assets: data)");
     if !spec.target.live {
         let what = "unit and vhost belong to the instance's own directory, and this restore goes elsewhere";
         return refuse(what.into(), leave_out());

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use jiff::Timestamp;
 
+use crate::host::fs::Attributes;
 use crate::ids::{AbsPath, BackupId, Sha256};
 use crate::plan::assets::AssetKind;
 use crate::state::instances::LastRestore;
@@ -48,6 +49,9 @@ pub struct AssetChange {
     /// Digest of what is written; absent where the file is removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new: Option<Sha256>,
+    /// Mode and owner of what was there; absent where nothing was, and in journals of older programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attributes: Option<Attributes>,
 }
 
 /// A symbolic link that is made or removed.
@@ -134,7 +138,8 @@ pub enum Fact {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         link: Option<LinkChange>,
     },
-    /// systemd and nginx are about to be told of them.
+    /// systemd and nginx are about to be told of them. Older programs noted it; nothing goes by it, since a
+    /// boot tells them too.
     AssetsTold,
     /// What a whole tree was, for the receipt; no step acts on it.
     #[serde(rename_all = "camelCase")]

@@ -7,7 +7,9 @@
 //! writes the rest. What is neither, a person put there: it is never written over.
 //!
 //! Systemd and nginx run on with what they had read until they are told, which happens once all files are in
-//! place and nginx took them. The same in a rollback, whose files are those that the earlier run kept.
+//! place and nginx took them. A machine that starts in the middle reads what is there without being told, so
+//! an undo tells them in any case: once more does no harm. The same in a rollback, whose files are those that
+//! the earlier run kept.
 
 use cap_std::fs::Dir;
 
@@ -15,21 +17,24 @@ use super::context::{Done, Probe, StepContext, StepRunner};
 use super::error::StepError;
 use super::staging;
 use crate::context::Context;
-use crate::host::fs::{self, IoContext as _};
-use crate::host::proxy::{self, Nginx, Tested};
+use crate::host::fs::{self, Attributes, IoContext as _};
+use crate::host::proxy::{self, Nginx, Reloaded, Tested};
 use crate::ids::{AbsPath, RunId, Sha256};
 use crate::plan::assets::AssetKind;
 use crate::plan::spec::{BackupSource, Source};
 use crate::plan::step::{Action, AssetFile, AssetsWith, Step};
 use crate::run::fact::{AssetChange, Fact, LinkChange};
-use crate::run::journal;
+use crate::run::{journal, list};
 use crate::survey::assets::{self, MAX_ASSET, Refusal};
 
 /// Where a run keeps what it replaced, below its own directory.
 const KEPT: &str = "assets";
 
-/// Mode of a unit or vhost where none was.
+/// Mode of a unit or vhost of a backup where none was: a backup does not tell what it had.
 const MODE: u32 = 0o644;
+
+/// Mode of one that a run kept and did not note: it may have been nobody's to read.
+const KEPT_MODE: u32 = 0o600;
 
 /// The code of `assets`.
 #[derive(Debug)]
@@ -70,40 +75,41 @@ impl StepRunner for Assets {
         }
         write(cx, with, &noted)?;
         let mut done = Done::new(detail(&noted));
-        let nginx = assets::nginx(cx.host).filter(|_| with.nginx && noted.touches(AssetKind::Site));
+        let nginx = nginx(cx, with, &noted);
         if let Some(nginx) = &nginx {
-            done.warnings.extend(test(cx, nginx, &noted)?);
+            done.warnings.extend(test(cx, with, nginx, &noted)?);
         }
-        cx.note(step, Fact::AssetsTold)?;
-        if with.systemd && noted.touches(AssetKind::Unit) {
-            reload_units(cx.host)?;
-        }
-        if let Some(nginx) = nginx
-            && let Err(error) = nginx.reload()
-        {
+        tell_systemd(cx, with, &noted)?;
+        match nginx.map(|nginx| nginx.reload()) {
+            None | Some(Ok(Reloaded::Taken)) => {}
+            Some(Ok(Reloaded::Kept)) => {
+                return give_up(cx, with, &noted, refused(cx, not_taken()));
+            }
             // Where it does not run it reads them when it starts; they are tested in any case.
-            done.warnings
-                .push(format!("nginx was not told of the vhost, and reads it when it starts: {error}"));
+            Some(Err(why)) => done
+                .warnings
+                .push(format!("nginx was not told of the vhost, and reads it when it starts: {why}")),
         }
         Ok(done)
     }
 
     fn undo(&self, cx: &StepContext<'_>, step: &Step) -> Result<(), StepError> {
         let Some(noted) = noted(cx)? else { return Ok(()) };
-        put_back(cx, &noted)?;
         let Action::Assets(with) = &step.action else { return Ok(()) };
-        let told = cx.fact(|fact| matches!(fact, Fact::AssetsTold).then_some(())).is_some();
-        if told && with.systemd && noted.touches(AssetKind::Unit) {
-            reload_units(cx.host)?;
+        // Where one of them could not come back, they read the other all the same.
+        let back = put_back(cx, &noted);
+        let told = tell_systemd(cx, with, &noted);
+        match nginx(cx, with, &noted).map(|nginx| nginx.reload()) {
+            None | Some(Ok(Reloaded::Taken)) => {}
+            Some(Ok(Reloaded::Kept)) => {
+                cx.say(format!("nginx did not take the old vhost: {}", not_taken()));
+            }
+            Some(Err(why)) => {
+                cx.say(format!("nginx was not told of the old vhost, and reads it when it starts: {why}"));
+            }
         }
-        if let Some(nginx) = assets::nginx(cx.host)
-            && told
-            && with.nginx
-            && noted.touches(AssetKind::Site)
-        {
-            // It does not run, or did not take the old vhost before either. The files are back.
-            drop(nginx.reload());
-        }
+        back.and(told)?;
+        // What is kept is what a person puts back by hand, as long as something is missing.
         remove_kept(cx.host, cx.run)
     }
 
@@ -111,7 +117,7 @@ impl StepRunner for Assets {
         let Some(noted) = noted(cx)? else { return Ok(Probe::NotBegun) };
         let mut states = Vec::new();
         for file in noted.files.iter().filter(|file| file.old != file.new) {
-            states.push(state_of(cx, file)?);
+            states.push(state_of(cx, &noted, file)?);
         }
         if let Some(link) = &noted.link {
             states.push(state_of_link(cx, link)?);
@@ -232,14 +238,18 @@ fn note(cx: &StepContext<'_>, step: &Step, with: &AssetsWith) -> Result<Noted, S
             let what = format!("{} is not the file that the plan was made for", file.path);
             return Err(StepError::Changed { what });
         }
+        let mut attributes = None;
         if let Some(bytes) = live {
+            let (place, name) = cx.host.root.parent_of(&file.path)?;
+            attributes =
+                fs::attributes(&place, name).context("look at", cx.host.root.host_path(&file.path))?;
             let dir = cx.host.root.ensure_dir(&kept_in, 0o700)?;
             let name = file.kind.kept_name();
             fs::replace(&dir, name, &bytes, 0o600)
                 .context("keep", cx.host.root.host_path(&kept_in).join(name))?;
         }
         let (kind, path, new) = (file.kind, file.path.clone(), file.sha256);
-        files.push(AssetChange { kind, path, old, new });
+        files.push(AssetChange { kind, path, old, new, attributes });
     }
     cx.note(step, Fact::Assets { kept_in: kept_in.clone(), files: files.clone(), link: link.clone() })?;
     Ok(Noted { kept_in, files, link })
@@ -266,12 +276,12 @@ fn write(cx: &StepContext<'_>, with: &AssetsWith, noted: &Noted) -> Result<(), S
         set_link(cx, link, State::New)?;
     }
     for change in &noted.files {
-        if state_of(cx, change)? == State::New {
+        if state_of(cx, noted, change)? == State::New {
             continue;
         }
         let file = with.files.iter().find(|file| file.kind == change.kind);
         let bytes = file.map(|file| content(cx, file)).transpose()?.flatten();
-        put(cx, &change.path, bytes.as_deref())?;
+        put(cx, &change.path, bytes.as_deref(), fresh(cx, change.kind)?)?;
     }
     match noted.link.as_ref().filter(|link| link.made) {
         Some(link) => set_link(cx, link, State::New),
@@ -279,20 +289,28 @@ fn write(cx: &StepContext<'_>, with: &AssetsWith, noted: &Noted) -> Result<(), S
     }
 }
 
-/// Puts the old files and the old link back, wherever the new ones are.
+/// Puts the old files and the old link back, wherever the new ones are. What a person put there stays, and
+/// keeps the other of the two from nothing.
 fn put_back(cx: &StepContext<'_>, noted: &Noted) -> Result<(), StepError> {
-    // Where something else is in a place, nothing is touched at all.
-    let states = noted.files.iter().map(|file| state_of(cx, file)).collect::<Result<Vec<_>, _>>()?;
-    if let Some(link) = noted.link.as_ref().filter(|link| link.made) {
+    let [unit, site] = [AssetKind::Unit, AssetKind::Site].map(|kind| put_back_one(cx, noted, kind));
+    unit.and(site)
+}
+
+fn put_back_one(cx: &StepContext<'_>, noted: &Noted, kind: AssetKind) -> Result<(), StepError> {
+    let link = noted.link.as_ref().filter(|_| kind == AssetKind::Site);
+    let files: Vec<&AssetChange> = noted.files.iter().filter(|file| file.kind == kind).collect();
+    // Where something else is in a place, its link stays too: none may lead to nothing.
+    let states = files.iter().map(|file| state_of(cx, noted, file)).collect::<Result<Vec<_>, _>>()?;
+    if let Some(link) = link.filter(|link| link.made) {
         set_link(cx, link, State::Old)?;
     }
-    for (file, state) in noted.files.iter().zip(states) {
+    for (file, state) in files.into_iter().zip(states) {
         if state == State::New && file.old != file.new {
             let bytes = file.old.map(|old| kept(cx, noted, file.kind, old)).transpose()?;
-            put(cx, &file.path, bytes.as_deref())?;
+            put(cx, &file.path, bytes.as_deref(), of_kept(file.attributes))?;
         }
     }
-    match noted.link.as_ref().filter(|link| !link.made) {
+    match link.filter(|link| !link.made) {
         Some(link) => set_link(cx, link, State::Old),
         None => Ok(()),
     }
@@ -307,29 +325,56 @@ fn kept(cx: &StepContext<'_>, noted: &Noted, kind: AssetKind, old: Sha256) -> Re
     assets::read_kept(cx.host, &noted.kept_in, kind, old)?.ok_or_else(lost)
 }
 
+/// Mode and owner of a file that is made.
+type Fresh = (u32, Option<(u32, u32)>);
+
+/// What a file of this kind gets where none is. One that an earlier run kept gets what it had.
+fn fresh(cx: &StepContext<'_>, kind: AssetKind) -> Result<Fresh, StepError> {
+    let Some(earlier) = cx.plan.spec.source.run() else { return Ok((MODE, None)) };
+    let earlier = list::one(cx.host, earlier.run.clone())?;
+    let files = assets::written(&earlier.state).map(|(_, files, _)| files).unwrap_or_default();
+    Ok(of_kept(files.iter().find(|file| file.kind == kind).and_then(|file| file.attributes)))
+}
+
+fn of_kept(attributes: Option<Attributes>) -> Fresh {
+    attributes.map_or((KEPT_MODE, None), |it| (it.mode, Some((it.uid, it.gid))))
+}
+
 /// Replaces a file in one step, or removes it. Mode and owner of one that is there stay.
-fn put(cx: &StepContext<'_>, path: &AbsPath, bytes: Option<&[u8]>) -> Result<(), StepError> {
+fn put(cx: &StepContext<'_>, path: &AbsPath, bytes: Option<&[u8]>, fresh: Fresh) -> Result<(), StepError> {
     let (dir, name) = cx.host.root.parent_of(path)?;
     let place = cx.host.root.host_path(path);
     match bytes {
-        Some(bytes) => fs::replace(&dir, name, bytes, MODE).context("write", place)?,
+        Some(bytes) => fs::replace_as(&dir, name, bytes, fresh).context("write", place)?,
         None => drop(fs::remove_file(&dir, name).context("remove", place)?),
     }
     Ok(())
 }
 
 /// Whether a file is the old or the new one.
-fn state_of(cx: &StepContext<'_>, file: &AssetChange) -> Result<State, StepError> {
-    let unknown = |what: String| StepError::UnknownState { what };
-    let live = assets::read(cx.host, &file.path).map_err(|refusal| unknown(refusal.what))?;
+fn state_of(cx: &StepContext<'_>, noted: &Noted, file: &AssetChange) -> Result<State, StepError> {
+    let unknown = |refusal: Refusal| StepError::UnknownState { what: refusal.what };
+    let live = assets::read(cx.host, &file.path).map_err(unknown)?;
     let live = live.as_deref().map(Sha256::of);
     if live == file.new {
-        Ok(State::New)
-    } else if live == file.old {
-        Ok(State::Old)
-    } else {
-        Err(unknown(format!("{} is neither the old {} nor the new one", file.path, file.kind.words())))
+        return Ok(State::New);
     }
+    if live == file.old {
+        return Ok(State::Old);
+    }
+    let path = cx.host.root.host_path(&file.path).display().to_string();
+    let kept = cx.host.root.host_path(&noted.kept_in).join(file.kind.kept_name());
+    let (old, back) = match file.old {
+        Some(_) => (format!("the old one is {}", kept.display()), format!("cp {} {path}", kept.display())),
+        None => ("there was none before".to_owned(), format!("rm {path}")),
+    };
+    Err(StepError::Edited {
+        what: format!("{path} was edited meanwhile, and stays as it is; {old}"),
+        help: format!(
+            "copy the edited one elsewhere if you need it; then: {back}; abssctl run rollback {}",
+            cx.run
+        ),
+    })
 }
 
 fn state_of_link(cx: &StepContext<'_>, link: &LinkChange) -> Result<State, StepError> {
@@ -354,21 +399,47 @@ fn set_link(cx: &StepContext<'_>, link: &LinkChange, wanted: State) -> Result<()
 }
 
 /// Lets nginx test what it would read; puts everything back where it does not take it. Gives what to say.
-fn test(cx: &StepContext<'_>, nginx: &Nginx, noted: &Noted) -> Result<Option<String>, StepError> {
-    let tested = match nginx.test() {
-        Ok(tested) => tested,
-        Err(error) => {
-            put_back(cx, noted)?;
-            return Err(error.into());
+fn test(
+    cx: &StepContext<'_>,
+    with: &AssetsWith,
+    nginx: &Nginx,
+    noted: &Noted,
+) -> Result<Vec<String>, StepError> {
+    match nginx.test() {
+        Ok(Tested::Good { read, warning }) => {
+            let warning = warning.map(|said| format!("nginx takes the vhost, and warns: {said}"));
+            Ok(warning.into_iter().chain(unread(cx, noted, &read)).collect())
         }
-    };
-    match tested {
-        Tested::Bad(said) => {
-            put_back(cx, noted)?;
-            Err(StepError::Nginx { back: "the old files are back, nothing was told to read them", said })
-        }
-        Tested::Good(read) => Ok(unread(cx, noted, &read)),
+        Ok(Tested::Bad(said)) => give_up(cx, with, noted, refused(cx, said)),
+        Err(error) => give_up(cx, with, noted, error.into()),
     }
+}
+
+/// Puts everything back, since nginx does not take the vhost.
+fn give_up<T>(
+    cx: &StepContext<'_>,
+    with: &AssetsWith,
+    noted: &Noted,
+    error: StepError,
+) -> Result<T, StepError> {
+    let back = put_back(cx, noted);
+    // In a run that goes on after a boot systemd has read the new unit, though nobody told it.
+    let told = tell_systemd(cx, with, noted);
+    back.and(told).and(Err(error))
+}
+
+/// nginx refuses what came.
+fn refused(cx: &StepContext<'_>, said: String) -> StepError {
+    let without = cx.plan.spec.source.run().map_or_else(
+        || "leave out --with-assets".to_owned(),
+        |earlier| format!("bring back the data alone: abssctl run rollback {} --data-only", earlier.run),
+    );
+    StepError::Nginx { without, said }
+}
+
+/// What nginx tells nobody but its own log.
+fn not_taken() -> String {
+    "it goes on with what it had read; is an address that it is to listen on taken? see its error log, and ss -ltnp".to_owned()
 }
 
 /// What is not among the files that nginx read was not tested either.
@@ -384,8 +455,17 @@ fn unread(cx: &StepContext<'_>, noted: &Noted, read: &[String]) -> Option<String
     })
 }
 
-fn reload_units(cx: &Context) -> Result<(), StepError> {
-    Ok(cx.services().daemon_reload()?)
+/// Lets systemd read its units again, where one of them is another.
+fn tell_systemd(cx: &StepContext<'_>, with: &AssetsWith, noted: &Noted) -> Result<(), StepError> {
+    if with.systemd && noted.touches(AssetKind::Unit) {
+        cx.host.services().daemon_reload()?;
+    }
+    Ok(())
+}
+
+/// The nginx that reads the vhost, where it is another one.
+fn nginx(cx: &StepContext<'_>, with: &AssetsWith, noted: &Noted) -> Option<Nginx> {
+    assets::nginx(cx.host).filter(|_| with.nginx && noted.touches(AssetKind::Site))
 }
 
 fn detail(noted: &Noted) -> String {

@@ -124,6 +124,8 @@ pub struct Shared {
     pub extracted: Mutex<Option<Extracted>>,
     /// What the live tree was when it was copied, where it was.
     pub copied: Mutex<Option<Sha256>>,
+    /// What undoing found that a person should know; it comes into the run's result.
+    pub said: Mutex<Vec<String>>,
 }
 
 impl std::fmt::Debug for StepContext<'_> {
@@ -151,6 +153,11 @@ impl StepContext<'_> {
         (self.record)(&step.id, fact.clone())?;
         lock(&self.facts).push(fact);
         Ok(())
+    }
+
+    /// Says in the run's result what a person should know of an undo; a `run` says it in [`Done`].
+    pub fn say(&self, warning: String) {
+        lock(&self.shared.said).push(warning);
     }
 
     /// The newest fact that `pick` takes.

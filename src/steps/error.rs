@@ -146,17 +146,26 @@ pub enum StepError {
         /// What stands where.
         what: String,
     },
+    /// A person edited a unit or vhost in the middle of a run.
+    #[error("{what}")]
+    #[diagnostic(code(abssctl::step::edited), help("{help}"))]
+    Edited {
+        /// Which, and where the old one is.
+        what: String,
+        /// How the old one comes back.
+        help: String,
+    },
     /// nginx does not take what came.
-    #[error("nginx does not take the vhost, and {back}; it says: {said}")]
+    #[error("nginx does not take the vhost, and the old files are back; it says: {said}")]
     #[diagnostic(
         code(abssctl::step::nginx),
         help(
-            "mend what it names (a certificate that is not on this machine?) and make a new plan, or leave out --with-assets"
+            "mend what it names (a certificate that is not on this machine?) and make a new plan, or {without}"
         )
     )]
     Nginx {
-        /// What stands in its place now.
-        back: &'static str,
+        /// How to go on without unit and vhost.
+        without: String,
         /// In its own words, with file and line.
         said: String,
     },

@@ -34,7 +34,15 @@ impl StepRunner for Stop {
         let StopWith { unit, timeout, url, ca } = with(step)?;
         let Some((_, answered)) = service::stopped(cx) else { return Ok(()) };
         let since = clock::exact();
-        let _state = service::bring_up(cx, unit, since, timeout.as_duration())?;
+        match service::bring_up(cx, unit, since, timeout.as_duration()) {
+            Ok(_) => {}
+            // It was no better before. On a machine that goes down the start fails for another reason, and
+            // the run stays open.
+            Err(StepError::NotWell { what, .. }) if !answered && !cx.host.services().goes_down() => {
+                cx.say(format!("{unit} did not answer before it was stopped, and is not well now: {what}"));
+            }
+            Err(error) => return Err(error),
+        }
         if answered {
             let interval = cx.plan.spec.health.interval.as_duration();
             let timeout = timeout.as_duration();

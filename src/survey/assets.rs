@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::archive::{ArchiveSurvey, ENABLED_FOLDER, SITE_FOLDER, UNIT_FOLDER};
+use super::preflight::{Class, Problem};
 use crate::context::Context;
 use crate::host::fs::{self, Entry, FsError, IoContext as _};
 use crate::host::proxy::Nginx;
@@ -139,6 +140,16 @@ pub fn read_kept(
     Ok(bytes.filter(|bytes| Sha256::of(bytes) == old))
 }
 
+/// Whether a run replaced unit or vhost, and still has what was there.
+pub fn is_kept(cx: &Context, state: &RunState) -> bool {
+    written(state).is_some_and(|(kept_in, files, _)| {
+        let kept = |file: &AssetChange| {
+            file.old.is_none_or(|old| matches!(read_kept(cx, kept_in, file.kind, old), Ok(Some(_))))
+        };
+        files.iter().all(kept)
+    })
+}
+
 /// What a run replaced of unit and vhost, where it did.
 pub fn written(state: &RunState) -> Option<(&AbsPath, &[AssetChange], Option<&LinkChange>)> {
     let written = state.facts().filter_map(|fact| {
@@ -188,6 +199,22 @@ fn now(
         site: site.map(|comes| file(comes, &places.site)).transpose()?,
         enabled: enabled.transpose()?,
         proxy: if nginx(cx).is_some() { ProxyKind::Nginx } else { ProxyKind::None },
+    })
+}
+
+/// What keeps unit or vhost from being written: seen before anything is stopped for them.
+pub fn unwritable(cx: &Context, seen: &ObservedAssets) -> Option<Problem> {
+    let files = seen.files().filter(|(_, file)| !file.is_there()).map(|(_, file)| &file.path);
+    let link = seen.enabled.iter().filter(|link| link.wanted != link.now).map(|link| &link.path);
+    files.chain(link).find_map(|path| {
+        let (dir, _) = parent(cx, path).ok()?;
+        let error = fs::check_writable(&dir).err()?;
+        Some(Problem {
+            code: "assets-unwritable",
+            class: Class::Environment,
+            message: format!("{path} cannot be written: {error}"),
+            help: "make its directory writable for this program (mount it read-write; in a unit of its own: ReadWritePaths=), or plan without unit and vhost (spec.assets: data)".to_owned(),
+        })
     })
 }
 

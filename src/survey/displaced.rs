@@ -320,6 +320,7 @@ pub fn look(cx: &Context, candidate: &Candidate, data: &Path) -> Result<Held, Fs
         incomplete: parts.map(|parts| parts.gaps).unwrap_or_default(),
         migrations: Some(migrations_of(&candidate.dir, data)),
         assets_written: assets::written(&candidate.state).is_some(),
+        assets_kept: assets::is_kept(cx, &candidate.state),
     };
     Ok(Held { observed, survey })
 }

@@ -25,6 +25,7 @@ use crate::state::backup_index::{BackupEntry, BackupIndex, IndexError, entry_dig
 use crate::store::{self, StoreError};
 
 use super::approvals::{Approvals, Evidence};
+use super::assets;
 use super::displaced::{self, DisplacedError};
 use super::forbidden::{self, Forbidden};
 use super::observe::{self, Comes, Survey, SurveyError};
@@ -143,6 +144,7 @@ pub fn preflight(cx: &Context, plan: &Plan, ask: Ask<'_>) -> Result<Preflight, P
     let survey = observe::observe(cx, &plan.spec, comes)?;
     found.paths(cx, plan, &survey)?;
     found.service(cx, plan, &survey)?;
+    found.problems.extend(survey.observed.assets.as_ref().and_then(|seen| assets::unwritable(cx, seen)));
     found.soundness(plan, &survey);
     found.drift(plan, &survey, entry.as_ref());
     found.target(cx, plan, &survey, ask);

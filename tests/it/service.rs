@@ -4,7 +4,7 @@
 
 use crate::resume::newest;
 use crate::support::journal;
-use crate::support::root::{LIVE, ZSTD};
+use crate::support::root::{GZIP, LIVE, ZSTD};
 use crate::support::service::{Serviced, UNIT, certificates};
 use crate::support::tools::{have, skip_unless, wait_for};
 
@@ -415,6 +415,30 @@ fn a_unit_in_a_loop_of_failures_is_stopped_and_put_back_as_it_was() {
     assert!(kinds(&plan).contains(&"stop".to_owned()));
     let result = world.root.apply(&path).ok().json();
     assert!(result["warnings"][0].as_str().unwrap().contains("did not answer before"), "{result:#}");
+    world.assert_new();
+}
+
+#[test]
+fn a_unit_that_failed_before_keeps_no_undo_from_its_end() {
+    if cannot("a_unit_that_failed_before_keeps_no_undo_from_its_end") {
+        return;
+    }
+    let world = Serviced::stopped();
+    world.odd("restarting", "");
+    world.odd("crashes", "");
+    let (path, _) = world.plan(&[ZSTD]);
+    let words = ["start failed, and everything is as it was", "control process exited"];
+    let error = world.root.apply(&path).error(4, "abssctl::apply::rolled_back", &words);
+    let said = error["result"]["warnings"].to_string();
+    assert!(said.contains("did not answer before it was stopped, and is not well now"), "{error:#}");
+    let run = error["result"]["run"].as_str().unwrap();
+    assert_eq!(world.root.json(&["run", "show", run]).ok().json()["outcome"], "rolled_back");
+    world.root.assert_generation("gen-b.sha256");
+    world.root.assert_no_private();
+    // Another backup may be tried at once, and one that the server takes is restored.
+    world.even("crashes");
+    let (path, _) = world.plan(&[GZIP]);
+    let _ = world.root.apply(&path).ok();
     world.assert_new();
 }
 

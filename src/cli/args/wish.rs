@@ -77,6 +77,9 @@ pub struct WishArgs {
 /// so there is less to choose than for a restore.
 #[derive(Debug, Clone, Args)]
 pub struct RollbackWishArgs {
+    /// Leave unit and vhost as they are, also where the run replaced them
+    #[arg(long)]
+    pub data_only: bool,
     /// Make no backup of what is there now; the displaced directory is the only way back then
     #[arg(long, conflicts_with_all = ["pre_backup", "backup_message"])]
     pub no_pre_backup: bool,

@@ -128,6 +128,7 @@ const CHECKS: &[(&str, &str, &str, &str)] = &[
     ("registry-entry", "/observed/instance/registryEntry", "the instance is registered otherwise", REFRESH),
     ("data-directory", "/observed/instance/dataDirectory", "the data directory is another one", REFRESH),
     ("assets", "/spec/assets", "the unit or the vhost of the machine is another one", REFRESH),
+    ("assets-unwritable", "/spec/assets", "unit or vhost cannot be written", MACHINE),
     ("proxy", "/spec/assets", "nginx came or went", REFRESH),
     ("backup-entry", "/observed/backup/indexEntry", "the backup's index entry has changed", REFRESH),
     ("server", "/observed/server", "the installed server makes something else of the backup", REFRESH),

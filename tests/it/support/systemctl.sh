@@ -22,7 +22,7 @@ if [ "$(basename "$0")" = journalctl ]; then
     exit 0
 fi
 verb=${args[0]} name=${args[1]}
-[ "$verb" = show ] || echo "$verb $name" >>calls
+[ "$verb" = show ] || echo "$verb${name:+ $name}" >>calls
 alive() { [ -n "$1" ] && [ -r "/proc/$1/stat" ] && ! grep -q ') Z ' "/proc/$1/stat"; }
 pid=$(cat pid 2>/dev/null)
 load=loaded
@@ -54,12 +54,18 @@ stop)
     rm -f pid
     fate after
     ;;
-daemon-reload) ;;
+daemon-reload) if [ -e no-reload ]; then echo "Failed to reload daemon: Connection timed out" >&2; exit 1; fi ;;
 reset-failed) rm -f limit; alive "$pid" || rm -f pid ;;
 start)
     fate before
     if [ -e limit ]; then echo "Start request repeated too quickly." >&2; exit 1; fi
     if [ "$load" != loaded ]; then echo "Unit $name is $load." >&2; exit 1; fi
+    if [ -e crashes ]; then
+        echo "Error: the disk is full" >log
+        touch restarting
+        echo "Job for $name failed because the control process exited with error code." >&2
+        exit 1
+    fi
     if ! alive "$pid"; then
         : >log
         setsid ./server >>log 2>&1 </dev/null &
