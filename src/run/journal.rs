@@ -373,7 +373,7 @@ impl Replay {
                 break;
             }
             let (line, after) = (&rest[..end], &rest[end + 1..]);
-            if after.is_empty() && is_torn(line, bytes.len() - rest.len()) {
+            if after.is_empty() && is_torn(line) {
                 break;
             }
             self.line(run, line)?;
@@ -401,15 +401,18 @@ impl Replay {
     }
 }
 
-/// Whether a crash left sectors of a line unwritten, which begins at this place of the file: each run of
-/// zeros then begins and ends with a sector or with the line. A single zero elsewhere is damage: a record
-/// that was synced must not be taken for one that never was.
-fn is_torn(line: &[u8], at: usize) -> bool {
+/// Whether a crash left sectors of a line unwritten: each run of zeros then begins or ends with the line, or
+/// is whole sectors. A zero elsewhere is damage: a record that was synced must not be taken for one that
+/// never was.
+fn is_torn(line: &[u8]) -> bool {
     const SECTOR: usize = 512;
-    let edge = |place: usize| place == 0 || place == line.len() || (at + place).is_multiple_of(SECTOR);
-    let zero = |place: usize| line.get(place) == Some(&0);
-    let mut edges = (0..=line.len()).filter(|place| zero(*place) != (*place > 0 && zero(place - 1)));
-    line.contains(&0) && edges.all(edge)
+    let mut at = 0;
+    line.contains(&0)
+        && line.chunk_by(|a, b| (*a == 0) == (*b == 0)).all(|run| {
+            let (from, to) = (at, at + run.len());
+            at = to;
+            run[0] != 0 || from == 0 || to == line.len() || run.len().is_multiple_of(SECTOR)
+        })
 }
 
 #[cfg(test)]
@@ -420,15 +423,27 @@ mod tests {
     use crate::run::state::{Outcome, RunEnded};
 
     #[test]
-    fn only_whole_sectors_of_zeros_are_what_a_crash_leaves() {
-        assert!(is_torn(&[0; 30], 700));
-        assert!(is_torn(&[&[b'x'; 12][..], &[0; 100]].concat(), 500));
-        assert!(is_torn(&[&[0; 12][..], &[b'x'; 100]].concat(), 500));
-        assert!(is_torn(&[&[b'x'; 12][..], &[0; 512], &[b'x'; 9]].concat(), 500));
-        assert!(!is_torn(&[b'x'; 30], 0));
-        assert!(!is_torn(&[&[b'x'; 30][..], &[0], &[b'x'; 9]].concat(), 0));
-        assert!(!is_torn(&[&[b'x'; 30][..], &[0; 9]].concat(), 0));
-        assert!(!is_torn(&[&[0; 9][..], &[b'x'; 30]].concat(), 0));
+    fn only_sectors_of_zeros_are_what_a_crash_leaves() {
+        let line = |parts: &[(u8, usize)]| -> Vec<u8> {
+            parts.iter().flat_map(|(byte, length)| vec![*byte; *length]).collect()
+        };
+        for parts in [
+            &[(0, 30)][..],
+            &[(b'x', 12), (0, 100)],
+            &[(0, 12), (b'x', 100)],
+            &[(b'x', 12), (0, 1024), (b'x', 9)],
+            &[(0, 12), (b'x', 512), (0, 512), (b'x', 9)],
+        ] {
+            assert!(is_torn(&line(parts)), "{parts:?}");
+        }
+        for parts in [
+            &[(b'x', 30)][..],
+            &[(b'x', 30), (0, 1), (b'x', 9)],
+            &[(b'x', 30), (0, 511), (b'x', 9)],
+            &[(0, 12), (b'x', 100), (0, 1), (b'x', 9)],
+        ] {
+            assert!(!is_torn(&line(parts)), "{parts:?}");
+        }
     }
 
     /// A record that fails half-way must not part those before it from those after it.

@@ -28,7 +28,7 @@ src/host/fs.rs remove_dir_if_empty 1 empty private folders stay away
 src/host/fs.rs remove_tree 1         what was removed stays away: staging, displaced trees, marks of a backup
 src/host/fs.rs rename_noreplace 1    the new name: of an archive, of the displaced tree
 src/host/fs.rs rename_noreplace 2    the old name is gone: the displaced tree is not in staging too
-src/host/fs.rs replace 1             the name of the new index, registry, sidecar
+src/host/fs.rs replace_as 1          the name of the new index, registry, sidecar
 src/host/fs.rs sync_dir 1            every name there is
 src/host/fs.rs sync_dir 2            the same where the handle is one for look-ups alone
 src/host/fs.rs sync_filesystem 1     every tree that is put in place

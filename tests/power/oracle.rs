@@ -72,7 +72,9 @@ impl Promise {
                 format!("the last line of the log is not that of {wanted}: {last}")
             })?;
         }
-        if self.prepared.plan.is_some() || self.prepared.scenario == Scenario::Rollback {
+        if self.prepared.plan.is_some()
+            || matches!(self.prepared.scenario, Scenario::Rollback | Scenario::AssetsBack)
+        {
             let found = sums::of(&root.path(self.prepared.scenario.target()));
             ensure(found == self.new, || format!("the tree is not the new one: {found:?}"))?;
             let found = restores(root)?;
@@ -119,10 +121,10 @@ impl Scenario {
         match self {
             Self::Create => Some("backup create"),
             Self::PruneBackups => Some("backup prune"),
-            Self::Rollback => Some("run rollback"),
+            Self::Rollback | Self::AssetsBack => Some("run rollback"),
             Self::Prune | Self::Plan => None,
             Self::Apply | Self::ApplyOne | Self::ApplyBeside | Self::Undo => Some("plan apply"),
-            Self::Halfway | Self::Mounted | Self::Resume => Some("plan apply"),
+            Self::Halfway | Self::Mounted | Self::Resume | Self::Assets => Some("plan apply"),
         }
     }
 }

@@ -38,7 +38,18 @@ pub(crate) enum Scenario {
     Mounted,
     /// A restore that goes on after a cut which left a torn record.
     Resume,
+    /// A restore that makes unit, vhost and its link, where none are.
+    Assets,
+    /// The way back from that, which removes them.
+    AssetsBack,
 }
+
+/// Where the instance's unit and vhost lie, and the link by which nginx reads the vhost.
+const ASSETS: [&str; 3] = [
+    "etc/systemd/system/abssctl-budget.service",
+    "run/abssctl/nginx/sites-available/abssctl-budget.conf",
+    "run/abssctl/nginx/sites-enabled/abssctl-budget.conf",
+];
 
 /// What there is before the command.
 #[derive(Debug)]
@@ -78,7 +89,15 @@ impl Scenario {
             Self::Plan => "plan restore",
             Self::Mounted => "apply at a mount point",
             Self::Resume => "apply resumed",
+            Self::Assets => "apply with unit and vhost",
+            Self::AssetsBack => "run rollback with unit and vhost",
         }
+    }
+
+    /// Whether states are built of it and judged. A rollback's plan knows the old tree by inode, which a state
+    /// that is built has not; the others are about files that no oracle reads.
+    pub(crate) fn has_states(self) -> bool {
+        !matches!(self, Self::Plan | Self::Mounted | Self::Rollback | Self::Assets | Self::AssetsBack)
     }
 
     /// Whether the command fails, having undone everything.
@@ -104,6 +123,7 @@ impl Scenario {
                 Self::Halfway => noted.load(Ordering::Relaxed) && call.name == "fdatasync",
                 Self::Apply | Self::ApplyOne | Self::ApplyBeside | Self::Create | Self::Prune => false,
                 Self::PruneBackups | Self::Rollback | Self::Plan | Self::Mounted | Self::Resume => false,
+                Self::Assets | Self::AssetsBack => false,
             };
             if fails && !failed.swap(true, Ordering::Relaxed) { Act::Fail(Errno::EIO) } else { Act::Go }
         }
@@ -122,7 +142,17 @@ impl Scenario {
             plan: None,
             mount: None,
         };
+        if matches!(self, Self::Assets | Self::AssetsBack) {
+            for path in ASSETS {
+                std::fs::remove_file(root.path(path)).unwrap();
+            }
+        }
         match self {
+            Self::Assets => applies(&[ZSTD, "--with-assets", "--no-pre-backup"]),
+            Self::AssetsBack => {
+                let run = root.restore(&[ZSTD, "--with-assets"])["run"].as_str().unwrap().to_owned();
+                says(&["run", "rollback", &run, "--no-pre-backup", "--yes"])
+            }
             Self::Apply => applies(&[ZSTD, "--sessions", "revoke"]),
             Self::ApplyOne => applies(&[ZSTD, "--budget", "Household"]),
             Self::ApplyBeside => applies(&[GZIP, "--dest", "/srv/other"]),

@@ -141,8 +141,8 @@ impl State {
 /// A journal with the numbers that files have now.
 fn renumbered(journal: &[u8], made: &BTreeMap<u64, u64>) -> Vec<u8> {
     rewritten(journal, |record| {
-        for side in ["staged", "live"] {
-            let number = record.pointer_mut(&format!("/event/stepFact/fact/swap/{side}/inode"));
+        for tree in ["swap/staged", "swap/live", "target/id"] {
+            let number = record.pointer_mut(&format!("/event/stepFact/fact/{tree}/inode"));
             if let Some(number) = number {
                 // One that is gone keeps its number: nothing has it.
                 let now = made.get(&number.as_u64().unwrap()).copied();

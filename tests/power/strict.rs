@@ -39,7 +39,7 @@ fn play(scenario: Scenario) -> Played {
     let mut command = root.command(&prepared.command);
     command.arg("--json");
     // A plan is the user's own file: there is nothing to go on with. A mount is no part of a tree.
-    if random::rules_only() || matches!(scenario, Scenario::Plan | Scenario::Mounted | Scenario::Rollback) {
+    if random::rules_only() || !scenario.has_states() {
         prepared.begin(&root);
         let watched = watch(&command, base.path(), scenario.act());
         assert_eq!(watched.ran.code != 0, scenario.fails(), "exit code {}", watched.ran.code);
@@ -259,6 +259,16 @@ fn a_resumed_apply_says_nothing_before_it_is_safe() {
 #[test]
 fn a_plan_is_safe_before_it_is_announced() {
     strictly(Scenario::Plan, 0);
+}
+
+#[test]
+fn an_apply_with_unit_and_vhost_says_nothing_before_it_is_safe() {
+    strictly(Scenario::Assets, 0);
+}
+
+#[test]
+fn a_rollback_with_unit_and_vhost_says_nothing_before_it_is_safe() {
+    strictly(Scenario::AssetsBack, 0);
 }
 
 #[test]

@@ -44,7 +44,7 @@ pub struct WishArgs {
     /// What happens to the logins in the backup
     #[arg(long, value_enum, value_name = "HOW")]
     pub sessions: Option<SessionsHow>,
-    /// Start the service afterwards in any case (refused as long as this program controls no services)
+    /// Start the service afterwards, also where it did not run (refused where none is controlled)
     #[arg(long, conflicts_with = "no_restart")]
     pub restart: bool,
     /// Leave the service stopped
