@@ -100,10 +100,11 @@ for shape in large small; do
         if [[ $wanted == *" create "* ]]; then
             measure "$shape" create tar "rm -f $work/new.tar.zst" \
                 "tar --zstd -cf $work/new.tar.zst -C $from .; sha256sum $work/new.tar.zst; sync -f $work"
-            measure "$shape" create abssctl "rm -f $work/new.tar.zst" \
+            measure "$shape" create abssctl "rm -f $work/new.tar.zst; cp $root/srv/backups/backups.json $work/index" \
                 "$program --root $root backup create budget --yes --json"
             new=$(sed -n 's/^ *"id": "\(.*\)",$/\1/p' "$work/output")
-            ours backup prune --yes --force "$new" >/dev/null 2>&1 || rm -f "$root/srv/backups/budget/$new".*
+            rm -f "$root/srv/backups/budget/$new".*
+            cp "$work/index" "$root/srv/backups/backups.json"
             have restic && measure "$shape" create restic \
                 "rm -rf $work/restic; restic init -q -r $work/restic" \
                 "restic backup -q -r $work/restic $from; sync -f $work"
