@@ -20,8 +20,7 @@ use crate::archive;
 use crate::context::Context;
 use crate::host::clock;
 use crate::ids::{BackupId, InstanceName};
-use crate::run::list::Run;
-use crate::run::traces;
+use crate::run::list::{About, Run};
 use crate::state::backup_index::{BackupEntry, BackupIndex};
 use crate::store;
 
@@ -68,7 +67,8 @@ pub fn choose(
         }
     }
     let now = clock::now();
-    let open: Vec<Open> = runs.iter().filter(|run| run.is_open()).map(|run| Open::new(cx, run)).collect();
+    let open = runs.iter().filter(|run| run.is_open());
+    let open: Vec<Open> = open.map(|run| Open { run, about: run.about(cx) }).collect();
     for entries in of.values_mut() {
         // Of one second, the one that was recorded later is the newer one.
         entries.reverse();
@@ -154,33 +154,22 @@ fn is_younger(created: Timestamp, seconds: u64, now: Timestamp) -> bool {
 /// A run that is not finished, or does not tell that it is.
 struct Open<'r> {
     run: &'r Run,
-    instance: Option<InstanceName>,
-    /// The backup that it reads.
-    source: Option<BackupId>,
+    about: Option<About>,
 }
 
-impl<'r> Open<'r> {
-    fn new(cx: &Context, run: &'r Run) -> Self {
-        let source = match &run.state.started {
-            Some(started) => Some(started.backup.clone()),
-            None => traces::plan(cx, &run.id).map(|plan| plan.spec.source.backup_id().clone()),
-        };
-        Self { run, instance: run.instance(cx), source }
-    }
-
+impl Open<'_> {
     /// Why a backup must not go. A damaged journal may have told of a pre-backup after the damage: that is
     /// none older than the run. Where nothing tells the instance, it may be any backup at all.
     fn needs(&self, entry: &BackupEntry) -> Option<String> {
         let id = &self.run.id;
-        if self.source.as_ref() == Some(&entry.id) || self.run.state.pre_backup() == Some(&entry.id) {
+        let reads = self.about.as_ref().is_some_and(|about| about.backup == entry.id);
+        if reads || self.run.state.pre_backup() == Some(&entry.id) {
             return Some(format!("run {id}, which is not finished, needs it"));
         }
         self.run.damage.as_ref()?;
-        let may = match &self.instance {
-            // The index tells whole seconds.
-            Some(name) => *name == entry.instance && entry.created_at.as_second() >= id.made_at().as_second(),
-            None => true,
-        };
+        // The index tells whole seconds.
+        let since = entry.created_at.as_second() >= id.made_at().as_second();
+        let may = self.about.as_ref().is_none_or(|about| about.instance == entry.instance && since);
         may.then(|| format!("run {id} may need it, and its journal is damaged: abssctl run show {id}"))
     }
 }

@@ -24,7 +24,8 @@ pub(super) fn look(cx: &Context) -> Vec<Finding> {
     let unnamed = if is_whole(cx, &runs) { UNNAMED } else { KEEP };
     let runs = runs.unwrap_or_default();
     let named: BTreeSet<AbsPath> = runs.iter().flat_map(directories).collect();
-    for base in traces::private_directories(cx, runs.iter().filter_map(|run| target(cx, run))) {
+    let targets = runs.iter().filter_map(|run| Some(run.about(cx)?.target));
+    for base in traces::private_directories(cx, targets) {
         for folder in traces::FOLDERS {
             let Ok(parent) = base.join(folder) else { continue };
             let held = names(cx, &parent);
@@ -70,14 +71,6 @@ fn is_whole(cx: &Context, runs: &Result<Vec<Run>, JournalError>) -> bool {
 /// off in the middle of a step.
 fn is_of(run: &Run, path: &AbsPath) -> bool {
     path.file_name().is_some_and(|name| name.starts_with(run.id.as_str()))
-}
-
-/// The target of a run, by its plan where its journal does not tell.
-fn target(cx: &Context, run: &Run) -> Option<AbsPath> {
-    match &run.state.started {
-        Some(started) => Some(started.target.clone()),
-        None => traces::plan(cx, &run.id).map(|plan| plan.spec.target.directory),
-    }
 }
 
 /// The private directories that a run knows of.

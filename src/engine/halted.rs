@@ -4,7 +4,6 @@
 use std::sync::Mutex;
 
 use super::recover;
-use crate::plan::step::Action;
 use crate::run::fact::Fact;
 use crate::run::journal::Journal;
 use crate::steps::StepContext;
@@ -20,16 +19,7 @@ pub(super) fn stands(cx: &StepContext<'_>, journal: &Mutex<Journal>) -> String {
         Ok(true) => format!("{target} has the tree that this run put there"),
         Err(error) => format!("what stands in {target} cannot be told: {error}"),
     };
-    let unit = cx.plan.steps.iter().find_map(|step| {
-        if let Action::Stop(with) = &step.action {
-            Some(&with.unit)
-        } else if let Action::Start(with) = &step.action {
-            Some(&with.unit)
-        } else {
-            None
-        }
-    });
-    let state = unit.and_then(|unit| Some((unit, cx.host.services().state(unit).ok()?)));
+    let state = cx.plan.unit().and_then(|(unit, _)| Some((unit, cx.host.services().state(unit).ok()?)));
     match state {
         Some((unit, state)) if state.is_up() => format!("{tree}; {unit} is {state}"),
         Some((unit, state)) => format!("{tree}; {unit} is {state}: nobody is served"),

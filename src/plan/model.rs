@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::observed::Observed;
 use super::preview::Preview;
 use super::spec::Spec;
-use super::step::Step;
+use super::step::{Action, Step};
+use crate::duration::DurationText;
 use crate::ids::{InvalidId, PlanId};
 
 /// The largest integer of a plan: every JSON reader keeps integers up to here exact.
@@ -38,6 +39,21 @@ pub struct Plan {
     /// Signatures over the canonical text of everything else; not part of the digest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub approvals: Vec<Approval>,
+}
+
+impl Plan {
+    /// The unit that its steps stop or start, and how long either may take; `None` where none is controlled.
+    pub fn unit(&self) -> Option<(&str, &DurationText)> {
+        self.steps.iter().find_map(|step| {
+            if let Action::Stop(with) = &step.action {
+                Some((with.unit.as_str(), &with.timeout))
+            } else if let Action::Start(with) = &step.action {
+                Some((with.unit.as_str(), &with.timeout))
+            } else {
+                None
+            }
+        })
+    }
 }
 
 /// The version of the plan format.

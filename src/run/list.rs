@@ -5,7 +5,7 @@ use super::state::{Outcome, Phase, RunState};
 use super::traces;
 use crate::context::Context;
 use crate::host::fs::IoContext as _;
-use crate::ids::{InstanceName, PlanDigest, RunId};
+use crate::ids::{AbsPath, BackupId, InstanceName, PlanDigest, RunId};
 
 /// A run on disk.
 #[derive(Debug)]
@@ -25,13 +25,27 @@ impl Run {
         self.state.is_unfinished() || self.damage.is_some() && self.state.phase == Phase::Fresh
     }
 
-    /// The instance; by the plan that the run keeps, where its journal does not tell.
-    pub fn instance(&self, cx: &Context) -> Option<InstanceName> {
-        match &self.state.started {
-            Some(started) => Some(started.instance.clone()),
-            None => traces::plan(cx, &self.id).map(|plan| plan.spec.instance),
+    /// What it is about; by the plan that it keeps, where its journal does not tell.
+    pub fn about(&self, cx: &Context) -> Option<About> {
+        if let Some(started) = &self.state.started {
+            let (instance, backup) = (started.instance.clone(), started.backup.clone());
+            return Some(About { instance, backup, target: started.target.clone() });
         }
+        let spec = traces::plan(cx, &self.id)?.spec;
+        let backup = spec.source.backup_id().clone();
+        Some(About { instance: spec.instance, backup, target: spec.target.directory })
     }
+}
+
+/// What a run is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    /// The instance.
+    pub instance: InstanceName,
+    /// The backup that it reads, or whose restore it undoes.
+    pub backup: BackupId,
+    /// The directory that it replaces.
+    pub target: AbsPath,
 }
 
 /// All runs, oldest first. One whose journal cannot be read is among them, with the damage: it must not
@@ -91,8 +105,8 @@ pub fn one(cx: &Context, id: RunId) -> Result<Run, JournalError> {
 /// A damaged journal of this instance that does not tell an end; those of other instances and of
 /// finished runs stand in nobody's way. Of a run that nothing tells the instance of, a tree that it left.
 pub fn unfinished(cx: &Context, instance: &InstanceName) -> Result<Option<Run>, JournalError> {
-    let mine = |run: &Run| match run.instance(cx) {
-        Some(of) => of == *instance,
+    let mine = |run: &Run| match run.about(cx) {
+        Some(about) => about.instance == *instance,
         None => traces::tree(cx, &run.id).is_some(),
     };
     match all(cx)?.into_iter().find(|run| run.is_open() && mine(run)) {

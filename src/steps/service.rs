@@ -14,7 +14,6 @@ use crate::host::processes;
 use crate::host::program::ProgramError;
 use crate::host::service::{Active, Load, ServiceError, ServiceManager, UnitState};
 use crate::ids::{AbsPath, ServerUrl};
-use crate::plan::step::Action;
 use crate::run::fact::{Fact, ServiceFact};
 
 /// Between two looks at a unit that goes down, and the first times that a server is asked: each costs next
@@ -96,16 +95,7 @@ pub(super) fn take_down(cx: &StepContext<'_>, unit: &str, limit: Duration) -> Re
 
 /// Nobody works in the target: also no server that somebody started since this run had stopped it.
 pub(super) fn quiet(cx: &StepContext<'_>) -> Result<(), StepError> {
-    let unit = cx.plan.steps.iter().find_map(|step| {
-        if let Action::Stop(with) = &step.action {
-            Some((&with.unit, &with.timeout))
-        } else if let Action::Start(with) = &step.action {
-            Some((&with.unit, &with.timeout))
-        } else {
-            None
-        }
-    });
-    match unit {
+    match cx.plan.unit() {
         Some((unit, limit)) => take_down(cx, unit, limit.as_duration()).map(drop),
         None => swap::refuse_users(cx),
     }
