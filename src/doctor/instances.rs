@@ -161,6 +161,13 @@ fn service(cx: &Context, entry: &InstanceEntry, notes: &mut Notes) {
             "name its unit in the registry (paths.systemd_unit); until then the server is not controlled";
         return notes.warning("unit-absent", message.escape_debug().to_string(), help);
     }
+    if unit == observe::RECOVERY_UNIT {
+        let message = format!(
+            "the unit of instance {name} has the name of the one that finishes interrupted runs: {unit}"
+        );
+        let help = "name another unit in the registry (paths.systemd_unit), and move its file";
+        return notes.problem("unit-taken", message, help);
+    }
     let state = match services.state(unit) {
         Ok(state) => state,
         Err(error) => return notes.error("unit", &error),

@@ -381,7 +381,7 @@ pub struct ObservedService {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ServiceTrouble {
-    /// The registry names a file that no service can have.
+    /// The registry names a file that no service can have, or the unit of the recovery.
     NoName,
     /// The manager knows no such unit.
     NotFound,
@@ -407,7 +407,7 @@ impl ServiceTrouble {
     /// In words that follow "it".
     pub fn words(self) -> &'static str {
         match self {
-            Self::NoName => "has a name that no service can have",
+            Self::NoName => "has a name that it cannot have",
             Self::NotFound => "is not known to systemd",
             Self::NotLoaded => "has a file that systemd cannot load",
             Self::Masked => "is masked",

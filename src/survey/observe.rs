@@ -184,6 +184,10 @@ pub fn place(cx: &Context, directory: &AbsPath, data: &Path) -> Result<Place, Su
     Ok(Place { dir, target, file_system, free: found.free_bytes, read_only: found.read_only })
 }
 
+/// The unit that goes on with interrupted runs when the machine starts (`examples/systemd`). An instance
+/// named `recover` has no unit of that name: a restore would stop the one that goes on with it.
+pub const RECOVERY_UNIT: &str = "abssctl-recover.service";
+
 /// The unit of an instance: the file that the registry names, or `abssctl-<name>.service`.
 pub fn unit(entry: &InstanceEntry) -> &str {
     entry.paths.systemd_unit.file_name().unwrap_or_default()
@@ -201,7 +205,7 @@ pub fn service(cx: &Context, entry: &InstanceEntry) -> Result<ObservedService, S
         return Ok(ObservedService { manager, unit: None, running: false, trouble: None });
     }
     let (manager, unit) = (ServiceManagerKind::Systemd, unit(entry));
-    if !is_unit_name(unit) {
+    if !is_unit_name(unit) || unit == RECOVERY_UNIT {
         let trouble = Some(ServiceTrouble::NoName);
         return Ok(ObservedService { manager, unit: None, running: false, trouble });
     }

@@ -172,6 +172,12 @@ fn doctor_says_how_the_unit_is_and_whether_its_server_answers() {
     let other = registry.replace(&format!("port: {}", world.port), &format!("port: {closed}"));
     world.root.write(crate::support::root::REGISTRY, other);
     expect("unit-silent", "nobody listens there");
+    let mut taken: serde_json::Value = serde_yaml::from_str(&registry).unwrap();
+    taken["instances"][0]["paths"]["systemd_unit"] = "/etc/systemd/system/abssctl-recover.service".into();
+    world.root.write(crate::support::root::REGISTRY, taken.to_string());
+    expect("unit-taken", "the one that finishes interrupted runs");
+    let (_, plan) = world.plan(&[ZSTD]);
+    assert_eq!(check(&plan, "service")["verdict"], "not-checked");
     world.root.write(crate::support::root::REGISTRY, registry);
     world.systemctl("stop");
     expect("unit-stopped", "it is inactive (dead)");

@@ -272,8 +272,14 @@ impl Model {
     fn waiting(&self, is: &BTreeMap<&str, Node>, counts: &dyn Fn(&&str) -> bool) -> Vec<String> {
         let is_there =
             |node: &Node| *node == TOP || is.iter().any(|(path, other)| node == other && counts(path));
-        let waits =
-            |event: &&Event| matches!(event.change, Change::Names(_)) && event.waits.iter().any(is_there);
+        let left_out = |node: &Node| is.iter().any(|(path, other)| node == other && !counts(path));
+        let waits = |event: &&Event| match &event.change {
+            Change::Names(names) => {
+                let all_left_out = names.iter().all(|(_, _, node)| node.as_ref().is_some_and(left_out));
+                !all_left_out && event.waits.iter().any(is_there)
+            }
+            Change::Write(..) | Change::Length(..) | Change::Attributes(..) => false,
+        };
         self.events
             .iter()
             .filter(waits)
