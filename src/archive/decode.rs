@@ -9,8 +9,8 @@ use flate2::bufread::MultiGzDecoder;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The largest window a zstd frame may ask for: 128 MiB, the most that `zstd -d` takes unasked.
-const WINDOW_LOG_MAX: u32 = 27;
+use super::frames::FrameReader;
+
 const BUFFER: usize = 64 * 1024;
 
 /// How an archive is compressed.
@@ -91,7 +91,7 @@ pub struct Decoder<R: Read> {
 }
 
 enum Inner<R: Read> {
-    Zstd(Box<zstd::stream::read::Decoder<'static, BufReader<R>>>),
+    Zstd(Box<FrameReader<R>>),
     Gzip(Box<MultiGzDecoder<BufReader<R>>>),
     None(R),
 }
@@ -114,12 +114,7 @@ impl<R: Read> fmt::Debug for Decoder<R> {
 /// goes on after the last frame; as an [`super::ArchiveError`] these are told apart.
 pub fn decoder<R: Read>(algorithm: Algorithm, input: R) -> Result<Decoder<R>, super::ArchiveError> {
     let inner = match algorithm {
-        Algorithm::Zstd => {
-            let input = BufReader::with_capacity(BUFFER, input);
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
-            decoder.window_log_max(WINDOW_LOG_MAX)?;
-            Inner::Zstd(Box::new(decoder))
-        }
+        Algorithm::Zstd => Inner::Zstd(Box::new(FrameReader::new(input)?)),
         Algorithm::Gzip => {
             Inner::Gzip(Box::new(MultiGzDecoder::new(BufReader::with_capacity(BUFFER, input))))
         }

@@ -5,12 +5,15 @@
 //! table in a skippable frame ("zstd seekable format", version 0.1.0): `tar --zstd` and `zstd -t` read it,
 //! and a reader that knows the table decodes frames in parallel or only those it needs.
 
+use std::cell::RefCell;
 use std::io::{self, Write};
 
 use flate2::write::GzEncoder;
+use zstd::bulk::Compressor;
 use zstd::zstd_safe::CParameter;
 
 use super::{Algorithm, ArchiveError};
+use crate::host::pool::{self, InOrder};
 
 /// Payload of one zstd frame.
 const FRAME: usize = 1024 * 1024;
@@ -31,7 +34,7 @@ impl<W: Write> Encoder<W> {
     pub(super) fn new(algorithm: Algorithm, level: Option<i32>, out: W) -> Result<Self, ArchiveError> {
         let level = checked_level(algorithm, level)?;
         Ok(match algorithm {
-            Algorithm::Zstd => Self::Zstd(Box::new(Frames::new(level, out).map_err(ArchiveError::Write)?)),
+            Algorithm::Zstd => Self::Zstd(Box::new(Frames::new(level, out))),
             Algorithm::Gzip => {
                 Self::Gzip(GzEncoder::new(out, flate2::Compression::new(level.unsigned_abs())))
             }
@@ -79,37 +82,82 @@ impl<W: Write> Write for Encoder<W> {
     }
 }
 
-/// Writes independent zstd frames and remembers their sizes.
+/// Writes independent zstd frames, which are compressed on all cores, and remembers their sizes.
 pub(super) struct Frames<W: Write> {
     out: W,
-    compressor: zstd::bulk::Compressor<'static>,
-    pending: Vec<u8>,
-    compressed: Vec<u8>,
+    level: i32,
+    plain: Vec<u8>,
+    /// Whether there is a frame already: an empty archive has one too.
+    begun: bool,
+    in_flight: InOrder<io::Result<Frame>>,
     /// Compressed and plain size of each frame.
     table: Vec<(u32, u32)>,
 }
 
+/// A compressed frame.
+struct Frame {
+    bytes: Vec<u8>,
+    plain: usize,
+}
+
+thread_local! {
+    /// Each thread's own, since making one costs more than a small frame; with its level.
+    static COMPRESSOR: RefCell<Option<(i32, Compressor<'static>)>> = const { RefCell::new(None) };
+}
+
+fn compress(level: i32, plain: &[u8]) -> io::Result<Frame> {
+    COMPRESSOR.with_borrow_mut(|kept| {
+        let (_, compressor) = match kept {
+            Some(same) if same.0 == level => same,
+            other => other.insert((level, compressor(level)?)),
+        };
+        Ok(Frame { bytes: compressor.compress(plain)?, plain: plain.len() })
+    })
+}
+
+fn compressor(level: i32) -> io::Result<Compressor<'static>> {
+    let mut compressor = Compressor::new(level)?;
+    compressor.set_parameter(CParameter::ChecksumFlag(true))?;
+    compressor.set_parameter(CParameter::ContentSizeFlag(true))?;
+    Ok(compressor)
+}
+
 impl<W: Write> Frames<W> {
-    fn new(level: i32, out: W) -> io::Result<Self> {
-        let mut compressor = zstd::bulk::Compressor::new(level)?;
-        compressor.set_parameter(CParameter::ChecksumFlag(true))?;
-        compressor.set_parameter(CParameter::ContentSizeFlag(true))?;
-        let compressed = vec![0; zstd::zstd_safe::compress_bound(FRAME)];
-        Ok(Self { out, compressor, pending: Vec::with_capacity(FRAME), compressed, table: Vec::new() })
+    fn new(level: i32, out: W) -> Self {
+        Self {
+            out,
+            level,
+            plain: Vec::with_capacity(FRAME),
+            begun: false,
+            in_flight: InOrder::new(),
+            table: Vec::new(),
+        }
     }
 
     fn end_frame(&mut self) -> io::Result<()> {
-        let length = self.compressor.compress_to_buffer(&self.pending, &mut self.compressed[..])?;
-        self.out.write_all(&self.compressed[..length])?;
-        self.table.push((fits(length)?, fits(self.pending.len())?));
-        self.pending.clear();
+        if self.in_flight.is_full() {
+            self.put_oldest()?;
+        }
+        let plain = std::mem::replace(&mut self.plain, Vec::with_capacity(FRAME));
+        let level = self.level;
+        self.begun = true;
+        self.in_flight.push(pool::submit(move || compress(level, &plain)));
         Ok(())
     }
 
+    /// Writes the oldest frame in flight; `false` where none is.
+    fn put_oldest(&mut self) -> io::Result<bool> {
+        let Some(frame) = self.in_flight.pop().transpose()? else { return Ok(false) };
+        self.out.write_all(&frame.bytes)?;
+        self.table.push((fits(frame.bytes.len())?, fits(frame.plain)?));
+        Ok(true)
+    }
+
     fn finish(mut self) -> io::Result<W> {
-        if !self.pending.is_empty() || self.table.is_empty() {
+        if !self.plain.is_empty() || !self.begun {
             self.end_frame()?;
         }
+        while self.put_oldest()? {}
         let mut table = Vec::with_capacity(17 + 8 * self.table.len());
         table.extend(SKIPPABLE_MAGIC.to_le_bytes());
         table.extend(fits(8 * self.table.len() + 9)?.to_le_bytes());
@@ -132,9 +180,9 @@ fn fits(length: usize) -> io::Result<u32> {
 
 impl<W: Write> Write for Frames<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let take = bytes.len().min(FRAME - self.pending.len());
-        self.pending.extend_from_slice(&bytes[..take]);
-        if self.pending.len() == FRAME {
+        let take = bytes.len().min(FRAME - self.plain.len());
+        self.plain.extend_from_slice(&bytes[..take]);
+        if self.plain.len() == FRAME {
             self.end_frame()?;
         }
         Ok(take)

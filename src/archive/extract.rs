@@ -3,7 +3,12 @@
 //!
 //! # Atomicity
 //! None by itself: a crash or an error leaves a partial tree, which the caller removes with its staging
-//! directory. Nothing is synced: the caller does that once for the whole tree.
+//! directory; nobody writes into it any more once this has returned. Nothing is safe on disk before the
+//! caller syncs the whole tree, once.
+//!
+//! # Threads
+//! One walks through the archive, makes directories and links, and writes large files, which are brought to
+//! disk behind it. Small files are written on all cores, many in one go.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Write as _};
@@ -11,18 +16,26 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use cap_std::fs::{Dir, DirBuilder, DirBuilderExt as _};
-use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{Advice, AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 use sha2::Digest as _;
 
 use super::reader::Members;
 use super::{ArchiveError, EntryKind, Limits, Manifest, Member};
 use crate::host::cancel::Cancel;
 use crate::host::fs::{self, IoContext as _};
+use crate::host::pool::Batches;
+use crate::host::sqlite;
 use crate::ids::{BackupId, Sha256};
 
 const BUFFER: usize = 128 * 1024;
+/// Files up to this size are held in memory, and written on any core.
+const SMALL: u64 = 256 << 10;
+/// So many bytes of a large file are on their way to the disk while the next ones are unpacked: the system begins by
+/// itself only after seconds, and all would have to be waited for at the end.
+const BEHIND: u64 = 8 << 20;
 
 /// Where owners come from.
 #[derive(Clone, Copy)]
@@ -77,6 +90,28 @@ pub struct ExtractedEntry {
     pub sha256: Option<Sha256>,
     /// What a link refers to.
     pub target: Option<PathBuf>,
+    /// By what a regular file that nobody changed since is known.
+    pub stamp: Option<Stamp>,
+    /// Whether a regular file begins as a SQLite database does.
+    pub is_sqlite: bool,
+}
+
+/// Inode and time of the last change, in nanoseconds since 1970.
+pub type Stamp = (u64, i128);
+
+impl Extracted {
+    /// The digests of the files below `top` that nobody can have changed since without another time of change,
+    /// by their paths below it. The last ones are not among them: whoever writes at the same tick of the
+    /// file system's clock leaves the time as it is.
+    pub fn settled<'a>(&'a self, top: &'a Path) -> HashMap<&'a Path, (Stamp, Sha256)> {
+        let newest = self.entries.iter().filter_map(|entry| entry.stamp).map(|(_, changed)| changed).max();
+        let before = |stamp: &Stamp| newest.is_some_and(|newest| stamp.1 < newest);
+        let settled = self.entries.iter().filter_map(|entry| {
+            let (stamp, sha256) = (entry.stamp.filter(before)?, entry.sha256?);
+            Some((entry.path.strip_prefix(top).ok()?, (stamp, sha256)))
+        });
+        settled.collect()
+    }
 }
 
 /// Unpacks `<id>/X` to `staging/X`, checking each member as [`super::scan`] does. `tar` is the
@@ -107,14 +142,16 @@ pub fn extract(
         entries: Vec::new(),
         bytes: 0,
         buffer: vec![0; BUFFER],
+        small: Batches::new(cancel, |files, _| files.into_iter().map(Small::write).collect()),
+        failed: false,
     };
     let mut members = Members::new(tar, id, &options.limits);
-    while let Some(member) = members.next(cancel)? {
-        for path in &member.implied {
-            work.implied_directory(path, &member)?;
-        }
-        work.member(member, &mut members)?;
-    }
+    let unpacked = work.all(&mut members);
+    // Whatever happened: who removes the tree must not meet one who writes into it.
+    let failed = work.failed;
+    let written = work.write_out();
+    // What comes first in the archive is told.
+    if failed { unpacked.and(written) } else { written.and(unpacked) }?;
     work.finish_directories()?;
     Ok(Extracted { entries: work.entries, manifest: members.manifest, bytes: work.bytes })
 }
@@ -125,7 +162,7 @@ struct Work<'a> {
     cancel: &'a Cancel,
     progress: &'a dyn Fn(u64),
     /// The directory written to last: members come directory by directory.
-    parent: Option<(PathBuf, Dir)>,
+    parent: Option<(PathBuf, Arc<Dir>)>,
     /// Directories whose mode and times are set when nothing is written into them any more.
     directories: Vec<Member>,
     /// Which of them no member has named so far.
@@ -133,55 +170,96 @@ struct Work<'a> {
     entries: Vec<ExtractedEntry>,
     bytes: u64,
     buffer: Vec<u8>,
+    /// Small files on their way into the tree.
+    small: Batches<Small, Result<Vec<Written>, ArchiveError>>,
+    /// Whether one of them could not be written: then reading the archive ended with that.
+    failed: bool,
+}
+
+/// A file that lies in memory.
+struct Small {
+    /// Its place among the entries.
+    entry: usize,
+    dir: Arc<Dir>,
+    member: Member,
+    owner: (u32, u32),
+    content: Vec<u8>,
+}
+
+/// What is known of a file once it is written.
+struct Written {
+    entry: usize,
+    sha256: Sha256,
+    stamp: Stamp,
+    is_sqlite: bool,
+}
+
+impl Small {
+    fn write(self) -> Result<Written, ArchiveError> {
+        let Self { entry, dir, member, owner, content } = self;
+        let name = member.path.file_name().map_or(member.path.as_path(), Path::new);
+        let mut file = fs::create_file(&dir, name, 0o600).context("create", &member.path)?;
+        file.write_all(&content).context("write", &member.path)?;
+        let stamp = finish(&file, &member, owner)?;
+        let is_sqlite = sqlite::looks_like_sqlite(&content);
+        Ok(Written { entry, sha256: Sha256::of(&content), stamp, is_sqlite })
+    }
 }
 
 impl Work<'_> {
-    fn member(&mut self, member: Member, body: &mut dyn Read) -> Result<(), ArchiveError> {
-        let sha256 = match member.kind {
-            EntryKind::File => Some(self.file(&member, body)?),
-            EntryKind::Directory => {
-                // Made already where a name below it came first.
-                if let Some(index) = self.implied.remove(&member.path) {
-                    self.directories[index] = member;
-                    return Ok(());
-                }
-                self.make_directory(&member.path)?;
-                None
+    fn all(&mut self, members: &mut Members<'_, impl Read>) -> Result<(), ArchiveError> {
+        while let Some(member) = members.next(self.cancel)? {
+            for path in &member.implied {
+                self.implied_directory(path, &member)?;
             }
-            EntryKind::Symlink => {
-                self.symlink(&member)?;
-                None
-            }
-            EntryKind::Hardlink => {
-                self.hardlink(&member)?;
-                None
-            }
-        };
-        self.entries.push(ExtractedEntry {
-            path: member.path.clone(),
-            kind: member.kind,
-            size: member.size,
-            sha256,
-            target: member.target.clone(),
-        });
-        if member.kind == EntryKind::Directory {
-            self.directories.push(member);
+            self.member(member, members)?;
         }
         Ok(())
     }
 
+    fn member(&mut self, member: Member, body: &mut dyn Read) -> Result<(), ArchiveError> {
+        if member.kind == EntryKind::Directory {
+            // Made already where a name below it came first.
+            if let Some(index) = self.implied.remove(&member.path) {
+                self.directories[index] = member;
+                return Ok(());
+            }
+        }
+        self.entries.push(ExtractedEntry {
+            path: member.path.clone(),
+            kind: member.kind,
+            size: member.size,
+            sha256: None,
+            target: member.target.clone(),
+            stamp: None,
+            is_sqlite: false,
+        });
+        match member.kind {
+            EntryKind::File if member.size <= SMALL => self.small(member, body),
+            EntryKind::File => self.large(&member, body),
+            EntryKind::Symlink => self.symlink(&member),
+            EntryKind::Hardlink => self.hardlink(&member),
+            EntryKind::Directory => {
+                self.make_directory(&member.path)?;
+                self.directories.push(member);
+                Ok(())
+            }
+        }
+    }
+
     /// The open directory that holds `path`, and the last part of it.
-    fn parent_of<'p>(&mut self, path: &'p Path) -> Result<(&Dir, &'p Path), ArchiveError> {
+    fn parent_of<'p>(&mut self, path: &'p Path) -> Result<(Arc<Dir>, &'p Path), ArchiveError> {
         let above = path.parent().unwrap_or(Path::new(""));
         let name = path.file_name().map_or(path, Path::new);
-        if self.parent.as_ref().is_none_or(|(open, _)| open != above) {
-            let dir = open_below(self.staging, above)?;
-            self.parent = Some((above.to_owned(), dir));
-        }
-        match &self.parent {
-            Some((_, dir)) => Ok((dir, name)),
-            None => Ok((self.staging, name)),
-        }
+        let dir = match &self.parent {
+            Some((open, dir)) if open == above => Arc::clone(dir),
+            _ => {
+                let dir = Arc::new(open_below(self.staging, above)?);
+                self.parent = Some((above.to_owned(), Arc::clone(&dir)));
+                dir
+            }
+        };
+        Ok((dir, name))
     }
 
     fn make_directory(&mut self, path: &Path) -> Result<(), ArchiveError> {
@@ -210,35 +288,94 @@ impl Work<'_> {
             size: 0,
             sha256: None,
             target: None,
+            stamp: None,
+            is_sqlite: false,
         });
         self.implied.insert(path.to_owned(), self.directories.len());
         self.directories.push(member);
         Ok(())
     }
 
-    fn file(&mut self, member: &Member, body: &mut dyn Read) -> Result<Sha256, ArchiveError> {
-        let mut buffer = std::mem::take(&mut self.buffer);
+    /// Takes up a small file, which is written later.
+    fn small(&mut self, member: Member, body: &mut dyn Read) -> Result<(), ArchiveError> {
+        let (dir, _) = self.parent_of(&member.path)?;
+        let mut content = Vec::with_capacity(usize::try_from(member.size).unwrap_or(0));
+        self.pass(body, |piece| {
+            content.extend_from_slice(piece);
+            Ok(())
+        })?;
+        let (entry, owner) = (self.entries.len() - 1, self.owner(&member));
+        // Attributes lie in memory too, and may be larger than what they belong to.
+        let attributes: usize = member.xattrs.values().map(Vec::len).sum();
+        let bytes = (content.len() + attributes) as u64;
+        match self.small.push(Small { entry, dir, member, owner, content }, bytes) {
+            Some(written) => self.note(written),
+            None => Ok(()),
+        }
+    }
+
+    fn note(&mut self, written: Result<Vec<Written>, ArchiveError>) -> Result<(), ArchiveError> {
+        self.failed |= written.is_err();
+        for Written { entry, sha256, stamp, is_sqlite } in written? {
+            let entry = &mut self.entries[entry];
+            (entry.sha256, entry.stamp, entry.is_sqlite) = (Some(sha256), Some(stamp), is_sqlite);
+        }
+        Ok(())
+    }
+
+    /// Waits until every small file is written that was taken up, also where one of them fails.
+    fn write_out(&mut self) -> Result<(), ArchiveError> {
+        let mut first = Ok(());
+        while let Some(written) = self.small.pop() {
+            first = first.and(self.note(written));
+        }
+        first
+    }
+
+    fn large(&mut self, member: &Member, body: &mut dyn Read) -> Result<(), ArchiveError> {
         let (dir, name) = self.parent_of(&member.path)?;
-        let mut file = fs::create_file(dir, name, 0o600).context("create", &member.path)?;
-        let mut hasher = sha2::Sha256::new();
+        let mut file = fs::create_file(&dir, name, 0o600).context("create", &member.path)?;
+        let (mut hasher, mut written, mut begun) = (sha2::Sha256::new(), 0, 0);
+        let mut beginning = Vec::new();
+        self.pass(body, |piece| {
+            file.write_all(piece).context("write", &member.path)?;
+            hasher.update(piece);
+            if beginning.len() < sqlite::MAGIC_BYTES {
+                beginning.extend(piece.iter().take(sqlite::MAGIC_BYTES - beginning.len()));
+            }
+            written += piece.len() as u64;
+            if written - begun >= BEHIND {
+                write_back(&file, begun, written);
+                begun = written;
+            }
+            Ok(())
+        })?;
+        let stamp = finish(&file, member, self.owner(member))?;
+        if let Some(entry) = self.entries.last_mut() {
+            (entry.sha256, entry.stamp) = (Some(Sha256::from_bytes(hasher.finalize().into())), Some(stamp));
+            entry.is_sqlite = sqlite::looks_like_sqlite(&beginning);
+        }
+        Ok(())
+    }
+
+    /// Reads a body to its end, piece by piece.
+    fn pass(
+        &mut self,
+        body: &mut dyn Read,
+        mut take: impl FnMut(&[u8]) -> Result<(), ArchiveError>,
+    ) -> Result<(), ArchiveError> {
         loop {
             self.cancel.check()?;
-            let length = match body.read(&mut buffer) {
-                Ok(0) => break,
+            let length = match body.read(&mut self.buffer) {
+                Ok(0) => return Ok(()),
                 Ok(length) => length,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error.into()),
             };
-            file.write_all(&buffer[..length]).context("write", &member.path)?;
-            hasher.update(&buffer[..length]);
+            take(&self.buffer[..length])?;
             self.bytes += length as u64;
             (self.progress)(self.bytes);
         }
-        self.buffer = buffer;
-        let meta = file.metadata().context("inspect", &member.path)?;
-        // Privileges must not come out of an archive; data files need none.
-        self.settle(&file, member, member.mode & 0o777, (meta.uid(), meta.gid()))?;
-        Ok(Sha256::from_bytes(hasher.finalize().into()))
     }
 
     fn symlink(&mut self, member: &Member) -> Result<(), ArchiveError> {
@@ -246,23 +383,25 @@ impl Work<'_> {
         let target = member.target.clone().unwrap_or_default();
         let (dir, name) = self.parent_of(&member.path)?;
         let flags = AtFlags::SYMLINK_NOFOLLOW;
-        rustix::fs::symlinkat(target.as_os_str().as_bytes(), dir, name)
+        rustix::fs::symlinkat(target.as_os_str().as_bytes(), &dir, name)
             .context("create link", &member.path)?;
-        let stat = rustix::fs::statat(dir, name, flags).context("inspect", &member.path)?;
+        let stat = rustix::fs::statat(&dir, name, flags).context("inspect", &member.path)?;
         if (stat.st_uid, stat.st_gid) != wanted {
             let (uid, gid) = ids(wanted);
-            rustix::fs::chownat(dir, name, uid, gid, flags).context("set the owner of", &member.path)?;
+            rustix::fs::chownat(&dir, name, uid, gid, flags).context("set the owner of", &member.path)?;
         }
-        rustix::fs::utimensat(dir, name, &times(member), flags).context("set the time of", &member.path)?;
+        rustix::fs::utimensat(&dir, name, &times(member), flags).context("set the time of", &member.path)?;
         Ok(())
     }
 
     fn hardlink(&mut self, member: &Member) -> Result<(), ArchiveError> {
+        // The file that it names must be there.
+        self.write_out()?;
         let target = member.target.as_deref().unwrap_or(Path::new(""));
         let from = open_below(self.staging, target.parent().unwrap_or(Path::new("")))?;
         let from_name = target.file_name().map_or(target, Path::new);
         let (dir, name) = self.parent_of(&member.path)?;
-        rustix::fs::linkat(&from, from_name, dir, name, AtFlags::empty())
+        rustix::fs::linkat(&from, from_name, &dir, name, AtFlags::empty())
             .context("create hard link", &member.path)?;
         Ok(())
     }
@@ -276,7 +415,8 @@ impl Work<'_> {
             self.cancel.check()?;
             let dir = open_below(self.staging, &member.path)?;
             let stat = rustix::fs::fstat(&dir).context("inspect", &member.path)?;
-            self.settle(&dir, member, member.mode & 0o7777, (stat.st_uid, stat.st_gid))?;
+            let owners = [(stat.st_uid, stat.st_gid), self.owner(member)];
+            settle(&dir, member, member.mode & 0o7777, owners)?;
         }
         Ok(())
     }
@@ -287,32 +427,46 @@ impl Work<'_> {
             Owners::Resolve(resolve) => resolve(&member.path),
         }
     }
+}
 
-    /// Owner, attributes, mode, time: in this order, as the first drops attributes and privileges, and
-    /// the mode may forbid attributes.
-    fn settle(
-        &self,
-        file: impl AsFd,
-        member: &Member,
-        mode: u32,
-        is: (u32, u32),
-    ) -> Result<(), ArchiveError> {
-        let wanted = self.owner(member);
-        if is != wanted {
-            let (uid, gid) = ids(wanted);
-            rustix::fs::fchown(&file, uid, gid).context("set the owner of", &member.path)?;
-        }
-        for (name, value) in member.xattrs.iter().filter(|(name, _)| is_restorable(name)) {
-            let set = rustix::fs::fsetxattr(&file, name.as_str(), value, XattrFlags::empty());
-            // Which attributes a system takes depends on file system, user and kernel.
-            if matches!(set, Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT)) {
-                set.context("set an attribute of", &member.path)?;
-            }
-        }
-        rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).context("set the mode of", &member.path)?;
-        rustix::fs::futimens(&file, &times(member)).context("set the time of", &member.path)?;
-        Ok(())
+/// Lets the system begin to bring a part of a file to disk. No promise: who needs one syncs.
+fn write_back(file: &std::fs::File, from: u64, to: u64) {
+    // It also lets go of pages that are on disk by then, which are few. A system that does not want to has
+    // more to do at the end.
+    let _advised = rustix::fs::fadvise(file, from, std::num::NonZeroU64::new(to - from), Advice::DontNeed);
+}
+
+/// Gives a file whose content is written everything else; by what it is known from then on.
+fn finish(file: &std::fs::File, member: &Member, owner: (u32, u32)) -> Result<Stamp, ArchiveError> {
+    let meta = file.metadata().context("inspect", &member.path)?;
+    // Privileges must not come out of an archive; data files need none.
+    settle(file, member, member.mode & 0o777, [(meta.uid(), meta.gid()), owner])?;
+    let meta = file.metadata().context("inspect", &member.path)?;
+    Ok((meta.ino(), i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec())))
+}
+
+/// Owner, attributes, mode, time: in this order, as the first drops attributes and privileges, and the mode
+/// may forbid attributes. The owners are who it belongs to and who it is to belong to.
+fn settle(
+    file: impl AsFd,
+    member: &Member,
+    mode: u32,
+    [is, wanted]: [(u32, u32); 2],
+) -> Result<(), ArchiveError> {
+    if is != wanted {
+        let (uid, gid) = ids(wanted);
+        rustix::fs::fchown(&file, uid, gid).context("set the owner of", &member.path)?;
     }
+    for (name, value) in member.xattrs.iter().filter(|(name, _)| is_restorable(name)) {
+        let set = rustix::fs::fsetxattr(&file, name.as_str(), value, XattrFlags::empty());
+        // Which attributes a system takes depends on file system, user and kernel.
+        if matches!(set, Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT)) {
+            set.context("set an attribute of", &member.path)?;
+        }
+    }
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).context("set the mode of", &member.path)?;
+    rustix::fs::futimens(&file, &times(member)).context("set the time of", &member.path)?;
+    Ok(())
 }
 
 fn open_below(staging: &Dir, path: &Path) -> Result<Dir, ArchiveError> {

@@ -10,6 +10,7 @@ pub mod decode;
 mod encode;
 pub mod error;
 pub mod extract;
+mod frames;
 pub mod hashed;
 mod header;
 pub mod manifest;

@@ -19,8 +19,12 @@ use super::name::MAX_NAME;
 use super::{ArchiveError, Entry, EntryKind, Payload};
 use crate::host::cancel::Cancel;
 use crate::host::fs::{self, IoContext as _};
+use crate::host::pool::Batches;
 use crate::host::sqlite;
 use crate::ids::Sha256;
+
+/// Bytes of a file that are read at once.
+const BUFFER: usize = 128 * 1024;
 
 /// Where the body of a regular file is read from in the second pass.
 #[derive(Debug)]
@@ -69,10 +73,16 @@ pub(super) fn walk(payload: &Payload<'_>, cancel: &Cancel) -> Result<Vec<Item>, 
         inodes: HashMap::new(),
         companions: HashSet::new(),
         copies: 0,
-        buffer: vec![0; 128 * 1024],
+        plain: Batches::new(cancel, |files: Vec<Plain>, cancel| {
+            let mut buffer = vec![0; BUFFER];
+            files.into_iter().map(|file| file.digest(&mut buffer, cancel)).collect()
+        }),
     };
     for (path, stat) in &found {
         walk.look(path, stat)?;
+    }
+    while let Some(digests) = walk.plain.pop() {
+        walk.note(digests)?;
     }
     Ok(walk.items)
 }
@@ -164,7 +174,30 @@ struct Walk<'a> {
     /// Journals of databases that were copied together with them.
     companions: HashSet<PathBuf>,
     copies: u32,
-    buffer: Vec<u8>,
+    /// Files that are no databases, on their way to a digest.
+    plain: Batches<Plain, Digests>,
+}
+
+/// Digests of items, by their places.
+type Digests = Result<Vec<(usize, Sha256)>, ArchiveError>;
+
+/// A file that is no database.
+struct Plain {
+    item: usize,
+    path: PathBuf,
+    size: u64,
+    file: std::fs::File,
+}
+
+impl Plain {
+    fn digest(self, buffer: &mut [u8], cancel: &Cancel) -> Result<(usize, Sha256), ArchiveError> {
+        let (size, sha256) = digest(&self.file, &self.path, buffer, cancel)?;
+        if size == self.size {
+            Ok((self.item, sha256))
+        } else {
+            Err(ArchiveError::FileChanged { path: self.path })
+        }
+    }
 }
 
 impl Walk<'_> {
@@ -232,18 +265,26 @@ impl Walk<'_> {
             }
             let file = still_there(open_live(self.data, below).map_err(Into::into), below, "open")?;
             same(&file, stat, below)?;
-            return self.plain(below, entry, &file).map(|()| false);
+            self.plain(below, entry, file)?;
+        } else {
+            self.plain(below, entry, file)?;
         }
-        self.plain(below, entry, &file).map(|()| false)
+        Ok(false)
     }
 
-    fn plain(&mut self, below: &Path, mut entry: Entry, file: &std::fs::File) -> Result<(), ArchiveError> {
-        let (size, sha256) = self.digest(file, &entry.path)?;
-        if size != entry.size {
-            return Err(ArchiveError::FileChanged { path: entry.path });
-        }
-        entry.sha256 = Some(sha256);
+    fn plain(&mut self, below: &Path, entry: Entry, file: std::fs::File) -> Result<(), ArchiveError> {
+        let (item, path, size) = (self.items.len(), entry.path.clone(), entry.size);
         self.items.push(Item { entry, source: Source::Live(below.to_owned()) });
+        match self.plain.push(Plain { item, path, size, file }, size) {
+            Some(digests) => self.note(digests),
+            None => Ok(()),
+        }
+    }
+
+    fn note(&mut self, digests: Digests) -> Result<(), ArchiveError> {
+        for (item, sha256) in digests? {
+            self.items[item].entry.sha256 = Some(sha256);
+        }
         Ok(())
     }
 
@@ -258,7 +299,7 @@ impl Walk<'_> {
             Err(error) => return Err(error.into()),
         }
         let file = self.scratch.open(&copy).context("open", &entry.path)?.into_std();
-        let (size, sha256) = self.digest(&file, &entry.path)?;
+        let (size, sha256) = digest(&file, &entry.path, &mut vec![0; BUFFER], self.cancel)?;
         entry.size = size;
         entry.sha256 = Some(sha256);
         // Damage inside is for `backup verify` to tell; the copy is what there is.
@@ -266,21 +307,26 @@ impl Walk<'_> {
         self.items.push(Item { entry: entry.clone(), source: Source::Scratch(copy) });
         Ok(true)
     }
+}
 
-    fn digest(&mut self, mut file: &std::fs::File, path: &Path) -> Result<(u64, Sha256), ArchiveError> {
-        let mut hasher = sha2::Sha256::new();
-        let mut size = 0;
-        loop {
-            self.cancel.check()?;
-            match file.read(&mut self.buffer) {
-                Ok(0) => return Ok((size, Sha256::from_bytes(hasher.finalize().into()))),
-                Ok(length) => {
-                    hasher.update(&self.buffer[..length]);
-                    size += length as u64;
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error).context("read", path).map_err(Into::into),
+fn digest(
+    mut file: &std::fs::File,
+    path: &Path,
+    buffer: &mut [u8],
+    cancel: &Cancel,
+) -> Result<(u64, Sha256), ArchiveError> {
+    let mut hasher = sha2::Sha256::new();
+    let mut size = 0;
+    loop {
+        cancel.check()?;
+        match file.read(buffer) {
+            Ok(0) => return Ok((size, Sha256::from_bytes(hasher.finalize().into()))),
+            Ok(length) => {
+                hasher.update(&buffer[..length]);
+                size += length as u64;
             }
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error).context("read", path).map_err(Into::into),
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::host::cancel::Cancel;
 use crate::host::fs::{IoContext as _, Root, read_limited};
 use crate::host::lock::{LockGuard, LockName, LockWait, acquire};
 use crate::host::machine;
+use crate::host::pool;
 use crate::host::sqlite;
 use crate::ids::AbsPath;
 use crate::plan::render::is_hidden;
@@ -61,6 +62,9 @@ pub fn main() -> ExitCode {
     };
     cli.global.json |= wants_json(&cli.command);
     let output = Output::new(&cli.global);
+    if let Some(threads) = cli.global.threads {
+        pool::set_threads(threads);
+    }
     let cancel = Cancel::default();
     // A signal ends a long question to a database too; held until the command is over.
     let _stop = sqlite::stop_on(&cancel);

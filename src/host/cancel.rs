@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Clone, Default, Debug)]
 pub struct Cancel {
     own: Arc<AtomicBool>,
-    parent: Option<Arc<AtomicBool>>,
+    /// Those that it is a child of, however far up.
+    above: Vec<Arc<AtomicBool>>,
 }
 
 /// The work was stopped because somebody asked for it.
@@ -20,7 +21,9 @@ impl Cancel {
     /// A switch of its own that is also thrown by this one.
     #[must_use]
     pub fn child(&self) -> Self {
-        Self { own: Arc::default(), parent: Some(Arc::clone(&self.own)) }
+        let mut above = self.above.clone();
+        above.push(Arc::clone(&self.own));
+        Self { own: Arc::default(), above }
     }
 
     /// Asks to stop: at the next safe point.
@@ -36,7 +39,7 @@ impl Cancel {
     /// Whether somebody asked.
     pub fn is_requested(&self) -> bool {
         let asked = |switch: &Arc<AtomicBool>| switch.load(Ordering::SeqCst);
-        asked(&self.own) || self.parent.as_ref().is_some_and(asked)
+        asked(&self.own) || self.above.iter().any(asked)
     }
 
     /// An error as soon as somebody asked: `cancel.check()?` in loops.
@@ -59,6 +62,6 @@ mod tests {
         cancel.request();
         assert_eq!(clone.check(), Err(Cancelled));
         let other = cancel.child();
-        assert!(other.is_requested());
+        assert!(other.is_requested() && other.child().is_requested());
     }
 }

@@ -12,6 +12,7 @@ pub mod keys;
 pub mod lock;
 pub mod machine;
 pub mod place;
+pub mod pool;
 pub mod processes;
 pub mod program;
 pub mod proxy;

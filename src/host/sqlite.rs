@@ -32,7 +32,9 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 pub use guard::{ReadError, StopGuard, stop_on};
-pub use inspect::{DatabaseSummary, Messages, open_bytes, quick_check, summarize, summarize_connection};
+pub use inspect::{
+    DatabaseSummary, Messages, open_bytes, quick_check, quick_check_beside, summarize, summarize_connection,
+};
 pub use snapshot::{settle, snapshot};
 pub use tables::{count_rows, is_plain, require, stored_columns, tables};
 
@@ -42,6 +44,9 @@ use super::fs::{FsError, IoContext as _};
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The first bytes of every SQLite database.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// By so many bytes a file is known: [`looks_like_sqlite`].
+pub const MAGIC_BYTES: usize = MAGIC.len();
 /// `SQLITE_CANTOPEN_SYMLINK`: the last look before SQLite's own opening was a lie by then.
 const CANTOPEN_SYMLINK: i32 = rusqlite::ffi::SQLITE_CANTOPEN_SYMLINK;
 /// The length of a database header.

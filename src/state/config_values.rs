@@ -13,8 +13,13 @@ use crate::state::nearest::nearest;
 use crate::state::yaml;
 
 /// Variables that begin with `ABSSCTL_` and set something else than configuration.
-pub const PROGRAM_VARIABLES: [&str; 4] =
-    ["ABSSCTL_CONFIG_FILE", "ABSSCTL_ASSUME_YES", "ABSSCTL_SKIP_NPM", "ABSSCTL_VERSIONS_CACHE"];
+pub const PROGRAM_VARIABLES: [&str; 5] = [
+    "ABSSCTL_CONFIG_FILE",
+    "ABSSCTL_ASSUME_YES",
+    "ABSSCTL_SKIP_NPM",
+    "ABSSCTL_THREADS",
+    "ABSSCTL_VERSIONS_CACHE",
+];
 
 /// Variables with this beginning belong to the tests.
 const TEST_PREFIX: &str = "ABSSCTL_TEST_";

@@ -33,7 +33,7 @@ impl StepRunner for Check {
         };
         let mut done = Done { detail, warnings: found.warnings };
         if let Source::Run(source) = &cx.plan.spec.source {
-            trees::note(cx, step, Side::After, &source.directory, &mut done)?;
+            trees::note(cx, step, Side::After, &source.directory, &|_| None, &mut done)?;
             cx.check_cancelled()?;
             refuse_other_tree(cx, source)?;
         }

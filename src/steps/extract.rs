@@ -58,14 +58,14 @@ impl StepRunner for Extract {
             prove(cx, archive, hashed)?;
             extracted
         };
-        let extracted = match extracted {
+        let mut extracted = match extracted {
             Ok(extracted) => extracted,
             Err(error) => {
                 cx.check_cancelled()?;
                 return Err(placed(error, &cx.host.root.host_path(&directory)).into());
             }
         };
-        let settled = settle_databases(&dir, &extracted)?;
+        let settled = settle_databases(&dir, &mut extracted)?;
         fs::sync_filesystem(&dir).context("sync", cx.host.root.host_path(&directory))?;
         let mut detail = format!("{} entries, {} bytes", extracted.entries.len(), extracted.bytes);
         if settled > 0 {
@@ -143,14 +143,18 @@ fn owner_of(ownership: &Ownership, live: &BTreeMap<PathBuf, (u32, u32)>, path: &
 }
 
 /// Lets SQLite roll back or finish what a database's companions hold, so that what is put in place is sound.
-fn settle_databases(dir: &cap_std::fs::Dir, extracted: &Extracted) -> Result<usize, StepError> {
-    let names: HashSet<&Path> = extracted.entries.iter().map(|entry| entry.path.as_path()).collect();
+fn settle_databases(dir: &cap_std::fs::Dir, extracted: &mut Extracted) -> Result<usize, StepError> {
+    let names: HashSet<PathBuf> = extracted.entries.iter().map(|entry| entry.path.clone()).collect();
     let mut settled = 0;
-    for entry in &extracted.entries {
+    for entry in &mut extracted.entries {
         let [journal, wal, _] = sqlite::companions(&entry.path);
-        let has = names.contains(journal.as_path()) || names.contains(wal.as_path());
-        if has && sqlite::settle(dir, &entry.path)? {
+        if (names.contains(&journal) || names.contains(&wal)) && sqlite::settle(dir, &entry.path)? {
             settled += 1;
+            // It is another file now than the one that was unpacked.
+            let mut beginning = Vec::new();
+            let file = fs::open_regular(dir, &entry.path).context("open", &entry.path)?;
+            file.take(sqlite::MAGIC_BYTES as u64).read_to_end(&mut beginning).context("read", &entry.path)?;
+            (entry.stamp, entry.is_sqlite) = (None, sqlite::looks_like_sqlite(&beginning));
         }
     }
     Ok(settled)

@@ -3,7 +3,6 @@
 //! Reads only.
 
 use std::collections::BTreeSet;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use cap_std::fs::Dir;
@@ -15,6 +14,7 @@ use crate::actual::{account, layout, messages, migrations, whole};
 use crate::archive::DATA;
 use crate::archive::{EntryKind, Extracted};
 use crate::host::fs::{self, FsError, IoContext as _};
+use crate::host::pool::Batches;
 use crate::host::sqlite::{self, SqliteError};
 use crate::plan::gate::Gate;
 use crate::plan::observed::BackupMigrations;
@@ -88,41 +88,55 @@ fn check_databases(
     path: &Path,
     data: &Path,
 ) -> Result<(usize, Vec<String>), StepError> {
-    let (mut count, mut unchecked) = (0, Vec::new());
+    let (mut count, mut unchecked, mut misnamed) = (0, Vec::new(), None);
     let servers = |file: &Path| {
         file.strip_prefix(data)
             .is_ok_and(|below| below == Path::new(layout::ACCOUNT) || below.starts_with(layout::USER_FILES))
     };
+    let mut take = |(checked, file): (Result<(), SqliteError>, PathBuf)| match checked {
+        Ok(()) => {
+            count += 1;
+            Ok(())
+        }
+        Err(error @ SqliteError::Computes { .. }) if !servers(&file) => {
+            if unchecked.len() < SHOWN {
+                unchecked.push(error.to_string());
+            }
+            Ok(())
+        }
+        Err(error) => {
+            cx.check_cancelled()?;
+            Err(StepError::from(error))
+        }
+    };
+    let all = extracted.entries.iter().filter(|entry| entry.is_sqlite).map(|entry| entry.size).sum();
+    let of = dir.try_clone().context("open", path)?;
+    let mut checks = Batches::new(&cx.stop, move |files: Vec<PathBuf>, stop| {
+        let _stop = sqlite::stop_on(stop);
+        let check = |file: PathBuf| (sqlite::quick_check_beside(&of, &file, all), file);
+        files.into_iter().map(check).collect::<Vec<_>>()
+    });
     for entry in extracted.entries.iter().filter(|entry| entry.kind == EntryKind::File) {
         cx.check_cancelled()?;
-        let mut header = Vec::new();
-        match dir.open(&entry.path) {
-            Ok(file) => file.take(16).read_to_end(&mut header).context("read", path.join(&entry.path))?,
+        if entry.is_sqlite {
             // A companion that SQLite removed when it settled its database.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error).context("read", path.join(&entry.path))?,
-        };
-        let named = entry.path.extension().is_some_and(|end| end == "sqlite");
-        if !sqlite::looks_like_sqlite(&header) {
-            if named && entry.size > 0 {
-                return Err(StepError::Unsound {
-                    why: format!("{} is not a SQLite database", entry.path.display()),
-                });
+            if !dir.try_exists(&entry.path).context("look for", path.join(&entry.path))? {
+                continue;
             }
-            continue;
+            for checked in checks.push(entry.path.clone(), entry.size).unwrap_or_default() {
+                take(checked)?;
+            }
+        } else if entry.size > 0 && entry.path.extension().is_some_and(|end| end == "sqlite") {
+            misnamed = Some(format!("{} is not a SQLite database", entry.path.display()));
+            break;
         }
-        match sqlite::quick_check(dir, &entry.path) {
-            Ok(()) => count += 1,
-            Err(error @ SqliteError::Computes { .. }) if !servers(&entry.path) => {
-                if unchecked.len() < SHOWN {
-                    unchecked.push(error.to_string());
-                }
-            }
-            Err(error) => {
-                cx.check_cancelled()?;
-                return Err(error.into());
-            }
-        }
+    }
+    // What comes first in the archive is told.
+    while let Some(checked) = checks.pop() {
+        checked.into_iter().try_for_each(&mut take)?;
+    }
+    if let Some(why) = misnamed {
+        return Err(StepError::Unsound { why });
     }
     Ok((count, unchecked))
 }

@@ -53,7 +53,7 @@ impl StepRunner for Overlay {
                 return Err(error);
             }
         };
-        trees::note(cx, step, Side::After, &at, &mut done)?;
+        trees::note(cx, step, Side::After, &at, &|_| None, &mut done)?;
         cx.check_cancelled()?;
         Ok(done)
     }

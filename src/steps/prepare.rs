@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use super::context::{Done, Probe, StepContext, StepRunner};
+use super::context::{Done, Probe, StepContext, StepRunner, lock};
 use super::error::StepError;
 use super::{inspect, staging, trees};
 use crate::actual::clients::{self, NewGroup};
@@ -18,6 +18,7 @@ use crate::ids::AbsPath;
 use crate::plan::spec::SessionPolicy;
 use crate::plan::step::{Action, PrepareWith, Step};
 use crate::run::fact::Side;
+use crate::survey::tree::Entry;
 
 /// The code of `prepare`.
 #[derive(Debug)]
@@ -36,7 +37,15 @@ impl StepRunner for Prepare {
         };
         // Where `overlay` builds another tree, that one is noted.
         if !cx.plan.spec.is_single() {
-            trees::note(cx, step, Side::After, &staging::join(&directory, DATA)?, &mut done)?;
+            let held = lock(&cx.shared.extracted);
+            let settled =
+                held.as_ref().map(|extracted| extracted.settled(Path::new(DATA))).unwrap_or_default();
+            let known = |entry: &Entry| {
+                let (stamp, sha256) = settled.get(entry.path.as_path())?;
+                (*stamp == (entry.inode, entry.ctime)).then_some(*sha256)
+            };
+            let data = staging::join(&directory, DATA)?;
+            trees::note(cx, step, Side::After, &data, &known, &mut done)?;
         }
         cx.check_cancelled()?;
         Ok(done)

@@ -9,14 +9,15 @@ use crate::host::fs::IoContext as _;
 use crate::ids::{AbsPath, Sha256};
 use crate::plan::step::Step;
 use crate::run::fact::{Fact, Side};
-use crate::survey::listing;
+use crate::survey::listing::{self, Known};
 
-/// Digests the tree in `directory` and notes it; where that is not possible, says so in `done`.
+/// Digests the tree in `directory`, but for files whose digest is known, and notes it; where that is not possible, says so in `done`.
 pub(super) fn note(
     cx: &StepContext<'_>,
     step: &Step,
     side: Side,
     directory: &AbsPath,
+    known: Known<'_>,
     done: &mut Done,
 ) -> Result<(), StepError> {
     let progress = |bytes: u64| (cx.progress)(&step.id, bytes);
@@ -24,7 +25,7 @@ pub(super) fn note(
         let dir = staging::tree(cx.host, directory)?
             .ok_or_else(|| StepError::Changed { what: format!("{directory} is gone") })?;
         let path = cx.host.root.host_path(directory);
-        Ok(listing::digest(&dir, &cx.stop, &progress).context("read", path)?)
+        Ok(listing::digest(&dir, known, &cx.stop, &progress).context("read", path)?)
     };
     match digest() {
         Ok(sha256) => cx.note(step, Fact::Tree { side, sha256 }),
@@ -43,7 +44,7 @@ pub(super) fn note(
 pub(super) fn note_displaced(cx: &StepContext<'_>, step: &Step, done: &mut Done) -> Result<(), StepError> {
     let displaced = cx.fact(|fact| fact.displaced().cloned());
     match displaced.filter(|_| cx.tree(Side::Before).is_none()) {
-        Some(displaced) => note(cx, step, Side::Before, &displaced, done),
+        Some(displaced) => note(cx, step, Side::Before, &displaced, &|_| None, done),
         None => Ok(()),
     }
 }

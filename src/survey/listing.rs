@@ -1,6 +1,6 @@
 //! The digest of a whole tree as it lies on disk: SHA-256 over a canonical listing, for the record of
 //! what a run replaced and what it put in place. Reads only; never holds more than one directory's names
-//! a level and one piece of one file.
+//! a level and pieces of as many files as there are cores.
 //!
 //! The listing has one record an entry, ended by a NUL byte, its fields parted by one blank:
 //!
@@ -16,6 +16,7 @@
 //! Times, extended attributes and the names that one file has besides are left out: times, since preparing
 //! a database for the restore changes them. `.abssctl` at the top is no part of a tree.
 
+use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -27,40 +28,64 @@ use super::tree::{self, Entry, Kind};
 use crate::archive::HashingReader;
 use crate::host::cancel::Cancel;
 use crate::host::fs;
+use crate::host::pool::Batches;
 use crate::ids::Sha256;
 
 /// Bytes of a file that are read at once.
 const PIECE: usize = 128 << 10;
 
-/// The digest of the tree below `dir`. `progress` is told how many bytes of files were read so far.
+/// What is known of a file already, so that it is not read again.
+pub type Known<'a> = &'a dyn Fn(&Entry) -> Option<Sha256>;
+
+/// The digest of the tree below `dir`, whose files are read on all cores. `progress` is told how many bytes
+/// of files were read so far.
 ///
 /// # Errors
 /// An entry cannot be read, with its path in the message; or somebody asked to stop.
-pub fn digest(dir: &Dir, cancel: &Cancel, progress: &dyn Fn(u64)) -> io::Result<Sha256> {
+pub fn digest(dir: &Dir, known: Known<'_>, cancel: &Cancel, progress: &dyn Fn(u64)) -> io::Result<Sha256> {
     let mut listing = Listing {
         hasher: sha2::Sha256::new(),
+        known,
         cancel,
         progress,
         bytes: 0,
-        // One for all files: a tree has many small ones.
-        buffer: vec![0; PIECE],
+        lines: Batches::new(cancel, read),
     };
     let own = dir.dir_metadata()?;
-    listing.record('d', own.mode() & 0o7777, (own.uid(), own.gid()), 0, "-", b".");
-    tree::walk(dir, &mut |entry, parent| {
-        listing
-            .add(entry, parent)
-            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", entry.path.display())))
-    })?;
+    listing.push(line('d', own.mode() & 0o7777, (own.uid(), own.gid()), 0, b"."), 0)?;
+    tree::walk(dir, &mut |entry, parent| listing.add(entry, parent))?;
+    while let Some(read) = listing.lines.pop() {
+        listing.take(read)?;
+    }
     Ok(Sha256::from_bytes(listing.hasher.finalize().into()))
 }
 
 struct Listing<'a> {
     hasher: sha2::Sha256,
+    known: Known<'a>,
     cancel: &'a Cancel,
     progress: &'a dyn Fn(u64),
     bytes: u64,
-    buffer: Vec<u8>,
+    lines: Batches<Line, io::Result<Records>>,
+}
+
+/// One record, but for what only the content of a file says.
+struct Line {
+    before: String,
+    content: Content,
+    path: Vec<u8>,
+}
+
+enum Content {
+    None,
+    Known(Sha256),
+    Of(File),
+}
+
+/// What came out of lines that follow one another.
+struct Records {
+    text: Vec<u8>,
+    bytes: u64,
 }
 
 impl Listing<'_> {
@@ -68,45 +93,87 @@ impl Listing<'_> {
         self.cancel.check().map_err(io::Error::other)?;
         let name = Path::new(entry.path.file_name().unwrap_or_default());
         let (letter, content) = match entry.kind {
-            Kind::Directory => ('d', None),
-            Kind::Special => ('s', None),
+            Kind::Directory => ('d', Content::None),
+            Kind::Special => ('s', Content::None),
             Kind::Symlink => {
-                let text = parent.read_link_contents(name)?;
-                ('l', Some(Sha256::of(text.as_os_str().as_bytes())))
+                let text = parent.read_link_contents(name).map_err(|error| at(&entry.path, &error))?;
+                ('l', Content::Known(Sha256::of(text.as_os_str().as_bytes())))
             }
-            Kind::File => ('f', Some(self.content(parent, name)?)),
+            Kind::File => {
+                let content = |sha256| Ok::<_, io::Error>(Content::Known(sha256));
+                let open = || {
+                    let file = fs::open_regular(parent, name).map_err(|error| at(&entry.path, &error))?;
+                    Ok(Content::Of(file))
+                };
+                ('f', (self.known)(entry).map_or_else(open, content)?)
+            }
         };
-        let content = content.map_or_else(|| "-".to_owned(), |digest| digest.to_string());
         let path = entry.path.as_os_str().as_bytes();
-        self.record(letter, entry.mode, (entry.uid, entry.gid), entry.size, &content, path);
-        Ok(())
+        let mut line = line(letter, entry.mode, (entry.uid, entry.gid), entry.size, path);
+        line.content = content;
+        let bytes = if matches!(line.content, Content::Of(_)) { entry.size } else { 0 };
+        self.push(line, bytes)
     }
 
-    fn content(&mut self, parent: &Dir, name: &Path) -> io::Result<Sha256> {
-        let mut reader = HashingReader::new(fs::open_regular(parent, name)?);
-        loop {
-            self.cancel.check().map_err(io::Error::other)?;
-            match reader.read(&mut self.buffer)? {
-                0 => return Ok(reader.digest()),
-                count => self.bytes += count as u64,
-            }
-            (self.progress)(self.bytes);
+    fn push(&mut self, line: Line, bytes: u64) -> io::Result<()> {
+        match self.lines.push(line, bytes) {
+            Some(read) => self.take(read),
+            None => Ok(()),
         }
     }
 
-    fn record(
-        &mut self,
-        letter: char,
-        mode: u32,
-        (uid, gid): (u32, u32),
-        size: u64,
-        content: &str,
-        path: &[u8],
-    ) {
-        self.hasher.update(format!("{letter} {mode:o} {uid} {gid} {size} {content} "));
-        self.hasher.update(path);
-        self.hasher.update([0]);
+    fn take(&mut self, read: io::Result<Records>) -> io::Result<()> {
+        let read = read?;
+        self.hasher.update(&read.text);
+        if read.bytes > 0 {
+            self.bytes += read.bytes;
+            (self.progress)(self.bytes);
+        }
+        Ok(())
     }
+}
+
+fn read(lines: Vec<Line>, cancel: &Cancel) -> io::Result<Records> {
+    let mut buffer = vec![0; PIECE];
+    let mut read = Records { text: Vec::new(), bytes: 0 };
+    for line in lines {
+        let content = match line.content {
+            Content::None => "-".to_owned(),
+            Content::Known(sha256) => sha256.to_string(),
+            Content::Of(file) => {
+                let path = Path::new(std::ffi::OsStr::from_bytes(&line.path));
+                let (sha256, bytes) = content(file, &mut buffer, cancel).map_err(|error| at(path, &error))?;
+                read.bytes += bytes;
+                sha256.to_string()
+            }
+        };
+        read.text.extend(line.before.into_bytes());
+        read.text.extend(content.into_bytes());
+        read.text.push(b' ');
+        read.text.extend(line.path);
+        read.text.push(0);
+    }
+    Ok(read)
+}
+
+fn content(file: File, buffer: &mut [u8], cancel: &Cancel) -> io::Result<(Sha256, u64)> {
+    let (mut reader, mut bytes) = (HashingReader::new(file), 0);
+    loop {
+        cancel.check().map_err(io::Error::other)?;
+        match reader.read(buffer)? {
+            0 => return Ok((reader.digest(), bytes)),
+            count => bytes += count as u64,
+        }
+    }
+}
+
+fn line(letter: char, mode: u32, (uid, gid): (u32, u32), size: u64, path: &[u8]) -> Line {
+    let before = format!("{letter} {mode:o} {uid} {gid} {size} ");
+    Line { before, content: Content::None, path: path.to_owned() }
+}
+
+fn at(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 #[cfg(test)]
@@ -126,7 +193,7 @@ mod tests {
     }
 
     fn of(path: &Path) -> Sha256 {
-        digest(&open(path), &Cancel::default(), &|_| {}).unwrap()
+        digest(&open(path), &|_| None, &Cancel::default(), &|_| {}).unwrap()
     }
 
     fn mode(path: &Path, mode: u32) {
@@ -189,11 +256,16 @@ mod tests {
         let temporary = tempfile::tempdir().unwrap();
         write(temporary.path(), "file", &vec![7; 3 * PIECE]);
         let told = std::sync::Mutex::new(Vec::new());
-        digest(&open(temporary.path()), &Cancel::default(), &|bytes| told.lock().unwrap().push(bytes))
-            .unwrap();
+        let tell = |bytes| told.lock().unwrap().push(bytes);
+        digest(&open(temporary.path()), &|_| None, &Cancel::default(), &tell).unwrap();
         assert_eq!(told.lock().unwrap().last(), Some(&(3 * PIECE as u64)));
         let cancel = Cancel::default();
-        let error = digest(&open(temporary.path()), &cancel, &|_| cancel.request()).unwrap_err();
-        assert_eq!(error.to_string(), "file: stopped on request");
+        cancel.request();
+        let error = digest(&open(temporary.path()), &|_| None, &cancel, &|_| {}).unwrap_err();
+        assert_eq!(error.to_string(), "stopped on request");
+        // In the middle of a file too.
+        let file = fs::open_regular(&open(temporary.path()), "file").unwrap();
+        let error = content(file, &mut [0; 100], &cancel).unwrap_err();
+        assert_eq!(error.to_string(), "stopped on request");
     }
 }

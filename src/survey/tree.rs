@@ -41,6 +41,8 @@ pub struct Entry {
     pub size: u64,
     /// Modification time in nanoseconds since 1970.
     pub mtime: i128,
+    /// Time of the last change of anything in nanoseconds since 1970.
+    pub ctime: i128,
     /// Inode number.
     pub inode: u64,
     /// Whether another file system, or a part of one, is mounted there.
@@ -97,7 +99,8 @@ fn described(path: PathBuf, stat: &Statx) -> Entry {
         | FileType::BlockDevice
         | FileType::Unknown => Kind::Special,
     };
-    let StatxTimestamp { tv_sec, tv_nsec, .. } = stat.stx_mtime;
+    let nanoseconds =
+        |time: StatxTimestamp| i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec);
     Entry {
         path,
         kind,
@@ -105,7 +108,8 @@ fn described(path: PathBuf, stat: &Statx) -> Entry {
         uid: stat.stx_uid,
         gid: stat.stx_gid,
         size: if kind == Kind::File { stat.stx_size } else { 0 },
-        mtime: i128::from(tv_sec) * 1_000_000_000 + i128::from(tv_nsec),
+        mtime: nanoseconds(stat.stx_mtime),
+        ctime: nanoseconds(stat.stx_ctime),
         inode: stat.stx_ino,
         mount_point: stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
     }

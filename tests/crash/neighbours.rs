@@ -182,7 +182,12 @@ fn the_archive_vanishes_or_changes_while_it_is_unpacked() {
         let root = scene.world();
         // Where both read once, before that; in a sequence, between the two.
         let reads: Picks = |call| call.kind == Kind::Read && is_in(call, NONE);
-        let picks = if in_sequence { unpacks } else { reads };
+        // Small files are written behind the reading, the directory that they lie in is made before.
+        let begins: Picks = |call| {
+            let at_data = call.paths.last().is_some_and(|path| path.ends_with("data"));
+            call.kind == Kind::Create && is_in(call, "/.abssctl/staging") && at_data
+        };
+        let picks = if in_sequence { begins } else { reads };
         let traced = before_call(&scene, &root, picks, || {
             // In place, as a broken disk or another program does; its last block says nothing to a reader.
             let file = std::fs::OpenOptions::new().write(true).open(root.path(&archive)).unwrap();

@@ -39,4 +39,5 @@ mod stake;
 mod supply;
 #[expect(dead_code, reason = "tests/crash uses the rest")]
 mod support;
+mod threads;
 mod versions;

@@ -368,3 +368,18 @@ fn a_difference_from_the_manifest_is_found() {
     let (_staging, extracted) = unpack(&flipped, Algorithm::None).unwrap();
     assert!(manifest.verify(&extracted).is_err());
 }
+
+#[test]
+fn nobody_writes_into_a_tree_any_more_once_unpacking_it_has_failed() {
+    let mut members: Vec<_> =
+        (0..800).map(|n| member(&format!("{}/data/{n}", id()), b'0', "", &vec![7; n * 40])).collect();
+    members.push(at("../outside", b'0'));
+    let bytes = archive(&members);
+    for _ in 0..20 {
+        let staging = TempDir::new().unwrap();
+        let failed = unpack_to(staging.path(), &bytes, Algorithm::None, ROOMY, Owners::Archive).unwrap_err();
+        assert_eq!(code(&failed), "abssctl::archive::bad_name");
+        let files = std::fs::read_dir(staging.path().join("data")).unwrap().count();
+        assert_eq!(files, 800, "what came before is there: it was waited for");
+    }
+}

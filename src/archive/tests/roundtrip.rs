@@ -406,3 +406,24 @@ fn the_seek_table_lists_the_frames() {
     decoder(Algorithm::Zstd, &bytes[..]).unwrap().read_to_end(&mut whole).unwrap();
     assert_eq!(whole, plain);
 }
+
+#[test]
+fn files_of_the_last_tick_count_as_changed() {
+    let live = TempDir::new().unwrap();
+    create(&live.path().join("a"), b"one");
+    create(&live.path().join("b"), b"two");
+    create(&live.path().join("c"), b"three");
+    let (bytes, _) = pack(live.path(), Algorithm::Zstd);
+    let (staging, mut extracted) = unpack(&bytes, Algorithm::Zstd).unwrap();
+    for entry in &extracted.entries {
+        let meta = staging.path().join(&entry.path).symlink_metadata().unwrap();
+        let stamp = (meta.ino(), i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec()));
+        assert_eq!(entry.stamp, (entry.kind == EntryKind::File).then_some(stamp), "{:?}", entry.path);
+    }
+    for entry in extracted.entries.iter_mut().filter(|entry| entry.stamp.is_some()) {
+        let at = if entry.path.ends_with("a") { 1 } else { 2 };
+        entry.stamp = Some((5, at));
+    }
+    let settled = extracted.settled(Path::new("data"));
+    assert_eq!(settled.into_iter().collect::<Vec<_>>(), [(Path::new("a"), ((5, 1), Sha256::of(b"one")))]);
+}

@@ -46,6 +46,10 @@ pub struct Global {
     /// Wait so many seconds for locks
     #[arg(long, global = true, value_name = "SECONDS")]
     pub lock_timeout: Option<u64>,
+    /// Compress, decode and hash on so many threads, 1 to 16; by default one for each core
+    #[arg(long, global = true, env = "ABSSCTL_THREADS", value_name = "NUMBER", hide_env_values = true,
+        value_parser = clap::value_parser!(u16).range(1..=16))]
+    pub threads: Option<u16>,
     /// When to use colour
     #[arg(long, global = true, value_enum, default_value_t = ColorChoice::Auto, value_name = "WHEN")]
     pub color: ColorChoice,

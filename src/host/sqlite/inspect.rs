@@ -94,10 +94,15 @@ fn timestamp(conn: &Connection, which: &str) -> Result<Option<String>, ReadError
 /// [`SqliteError::Corrupt`] with SQLite's first messages, [`SqliteError::NotADatabase`];
 /// [`SqliteError::Computes`] for a database whose check would run what it brings along.
 pub fn quick_check(dir: &Dir, name: &Path) -> Result<(), SqliteError> {
+    quick_check_beside(dir, name, 0)
+}
+
+/// As [`quick_check`], while databases of so many bytes are read from the same disk.
+pub fn quick_check_beside(dir: &Dir, name: &Path, bytes: u64) -> Result<(), SqliteError> {
     let path = location(dir, name);
     let file = super::open_file(dir, name)?;
     super::header(&file, &path)?;
-    let size = file.metadata().context("inspect", &path)?.len();
+    let size = file.metadata().context("inspect", &path)?.len().max(bytes);
     drop(file);
     let mut conn = connect(dir, name, Access::Immutable)?;
     let sql = |error| SqliteError::from_sql(&path, error);

@@ -1,0 +1,361 @@
+//! zstd frames, read side: small independent ones, as this tool writes them, are decoded on all cores; all
+//! else as one stream. Changes nothing.
+//!
+//! A frame goes to a thread of its own if its header says how much comes out, and that is little. With
+//! the first one of which that is not known, everything from there on is one stream: foreign archives are
+//! one frame mostly. Damage is told by the stream as well, so that there is one set of messages.
+
+use std::cell::RefCell;
+use std::io::{self, BufReader, Chain, Cursor, Read};
+
+use zstd::bulk::Decompressor;
+use zstd::zstd_safe::{compress_bound, find_frame_compressed_size, get_frame_content_size};
+
+use crate::host::pool::{self, InOrder};
+
+/// The largest window a zstd frame may ask for: 128 MiB, the most that `zstd -d` takes unasked.
+const WINDOW_LOG_MAX: u32 = 27;
+/// What may come out of a frame that is decoded as a whole.
+const MOST_PLAIN: usize = 2 << 20;
+/// Bytes that are asked of the input at once.
+const PIECE: usize = 256 << 10;
+/// A frame's header has at most as many bytes (RFC 8878, section 3.1.1.1).
+const HEADER: usize = 18;
+
+type Stream<R> = zstd::stream::read::Decoder<'static, BufReader<Chain<Cursor<Vec<u8>>, R>>>;
+
+/// What the frames of an input hold.
+pub(super) struct FrameReader<R: Read> {
+    input: Input<R>,
+    in_flight: InOrder<io::Result<Vec<u8>>>,
+    /// How many frames may be in flight so far: whoever wants the beginning alone wakes no cores for it.
+    allowed: usize,
+    current: Cursor<Vec<u8>>,
+}
+
+enum Input<R: Read> {
+    Frames(Ahead<R>),
+    Stream(Box<Stream<R>>),
+    Over,
+    /// It cannot be read any further.
+    Broken(io::Error),
+    /// Nothing that follows damage is given.
+    Failed,
+}
+
+/// Compressed bytes that were read ahead.
+struct Ahead<R> {
+    input: R,
+    buffer: Vec<u8>,
+    at: usize,
+    ended: bool,
+    /// Whether there was a frame.
+    begun: bool,
+}
+
+/// What comes next.
+enum Next {
+    Frame {
+        length: usize,
+        plain: usize,
+    },
+    Skippable {
+        length: usize,
+    },
+    /// More bytes tell it.
+    Unknown,
+    /// Something for the stream.
+    Other,
+}
+
+impl<R: Read> FrameReader<R> {
+    pub(super) fn new(input: R) -> io::Result<Self> {
+        Self::with(input, pool::threads() > 1)
+    }
+
+    fn with(input: R, parallel: bool) -> io::Result<Self> {
+        let ahead = Ahead { input, buffer: Vec::new(), at: 0, ended: false, begun: false };
+        let input = if parallel { Input::Frames(ahead) } else { ahead.stream()? };
+        Ok(Self { input, in_flight: InOrder::new(), allowed: 1, current: Cursor::default() })
+    }
+
+    /// Gives the next frame to a thread; `false` where none follows that could be.
+    fn submit(&mut self) -> bool {
+        self.try_submit().unwrap_or_else(|error| {
+            // Told once all is read that came before.
+            self.input = Input::Broken(error);
+            false
+        })
+    }
+
+    fn try_submit(&mut self) -> io::Result<bool> {
+        let Input::Frames(ahead) = &mut self.input else { return Ok(false) };
+        loop {
+            let have = &ahead.buffer[ahead.at..];
+            match next(have) {
+                Next::Frame { length, plain } => {
+                    let compressed = have[..length].to_vec();
+                    ahead.at += length;
+                    ahead.begun = true;
+                    self.in_flight.push(pool::submit(move || decode(&compressed, plain)));
+                    return Ok(true);
+                }
+                Next::Skippable { length } => {
+                    ahead.at += length;
+                    ahead.begun = true;
+                }
+                Next::Unknown if !ahead.ended && have.len() < compress_bound(MOST_PLAIN) => ahead.fill()?,
+                Next::Unknown if have.is_empty() && ahead.begun => {
+                    self.input = Input::Over;
+                    return Ok(false);
+                }
+                Next::Unknown | Next::Other => {
+                    if let Input::Frames(ahead) = std::mem::replace(&mut self.input, Input::Over) {
+                        self.input = ahead.stream()?;
+                    }
+                    return Ok(false);
+                }
+            }
+        }
+    }
+}
+
+impl<R: Read> Ahead<R> {
+    fn fill(&mut self) -> io::Result<()> {
+        drop(self.buffer.drain(..std::mem::take(&mut self.at)));
+        let have = self.buffer.len();
+        self.buffer.resize(have + PIECE, 0);
+        let read = loop {
+            match self.input.read(&mut self.buffer[have..]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => break other,
+            }
+        };
+        self.buffer.truncate(have + *read.as_ref().unwrap_or(&0));
+        self.ended = read? == 0;
+        Ok(())
+    }
+
+    fn stream(mut self) -> io::Result<Input<R>> {
+        drop(self.buffer.drain(..self.at));
+        let input = BufReader::with_capacity(PIECE, Cursor::new(self.buffer).chain(self.input));
+        let mut stream = zstd::stream::read::Decoder::with_buffer(input)?;
+        stream.window_log_max(WINDOW_LOG_MAX)?;
+        Ok(Input::Stream(Box::new(stream)))
+    }
+}
+
+impl<R: Read> Read for FrameReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            let count = self.current.read(buffer)?;
+            if count > 0 {
+                return Ok(count);
+            }
+            while self.in_flight.len() < self.allowed && !self.in_flight.is_full() && self.submit() {}
+            match (self.in_flight.pop(), &mut self.input) {
+                (Some(Ok(frame)), _) => {
+                    self.current = Cursor::new(frame);
+                    self.allowed = self.allowed.saturating_mul(2);
+                }
+                (Some(Err(error)), _) => {
+                    (self.input, self.in_flight) = (Input::Failed, InOrder::new());
+                    return Err(error);
+                }
+                (None, Input::Broken(_) | Input::Failed) => {
+                    let before = std::mem::replace(&mut self.input, Input::Failed);
+                    let again = || io::Error::other("what comes before could not be read");
+                    return Err(if let Input::Broken(error) = before { error } else { again() });
+                }
+                (None, Input::Stream(stream)) => return stream.read(buffer),
+                // `submit` leaves frames only where one is in flight now.
+                (None, Input::Frames(_) | Input::Over) => return Ok(0),
+            }
+        }
+    }
+}
+
+/// What the input begins with.
+fn next(have: &[u8]) -> Next {
+    if have.len() < HEADER {
+        return Next::Unknown;
+    }
+    let plain = match get_frame_content_size(have).map(|plain| plain.map(usize::try_from)) {
+        Ok(Some(Ok(plain))) if plain <= MOST_PLAIN && has_small_window(have) => plain,
+        Ok(_) | Err(_) => return Next::Other,
+    };
+    match find_frame_compressed_size(have) {
+        Ok(length) if is_skippable(have) => Next::Skippable { length },
+        Ok(length) => Next::Frame { length, plain },
+        Err(_) => Next::Unknown,
+    }
+}
+
+/// "Skippable frames", RFC 8878, section 3.1.2.
+fn is_skippable(have: &[u8]) -> bool {
+    matches!(have, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..])
+}
+
+/// Whether a frame asks for no larger window than the stream would allow: frame header descriptor and window
+/// descriptor, RFC 8878, section 3.1.1.1.
+fn has_small_window(have: &[u8]) -> bool {
+    let (single_segment, exponent, mantissa) = (have[4] & 0x20 != 0, have[5] >> 3, u64::from(have[5] & 7));
+    let base = 1_u64 << (10 + exponent);
+    is_skippable(have) || single_segment || base + base / 8 * mantissa <= 1 << WINDOW_LOG_MAX
+}
+
+thread_local! {
+    /// Each thread's own, since making one costs more than a small frame.
+    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+fn decode(compressed: &[u8], plain: usize) -> io::Result<Vec<u8>> {
+    DECOMPRESSOR.with_borrow_mut(|kept| {
+        let decompressor = match kept {
+            Some(decompressor) => decompressor,
+            none @ None => none.insert(Decompressor::new()?),
+        };
+        decompressor.decompress(compressed, plain)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A frame that says how much is in it, as `encode` writes them.
+    fn sized(plain: &[u8]) -> Vec<u8> {
+        let mut compressor = zstd::bulk::Compressor::new(3).unwrap();
+        compressor.set_parameter(zstd::zstd_safe::CParameter::ChecksumFlag(true)).unwrap();
+        compressor.compress(plain).unwrap()
+    }
+
+    /// One that does not, as `tar --zstd` writes them.
+    fn unsized_frame(plain: &[u8]) -> Vec<u8> {
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 3).unwrap();
+        encoder.write_all(plain).unwrap();
+        encoder.flush().unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn skippable(size: u32) -> Vec<u8> {
+        [&0x184D_2A5E_u32.to_le_bytes()[..], &size.to_le_bytes(), &vec![7; size as usize]].concat()
+    }
+
+    /// What comes out, and the end: `None` where it is one.
+    fn read(bytes: &[u8], parallel: bool) -> (Vec<u8>, Option<&'static str>) {
+        let mut out = Vec::new();
+        let end = FrameReader::with(bytes, parallel).and_then(|mut reader| {
+            let mut buffer = [0; 1000];
+            loop {
+                match reader.read(&mut buffer)? {
+                    0 => return Ok(()),
+                    count => out.extend_from_slice(&buffer[..count]),
+                }
+            }
+        });
+        let class = |error: io::Error| {
+            let is_no_frame = error.to_string().contains("Unknown frame descriptor");
+            match (error.kind() == io::ErrorKind::UnexpectedEof, is_no_frame) {
+                (true, _) => "cut off",
+                (false, true) => "no frame",
+                (false, false) => "damaged",
+            }
+        };
+        (out, end.err().map(class))
+    }
+
+    fn part() -> impl Strategy<Value = Vec<u8>> {
+        let text = || prop::collection::vec(0_u8..4, 0..4000);
+        prop_oneof![
+            8 => text().prop_map(|plain| sized(&plain)),
+            2 => prop::collection::vec(any::<u8>(), 0..4000).prop_map(|plain| sized(&plain)),
+            1 => text().prop_map(|plain| unsized_frame(&plain)),
+            1 => (0_u32..40).prop_map(skippable),
+            1 => prop::collection::vec(any::<u8>(), 1..30),
+            1 => Just(sized(&vec![1; MOST_PLAIN + 1])),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn many_threads_give_what_one_stream_gives(
+            parts in prop::collection::vec(part(), 0..12),
+            cut in prop::option::of(any::<prop::sample::Index>()),
+            flip in prop::option::of((any::<prop::sample::Index>(), 0_u8..8)),
+        ) {
+            let mut bytes = parts.concat();
+            if let Some((at, bit)) = flip.filter(|_| !bytes.is_empty()) {
+                let at = at.index(bytes.len());
+                bytes[at] ^= 1 << bit;
+            }
+            if let Some(cut) = cut {
+                bytes.truncate(cut.index(bytes.len() + 1));
+            }
+            let (one, end_of_one) = read(&bytes, false);
+            let (many, end_of_many) = read(&bytes, true);
+            prop_assert_eq!(end_of_one, end_of_many);
+            // Of a damaged frame one stream gives what comes before the damage.
+            let agree = if end_of_one.is_some() { one.starts_with(&many) } else { one == many };
+            prop_assert!(agree, "{} and {} bytes", one.len(), many.len());
+        }
+    }
+
+    #[test]
+    fn what_was_read_before_an_error_comes_before_it() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::from_raw_os_error(5))
+            }
+        }
+        let frames: Vec<u8> = (0..40).flat_map(|_| sized(&[9; 100])).collect();
+        for parallel in [false, true] {
+            let mut reader = FrameReader::with(frames.chain(Broken), parallel).unwrap();
+            let mut out = Vec::new();
+            assert_eq!(reader.read_to_end(&mut out).unwrap_err().raw_os_error(), Some(5));
+            assert_eq!(out, [9; 4000]);
+            assert!(reader.read(&mut [0; 10]).is_err());
+        }
+    }
+
+    #[test]
+    fn nothing_follows_damage() {
+        let mut damaged = sized(b"a frame that is damaged in its checksum");
+        *damaged.last_mut().unwrap() ^= 1;
+        let bytes = [sized(b"first"), damaged, sized(b"last")].concat();
+        let mut reader = FrameReader::with(&bytes[..], true).unwrap();
+        let mut buffer = [0; 100];
+        assert_eq!(reader.read(&mut buffer).unwrap(), 5);
+        for _ in 0..3 {
+            assert!(reader.read(&mut buffer).is_err());
+        }
+    }
+
+    #[test]
+    fn a_window_that_no_stream_would_allow_is_left_to_the_stream() {
+        let mut bytes = sized(&vec![3; 100_000]);
+        assert!(matches!(next(&bytes), Next::Frame { plain: 100_000, .. }));
+        // Not a single segment: then a window descriptor follows, here of 128 MiB.
+        bytes[4] &= !0x20;
+        bytes.insert(5, (27 - 10) << 3);
+        assert!(matches!(next(&bytes), Next::Frame { .. }));
+        assert_eq!(read(&bytes, true), (vec![3; 100_000], None));
+        assert_eq!(read(&bytes, false), (vec![3; 100_000], None));
+        for larger in [(27 - 10) << 3 | 1, (31 - 10) << 3] {
+            bytes[5] = larger;
+            assert!(matches!(next(&bytes), Next::Other));
+            assert_eq!(read(&bytes, true), read(&bytes, false));
+            assert_eq!(read(&bytes, true).1, Some("damaged"));
+        }
+    }
+}
