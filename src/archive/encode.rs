@@ -13,7 +13,7 @@ use zstd::bulk::Compressor;
 use zstd::zstd_safe::CParameter;
 
 use super::{Algorithm, ArchiveError};
-use crate::host::pool::{self, InOrder};
+use crate::host::pool::InOrder;
 
 /// Payload of one zstd frame.
 const FRAME: usize = 1024 * 1024;
@@ -87,8 +87,6 @@ pub(super) struct Frames<W: Write> {
     out: W,
     level: i32,
     plain: Vec<u8>,
-    /// Whether there is a frame already: an empty archive has one too.
-    begun: bool,
     in_flight: InOrder<io::Result<Frame>>,
     /// Compressed and plain size of each frame.
     table: Vec<(u32, u32)>,
@@ -124,14 +122,7 @@ fn compressor(level: i32) -> io::Result<Compressor<'static>> {
 
 impl<W: Write> Frames<W> {
     fn new(level: i32, out: W) -> Self {
-        Self {
-            out,
-            level,
-            plain: Vec::with_capacity(FRAME),
-            begun: false,
-            in_flight: InOrder::new(),
-            table: Vec::new(),
-        }
+        Self { out, level, plain: Vec::with_capacity(FRAME), in_flight: InOrder::new(), table: Vec::new() }
     }
 
     fn end_frame(&mut self) -> io::Result<()> {
@@ -140,8 +131,7 @@ impl<W: Write> Frames<W> {
         }
         let plain = std::mem::replace(&mut self.plain, Vec::with_capacity(FRAME));
         let level = self.level;
-        self.begun = true;
-        self.in_flight.push(pool::submit(move || compress(level, &plain)));
+        self.in_flight.submit(move || compress(level, &plain));
         Ok(())
     }
 
@@ -154,10 +144,15 @@ impl<W: Write> Frames<W> {
     }
 
     fn finish(mut self) -> io::Result<W> {
-        if !self.plain.is_empty() || !self.begun {
+        if !self.plain.is_empty() {
             self.end_frame()?;
         }
         while self.put_oldest()? {}
+        // An empty archive has a frame too.
+        if self.table.is_empty() {
+            self.end_frame()?;
+            self.put_oldest()?;
+        }
         let mut table = Vec::with_capacity(17 + 8 * self.table.len());
         table.extend(SKIPPABLE_MAGIC.to_le_bytes());
         table.extend(fits(8 * self.table.len() + 9)?.to_le_bytes());

@@ -27,9 +27,8 @@ type Stream<R> = zstd::stream::read::Decoder<'static, BufReader<Chain<Cursor<Vec
 /// What the frames of an input hold.
 pub(super) struct FrameReader<R: Read> {
     input: Input<R>,
+    /// Whoever wants the beginning alone wakes no cores for it.
     in_flight: InOrder<io::Result<Vec<u8>>>,
-    /// How many frames may be in flight so far: whoever wants the beginning alone wakes no cores for it.
-    allowed: usize,
     current: Cursor<Vec<u8>>,
 }
 
@@ -37,10 +36,8 @@ enum Input<R: Read> {
     Frames(Ahead<R>),
     Stream(Box<Stream<R>>),
     Over,
-    /// It cannot be read any further.
-    Broken(io::Error),
-    /// Nothing that follows damage is given.
-    Failed,
+    /// Nothing that follows damage is given, nor what cannot be read; why, until that was told.
+    Broken(Option<io::Error>),
 }
 
 /// Compressed bytes that were read ahead.
@@ -76,14 +73,14 @@ impl<R: Read> FrameReader<R> {
     fn with(input: R, parallel: bool) -> io::Result<Self> {
         let ahead = Ahead { input, buffer: Vec::new(), at: 0, ended: false, begun: false };
         let input = if parallel { Input::Frames(ahead) } else { ahead.stream()? };
-        Ok(Self { input, in_flight: InOrder::new(), allowed: 1, current: Cursor::default() })
+        Ok(Self { input, in_flight: InOrder::growing(), current: Cursor::default() })
     }
 
     /// Gives the next frame to a thread; `false` where none follows that could be.
     fn submit(&mut self) -> bool {
         self.try_submit().unwrap_or_else(|error| {
             // Told once all is read that came before.
-            self.input = Input::Broken(error);
+            self.input = Input::Broken(Some(error));
             false
         })
     }
@@ -97,7 +94,7 @@ impl<R: Read> FrameReader<R> {
                     let compressed = have[..length].to_vec();
                     ahead.at += length;
                     ahead.begun = true;
-                    self.in_flight.push(pool::submit(move || decode(&compressed, plain)));
+                    self.in_flight.submit(move || decode(&compressed, plain));
                     return Ok(true);
                 }
                 Next::Skippable { length } => {
@@ -155,20 +152,16 @@ impl<R: Read> Read for FrameReader<R> {
             if count > 0 {
                 return Ok(count);
             }
-            while self.in_flight.len() < self.allowed && !self.in_flight.is_full() && self.submit() {}
+            while !self.in_flight.is_full() && self.submit() {}
             match (self.in_flight.pop(), &mut self.input) {
-                (Some(Ok(frame)), _) => {
-                    self.current = Cursor::new(frame);
-                    self.allowed = self.allowed.saturating_mul(2);
-                }
+                (Some(Ok(frame)), _) => self.current = Cursor::new(frame),
                 (Some(Err(error)), _) => {
-                    (self.input, self.in_flight) = (Input::Failed, InOrder::new());
+                    (self.input, self.in_flight) = (Input::Broken(None), InOrder::growing());
                     return Err(error);
                 }
-                (None, Input::Broken(_) | Input::Failed) => {
-                    let before = std::mem::replace(&mut self.input, Input::Failed);
+                (None, Input::Broken(error)) => {
                     let again = || io::Error::other("what comes before could not be read");
-                    return Err(if let Input::Broken(error) = before { error } else { again() });
+                    return Err(error.take().unwrap_or_else(again));
                 }
                 (None, Input::Stream(stream)) => return stream.read(buffer),
                 // `submit` leaves frames only where one is in flight now.

@@ -4,6 +4,7 @@ use std::io::{self, Read};
 
 use sha2::Digest as _;
 
+use crate::host::cancel::Cancel;
 use crate::ids::Sha256;
 
 /// Hashes what is read through it.
@@ -25,11 +26,26 @@ impl<R: Read> HashingReader<R> {
     }
 
     /// Reads what a decoder left and gives the digest of all of it.
-    pub fn finish(mut self) -> io::Result<Sha256> {
+    pub fn finish(self) -> io::Result<Sha256> {
         // Much may be left, so that the pieces are larger than those of `io::copy`.
-        let mut buffer = vec![0; 128 << 10];
-        while self.read(&mut buffer)? > 0 {}
-        Ok(self.digest())
+        Ok(self.read_out(&mut vec![0; 128 << 10], &Cancel::default())?.0)
+    }
+
+    /// Reads to the end; gives the digest, and how many bytes these were.
+    ///
+    /// # Errors
+    /// Reading fails, or somebody asked to stop.
+    pub fn read_out(mut self, buffer: &mut [u8], cancel: &Cancel) -> io::Result<(Sha256, u64)> {
+        let mut bytes = 0;
+        loop {
+            cancel.check().map_err(io::Error::other)?;
+            match self.read(buffer) {
+                Ok(0) => return Ok((self.digest(), bytes)),
+                Ok(count) => bytes += count as u64,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
 
@@ -50,5 +66,14 @@ mod tests {
         let mut reader = HashingReader::new(&b"abcdef"[..]);
         reader.read_exact(&mut [0; 2]).unwrap();
         assert_eq!(reader.finish().unwrap(), Sha256::of(b"abcdef"));
+    }
+
+    #[test]
+    fn it_tells_how_much_it_read_and_stops_when_asked() {
+        let cancel = Cancel::default();
+        let read = || HashingReader::new(&b"abcdef"[..]).read_out(&mut [0; 4], &cancel);
+        assert_eq!(read().unwrap(), (Sha256::of(b"abcdef"), 6));
+        cancel.request();
+        assert_eq!(read().unwrap_err().to_string(), "stopped on request");
     }
 }

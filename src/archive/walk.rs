@@ -3,20 +3,17 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
-use std::io::Read as _;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use cap_std::fs::Dir;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
-use sha2::Digest as _;
 
 use super::header::MAX_EXTENSION;
 use super::manifest::to_hex;
 use super::name::MAX_NAME;
-use super::{ArchiveError, Entry, EntryKind, Payload};
+use super::{ArchiveError, Entry, EntryKind, HashingReader, Payload};
 use crate::host::cancel::Cancel;
 use crate::host::fs::{self, IoContext as _};
 use crate::host::pool::Batches;
@@ -191,7 +188,7 @@ struct Plain {
 
 impl Plain {
     fn digest(self, buffer: &mut [u8], cancel: &Cancel) -> Result<(usize, Sha256), ArchiveError> {
-        let (size, sha256) = digest(&self.file, &self.path, buffer, cancel)?;
+        let (sha256, size) = digest(&self.file, &self.path, buffer, cancel)?;
         if size == self.size {
             Ok((self.item, sha256))
         } else {
@@ -252,23 +249,19 @@ impl Walk<'_> {
             self.inodes.insert(inode, below.to_owned());
         }
         let opened = open_live(self.data, below).map_err(Into::into);
-        let file = still_there(opened, below, "open")?;
+        let mut file = still_there(opened, below, "open")?;
         same(&file, stat, below)?;
         let mut entry = entry(below, EntryKind::File, stat, xattrs(&file, below)?);
-        let mut header = [0; 16];
-        let is_sqlite = file.read_exact_at(&mut header, 0).is_ok() && sqlite::looks_like_sqlite(&header);
-        if is_sqlite {
+        if sqlite::is_database(&file).unwrap_or(false) {
             // Before SQLite opens its own: closing this one later would drop SQLite's locks.
             drop(file);
             if self.database(below, &mut entry)? {
                 return Ok(true);
             }
-            let file = still_there(open_live(self.data, below).map_err(Into::into), below, "open")?;
+            file = still_there(open_live(self.data, below).map_err(Into::into), below, "open")?;
             same(&file, stat, below)?;
-            self.plain(below, entry, file)?;
-        } else {
-            self.plain(below, entry, file)?;
         }
+        self.plain(below, entry, file)?;
         Ok(false)
     }
 
@@ -299,7 +292,7 @@ impl Walk<'_> {
             Err(error) => return Err(error.into()),
         }
         let file = self.scratch.open(&copy).context("open", &entry.path)?.into_std();
-        let (size, sha256) = digest(&file, &entry.path, &mut vec![0; BUFFER], self.cancel)?;
+        let (sha256, size) = digest(&file, &entry.path, &mut vec![0; BUFFER], self.cancel)?;
         entry.size = size;
         entry.sha256 = Some(sha256);
         // Damage inside is for `backup verify` to tell; the copy is what there is.
@@ -310,25 +303,15 @@ impl Walk<'_> {
 }
 
 fn digest(
-    mut file: &std::fs::File,
+    file: &std::fs::File,
     path: &Path,
     buffer: &mut [u8],
     cancel: &Cancel,
-) -> Result<(u64, Sha256), ArchiveError> {
-    let mut hasher = sha2::Sha256::new();
-    let mut size = 0;
-    loop {
-        cancel.check()?;
-        match file.read(buffer) {
-            Ok(0) => return Ok((size, Sha256::from_bytes(hasher.finalize().into()))),
-            Ok(length) => {
-                hasher.update(&buffer[..length]);
-                size += length as u64;
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error).context("read", path).map_err(Into::into),
-        }
-    }
+) -> Result<(Sha256, u64), ArchiveError> {
+    let read = HashingReader::new(file).read_out(buffer, cancel);
+    // A wish to stop is no error of the file.
+    cancel.check()?;
+    Ok(read.context("read", path)?)
 }
 
 /// What was opened must be what was listed: owner and mode in the archive are of the file whose content

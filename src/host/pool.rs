@@ -35,32 +35,24 @@ pub fn threads() -> usize {
 
 /// What a job will give.
 #[derive(Debug)]
-pub struct Pending<T>(Slot<T>);
-
-#[derive(Debug)]
-enum Slot<T> {
+enum Pending<T> {
     Done(T),
     Waits(Receiver<Outcome<T>>),
 }
 
 impl<T> Pending<T> {
-    /// One that is there already, for what needs no work but has its place in the order.
-    pub fn ready(value: T) -> Self {
-        Self(Slot::Done(value))
-    }
-
     /// Waits for the end of the job, whatever it is.
     fn end(self) {
-        if let Slot::Waits(receiver) = self.0 {
+        if let Self::Waits(receiver) = self {
             drop(receiver.recv());
         }
     }
 
     /// Waits for the end of the job. A panic in it goes on here.
-    pub fn wait(self) -> T {
-        match self.0 {
-            Slot::Done(value) => value,
-            Slot::Waits(receiver) => match receiver.recv() {
+    fn wait(self) -> T {
+        match self {
+            Self::Done(value) => value,
+            Self::Waits(receiver) => match receiver.recv() {
                 Ok(Ok(value)) => value,
                 Ok(Err(panic)) => resume_unwind(panic),
                 Err(gone) => resume_unwind(Box::new(gone)),
@@ -70,8 +62,8 @@ impl<T> Pending<T> {
 }
 
 /// Lets a job run as soon as a thread is free, in the order in which jobs were submitted.
-pub fn submit<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Pending<T> {
-    let Some(jobs) = jobs() else { return Pending::ready(job()) };
+fn submit<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Pending<T> {
+    let Some(jobs) = jobs() else { return Pending::Done(job()) };
     let (sender, receiver) = sync_channel(1);
     let run = move || {
         // Whoever submitted it may be gone, having failed.
@@ -81,7 +73,7 @@ pub fn submit<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Pe
         // No thread takes it: here, then.
         (back.0)();
     }
-    Pending(Slot::Waits(receiver))
+    Pending::Waits(receiver)
 }
 
 /// Where jobs go; `None` where they run at once.
@@ -118,7 +110,9 @@ fn work(jobs: &Mutex<Receiver<Job>>) {
 #[derive(Debug)]
 pub struct InOrder<T> {
     pending: VecDeque<Pending<T>>,
+    /// How many may be in flight, now and ever.
     window: usize,
+    most: usize,
 }
 
 impl<T> Drop for InOrder<T> {
@@ -132,22 +126,14 @@ impl<T> Drop for InOrder<T> {
 impl<T: Send + 'static> InOrder<T> {
     /// One for each thread is at work, and some wait on both sides.
     pub fn new() -> Self {
-        Self::with_window(threads() + 2)
+        let mut queue = Self::growing();
+        queue.window = queue.most;
+        queue
     }
 
-    /// With another number in flight, for jobs that are small.
-    pub fn with_window(window: usize) -> Self {
-        Self { pending: VecDeque::new(), window: window.max(1) }
-    }
-
-    /// How many are in flight.
-    pub fn len(&self) -> usize {
-        self.pending.len()
-    }
-
-    /// Whether none is.
-    pub fn is_empty(&self) -> bool {
-        self.pending.is_empty()
+    /// The same, with one in flight first, and twice as many after each result.
+    pub fn growing() -> Self {
+        Self { pending: VecDeque::new(), window: 1, most: threads() + 2 }
     }
 
     /// Whether no more jobs are to be submitted before a result is taken.
@@ -155,13 +141,14 @@ impl<T: Send + 'static> InOrder<T> {
         self.pending.len() >= self.window
     }
 
-    /// Adds a job, or what is there already.
-    pub fn push(&mut self, pending: Pending<T>) {
-        self.pending.push_back(pending);
+    /// Adds a job.
+    pub fn submit(&mut self, job: impl FnOnce() -> T + Send + 'static) {
+        self.pending.push_back(submit(job));
     }
 
     /// The oldest result, once it is there; `None` where nothing is in flight.
     pub fn pop(&mut self) -> Option<T> {
+        self.window = self.most.min(2 * self.window);
         self.pending.pop_front().map(Pending::wait)
     }
 }
@@ -228,7 +215,7 @@ impl<I: Send + 'static, O: Send + 'static> Batches<I, O> {
         let (pieces, work, stop) =
             (std::mem::take(&mut self.pieces), Arc::clone(&self.work), self.stop.clone());
         self.bytes = 0;
-        self.in_flight.push(submit(move || work(pieces, &stop)));
+        self.in_flight.submit(move || work(pieces, &stop));
     }
 }
 
@@ -246,16 +233,33 @@ mod tests {
 
     #[test]
     fn results_come_in_the_order_of_their_jobs() {
-        let mut queue = InOrder::with_window(64);
+        let mut queue = InOrder::new();
         for number in 0..64_u64 {
-            queue.push(submit(move || {
+            queue.submit(move || {
                 thread::sleep(std::time::Duration::from_micros(640 - 10 * number));
                 number
-            }));
+            });
         }
         assert!(queue.is_full());
         let results: Vec<u64> = std::iter::from_fn(|| queue.pop()).collect();
         assert_eq!(results, (0..64).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_window_grows_to_that_of_all_threads() {
+        let (mut growing, full) = (InOrder::growing(), InOrder::<usize>::new());
+        let mut windows = Vec::new();
+        for round in 0..6 {
+            let mut count = 0;
+            while !growing.is_full() {
+                growing.submit(move || round);
+                count += 1;
+            }
+            windows.push(count);
+            assert!(growing.pop().is_some());
+        }
+        assert_eq!(windows[0], 1);
+        assert_eq!((growing.window, growing.most), (full.window, full.most));
     }
 
     #[test]

@@ -237,7 +237,17 @@ pub fn is_of_machine(error: &rusqlite::Error) -> bool {
     )
 }
 
-/// Whether these first bytes of a file (16 suffice) are those of an SQLite database.
+/// Whether a file begins as an SQLite database does.
+pub fn is_database(file: &std::fs::File) -> io::Result<bool> {
+    let mut beginning = [0; MAGIC_BYTES];
+    match file.read_exact_at(&mut beginning, 0) {
+        Ok(()) => Ok(looks_like_sqlite(&beginning)),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether these first bytes of a file ([`MAGIC_BYTES`] suffice) are those of an SQLite database.
 pub fn looks_like_sqlite(header: &[u8]) -> bool {
     header.starts_with(MAGIC)
 }

@@ -144,17 +144,21 @@ fn owner_of(ownership: &Ownership, live: &BTreeMap<PathBuf, (u32, u32)>, path: &
 
 /// Lets SQLite roll back or finish what a database's companions hold, so that what is put in place is sound.
 fn settle_databases(dir: &cap_std::fs::Dir, extracted: &mut Extracted) -> Result<usize, StepError> {
-    let names: HashSet<PathBuf> = extracted.entries.iter().map(|entry| entry.path.clone()).collect();
+    let names: HashSet<&Path> = extracted.entries.iter().map(|entry| entry.path.as_path()).collect();
+    let accompanied = |path: &Path| {
+        let [journal, wal, _] = sqlite::companions(path);
+        names.contains(journal.as_path()) || names.contains(wal.as_path())
+    };
+    let places = (0..extracted.entries.len()).filter(|place| accompanied(&extracted.entries[*place].path));
     let mut settled = 0;
-    for entry in &mut extracted.entries {
-        let [journal, wal, _] = sqlite::companions(&entry.path);
-        if (names.contains(&journal) || names.contains(&wal)) && sqlite::settle(dir, &entry.path)? {
+    for place in places.collect::<Vec<_>>() {
+        let entry = &mut extracted.entries[place];
+        if sqlite::settle(dir, &entry.path)? {
             settled += 1;
             // It is another file now than the one that was unpacked.
-            let mut beginning = Vec::new();
             let file = fs::open_regular(dir, &entry.path).context("open", &entry.path)?;
-            file.take(sqlite::MAGIC_BYTES as u64).read_to_end(&mut beginning).context("read", &entry.path)?;
-            (entry.stamp, entry.is_sqlite) = (None, sqlite::looks_like_sqlite(&beginning));
+            let is_sqlite = sqlite::is_database(&file).context("read", &entry.path)?;
+            (entry.stamp, entry.is_sqlite) = (None, is_sqlite);
         }
     }
     Ok(settled)

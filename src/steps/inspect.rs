@@ -110,10 +110,10 @@ fn check_databases(
         }
     };
     let all = extracted.entries.iter().filter(|entry| entry.is_sqlite).map(|entry| entry.size).sum();
-    let of = dir.try_clone().context("open", path)?;
+    let tree = dir.try_clone().context("open", path)?;
     let mut checks = Batches::new(&cx.stop, move |files: Vec<PathBuf>, stop| {
         let _stop = sqlite::stop_on(stop);
-        let check = |file: PathBuf| (sqlite::quick_check_beside(&of, &file, all), file);
+        let check = |file: PathBuf| (sqlite::quick_check_beside(&tree, &file, all), file);
         files.into_iter().map(check).collect::<Vec<_>>()
     });
     for entry in extracted.entries.iter().filter(|entry| entry.kind == EntryKind::File) {

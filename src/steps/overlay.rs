@@ -6,7 +6,6 @@
 //! Undo removes the directory. A crash leaves it half made in this run's staging, which goes as a whole;
 //! run again, it begins anew.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use cap_std::fs::Dir;
@@ -195,14 +194,11 @@ fn settle(dir: &Dir) -> Result<usize, StepError> {
         let Some(base) = ["-journal", "-wal"].iter().find_map(|end| name.strip_suffix(end)) else {
             return Ok(());
         };
-        let mut header = Vec::new();
         let file = Path::new(base).file_name().unwrap_or_default();
         if entry.kind == tree::Kind::File
             && let Ok(file) = fs::open_regular(parent, file)
+            && sqlite::is_database(&file)?
         {
-            file.take(16).read_to_end(&mut header)?;
-        }
-        if sqlite::looks_like_sqlite(&header) {
             bases.push(PathBuf::from(base));
         }
         Ok(())

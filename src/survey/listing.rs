@@ -17,7 +17,7 @@
 //! a database for the restore changes them. `.abssctl` at the top is no part of a tree.
 
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -52,7 +52,7 @@ pub fn digest(dir: &Dir, known: Known<'_>, cancel: &Cancel, progress: &dyn Fn(u6
         lines: Batches::new(cancel, read),
     };
     let own = dir.dir_metadata()?;
-    listing.push(line('d', own.mode() & 0o7777, (own.uid(), own.gid()), 0, b"."), 0)?;
+    listing.push(line('d', own.mode() & 0o7777, (own.uid(), own.gid()), 0, Content::None, b"."), 0)?;
     tree::walk(dir, &mut |entry, parent| listing.add(entry, parent))?;
     while let Some(read) = listing.lines.pop() {
         listing.take(read)?;
@@ -100,19 +100,17 @@ impl Listing<'_> {
                 ('l', Content::Known(Sha256::of(text.as_os_str().as_bytes())))
             }
             Kind::File => {
-                let content = |sha256| Ok::<_, io::Error>(Content::Known(sha256));
-                let open = || {
+                if let Some(sha256) = (self.known)(entry) {
+                    ('f', Content::Known(sha256))
+                } else {
                     let file = fs::open_regular(parent, name).map_err(|error| at(&entry.path, &error))?;
-                    Ok(Content::Of(file))
-                };
-                ('f', (self.known)(entry).map_or_else(open, content)?)
+                    ('f', Content::Of(file))
+                }
             }
         };
+        let bytes = if matches!(content, Content::Of(_)) { entry.size } else { 0 };
         let path = entry.path.as_os_str().as_bytes();
-        let mut line = line(letter, entry.mode, (entry.uid, entry.gid), entry.size, path);
-        line.content = content;
-        let bytes = if matches!(line.content, Content::Of(_)) { entry.size } else { 0 };
-        self.push(line, bytes)
+        self.push(line(letter, entry.mode, (entry.uid, entry.gid), entry.size, content, path), bytes)
     }
 
     fn push(&mut self, line: Line, bytes: u64) -> io::Result<()> {
@@ -142,7 +140,9 @@ fn read(lines: Vec<Line>, cancel: &Cancel) -> io::Result<Records> {
             Content::Known(sha256) => sha256.to_string(),
             Content::Of(file) => {
                 let path = Path::new(std::ffi::OsStr::from_bytes(&line.path));
-                let (sha256, bytes) = content(file, &mut buffer, cancel).map_err(|error| at(path, &error))?;
+                let (sha256, bytes) = HashingReader::new(file)
+                    .read_out(&mut buffer, cancel)
+                    .map_err(|error| at(path, &error))?;
                 read.bytes += bytes;
                 sha256.to_string()
             }
@@ -156,20 +156,9 @@ fn read(lines: Vec<Line>, cancel: &Cancel) -> io::Result<Records> {
     Ok(read)
 }
 
-fn content(file: File, buffer: &mut [u8], cancel: &Cancel) -> io::Result<(Sha256, u64)> {
-    let (mut reader, mut bytes) = (HashingReader::new(file), 0);
-    loop {
-        cancel.check().map_err(io::Error::other)?;
-        match reader.read(buffer)? {
-            0 => return Ok((reader.digest(), bytes)),
-            count => bytes += count as u64,
-        }
-    }
-}
-
-fn line(letter: char, mode: u32, (uid, gid): (u32, u32), size: u64, path: &[u8]) -> Line {
+fn line(letter: char, mode: u32, (uid, gid): (u32, u32), size: u64, content: Content, path: &[u8]) -> Line {
     let before = format!("{letter} {mode:o} {uid} {gid} {size} ");
-    Line { before, content: Content::None, path: path.to_owned() }
+    Line { before, content, path: path.to_owned() }
 }
 
 fn at(path: &Path, error: &io::Error) -> io::Error {
@@ -264,8 +253,10 @@ mod tests {
         let error = digest(&open(temporary.path()), &|_| None, &cancel, &|_| {}).unwrap_err();
         assert_eq!(error.to_string(), "stopped on request");
         // In the middle of a file too.
+        let path = Path::new("file").as_os_str().as_bytes();
         let file = fs::open_regular(&open(temporary.path()), "file").unwrap();
-        let error = content(file, &mut [0; 100], &cancel).unwrap_err();
-        assert_eq!(error.to_string(), "stopped on request");
+        let line = line('f', 0o644, (0, 0), 0, Content::Of(file), path);
+        let error = read(vec![line], &cancel).map(drop).unwrap_err();
+        assert_eq!(error.to_string(), "file: stopped on request");
     }
 }

@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 pub use self::plan::*;
 pub use self::wish::*;
 use super::parse::{parse_age, parse_yes};
+use crate::host::pool::MOST_THREADS;
 use crate::ids::{BackupId, InstanceName, RunId};
 
 /// Put an Actual Budget server back to a known-good state, safely, and so that it stays there.
@@ -48,7 +49,7 @@ pub struct Global {
     pub lock_timeout: Option<u64>,
     /// Compress, decode and hash on so many threads, 1 to 16; by default one for each core
     #[arg(long, global = true, env = "ABSSCTL_THREADS", value_name = "NUMBER", hide_env_values = true,
-        value_parser = clap::value_parser!(u16).range(1..=16))]
+        value_parser = clap::value_parser!(u16).range(1..=i64::from(MOST_THREADS)))]
     pub threads: Option<u16>,
     /// When to use colour
     #[arg(long, global = true, value_enum, default_value_t = ColorChoice::Auto, value_name = "WHEN")]
