@@ -42,7 +42,7 @@ impl<W: Write> Encoder<W> {
         })
     }
 
-    /// Writes what is still held back, and the seek table.
+    /// Writes what is still held back, and the seek table. A tar has two blocks at least: there is a frame.
     pub(super) fn finish(self) -> io::Result<W> {
         match self {
             Self::Zstd(frames) => frames.finish(),
@@ -148,11 +148,6 @@ impl<W: Write> Frames<W> {
             self.end_frame()?;
         }
         while self.put_oldest()? {}
-        // An empty archive has a frame too.
-        if self.table.is_empty() {
-            self.end_frame()?;
-            self.put_oldest()?;
-        }
         let mut table = Vec::with_capacity(17 + 8 * self.table.len());
         table.extend(SKIPPABLE_MAGIC.to_le_bytes());
         table.extend(fits(8 * self.table.len() + 9)?.to_le_bytes());
