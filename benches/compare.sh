@@ -31,7 +31,8 @@ export RESTIC_PASSWORD=bench RESTIC_CACHE_DIR=$work/cache BORG_BASE_DIR=$work/bo
 export BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK=yes
 
 cargo build --quiet --release --locked
-mkdir -p "$work"
+mkdir -p "$work/away"
+moved=0
 results=$work/results
 : >"$results"
 
@@ -69,11 +70,20 @@ instance() {
 
 ours() { "$program" --root "$root" "$@"; }
 
-# shape, operation, program, what is gone before it, command
+# What an earlier round made. ext4 looks for an inode that was not freed within the last minutes, one by one:
+# with many files removed just before, each new one costs more than all the rest. So they are kept to the end.
+away() {
+    local path
+    for path in "$@"; do
+        [ ! -e "$path" ] || mv "$path" "$work/away/$((++moved))"
+    done
+    [ "$shape" = small ] || rm -rf "$work"/away/*
+}
+
+# operation, program, command
 measure() {
-    local shape=$1 operation=$2 name=$3 before=$4
-    shift 4
-    bash -c "$before" >/dev/null 2>&1
+    local operation=$1 name=$2
+    shift 2
     sync -f "$work"
     /usr/bin/time -f '%e %M' -o "$work/time" bash -c "set -e; $*" >"$work/output" 2>&1 || {
         echo "$name failed:" >&2
@@ -98,39 +108,47 @@ for shape in large small; do
         "$(du -sm "$from" | cut -f 1)" "$(awk "BEGIN { printf \"%.3f\", $mine / $(stat -c %s "$by_tar") }")"
     for _ in $(seq "$runs"); do
         if [[ $wanted == *" create "* ]]; then
-            measure "$shape" create tar "rm -f $work/new.tar.zst" \
-                "tar --zstd -cf $work/new.tar.zst -C $from .; sha256sum $work/new.tar.zst; sync -f $work"
-            measure "$shape" create abssctl "rm -f $work/new.tar.zst; cp $root/srv/backups/backups.json $work/index" \
-                "$program --root $root backup create budget --yes --json"
+            away "$work/new.tar.zst"
+            measure create tar "tar --zstd -cf $work/new.tar.zst -C $from .; sha256sum $work/new.tar.zst; sync -f $work"
+            away "$work/new.tar.zst"
+            cp "$root/srv/backups/backups.json" "$work/index"
+            measure create abssctl "$program --root $root backup create budget --yes --json"
             new=$(sed -n 's/^ *"id": "\(.*\)",$/\1/p' "$work/output")
-            rm -f "$root/srv/backups/budget/$new".*
+            away "$root/srv/backups/budget/$new".*
             cp "$work/index" "$root/srv/backups/backups.json"
-            have restic && measure "$shape" create restic \
-                "rm -rf $work/restic; restic init -q -r $work/restic" \
-                "restic backup -q -r $work/restic $from; sync -f $work"
-            have borg && measure "$shape" create borg "rm -rf $work/borg; borg init -e none $work/borg" \
-                "borg create $work/borg::a $from; sync -f $work"
+            if have restic; then
+                away "$work/restic"
+                restic init -q -r "$work/restic"
+                measure create restic "restic backup -q -r $work/restic $from; sync -f $work"
+            fi
+            if have borg; then
+                away "$work/borg"
+                borg init -e none "$work/borg"
+                measure create borg "borg create $work/borg::a $from; sync -f $work"
+            fi
         fi
         if [[ $wanted == *" restore "* ]]; then
-            measure "$shape" restore tar "rm -rf $out; mkdir $out" \
-                "sha256sum $by_tar; tar --zstd -xf $by_tar -C $out; sync -f $out"
-            measure "$shape" restore abssctl "rm -rf $root/srv/out $root/srv/.abssctl" \
-                "$program --root $root backup restore $id --dest /srv/out --yes"
+            away "$out"
+            mkdir "$out"
+            measure restore tar "sha256sum $by_tar; tar --zstd -xf $by_tar -C $out; sync -f $out"
+            away "$root/srv/out" "$root/srv/.abssctl"
+            measure restore abssctl "$program --root $root backup restore $id --dest /srv/out --yes"
             if have restic; then
                 [ -d "$work/restic" ] || { restic init -q -r "$work/restic"; restic backup -q -r "$work/restic" "$from"; }
-                measure "$shape" restore restic "rm -rf $out" \
-                    "restic restore -q -r $work/restic latest --target $out; sync -f $out"
+                away "$out"
+                measure restore restic "restic restore -q -r $work/restic latest --target $out; sync -f $out"
             fi
             if have borg; then
                 [ -d "$work/borg" ] || { borg init -e none "$work/borg"; borg create "$work/borg::a" "$from"; }
-                measure "$shape" restore borg "rm -rf $out; mkdir $out" \
-                    "cd $out && borg extract $work/borg::a && sync -f $out"
+                away "$out"
+                mkdir "$out"
+                measure restore borg "cd $out && borg extract $work/borg::a && sync -f $out"
             fi
         fi
-        rm -rf "$out" "$root/srv/out"
     done
-    rm -rf "$work/restic" "$work/borg" "$work/new.tar.zst"
+    away "$out" "$root/srv/out" "$root/srv/.abssctl" "$work/restic" "$work/borg" "$work/new.tar.zst"
 done
+rm -rf "$work/away"
 
 # Ratios to tar of the same round, in the order of the rounds.
 awk '

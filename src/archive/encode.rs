@@ -22,15 +22,23 @@ const SKIPPABLE_MAGIC: u32 = 0x184D_2A5E;
 /// The last bytes of a file with a seek table.
 const SEEKABLE_MAGIC: u32 = 0x8F92_EAB1;
 
+/// Where compressed bytes go.
+pub(super) trait Output: Write {
+    /// As `write_all`, of bytes that nobody else needs.
+    fn put(&mut self, bytes: Vec<u8>) -> io::Result<()> {
+        self.write_all(&bytes)
+    }
+}
+
 /// Compresses what is written to it.
-pub(super) enum Encoder<W: Write> {
+pub(super) enum Encoder<W: Output> {
     Zstd(Box<Frames<W>>),
     Gzip(GzEncoder<W>),
     None(W),
 }
 
-impl<W: Write> Encoder<W> {
-    /// `level`: zstd 1 to 22 (default 3), gzip 1 to 9 (default 6).
+impl<W: Output> Encoder<W> {
+    /// `level`: zstd 1 to 22 (default 2), gzip 1 to 9 (default 6).
     pub(super) fn new(algorithm: Algorithm, level: Option<i32>, out: W) -> Result<Self, ArchiveError> {
         let level = checked_level(algorithm, level)?;
         Ok(match algorithm {
@@ -54,7 +62,9 @@ impl<W: Write> Encoder<W> {
 
 fn checked_level(algorithm: Algorithm, level: Option<i32>) -> Result<i32, ArchiveError> {
     let (default, allowed, range) = match algorithm {
-        Algorithm::Zstd => (3, 1..=22, "1 to 22"),
+        // Of the levels that are fast enough, the one that makes ledgers smallest in frames of this size: as
+        // small as with 3, in two thirds of the time (docs/performance.md).
+        Algorithm::Zstd => (2, 1..=22, "1 to 22"),
         Algorithm::Gzip => (6, 1..=9, "1 to 9"),
         // The peer takes and ignores a level without compression.
         Algorithm::None => (1, i32::MIN..=i32::MAX, "any"),
@@ -63,7 +73,7 @@ fn checked_level(algorithm: Algorithm, level: Option<i32>) -> Result<i32, Archiv
     if allowed.contains(&level) { Ok(level) } else { Err(ArchiveError::BadLevel { algorithm, level, range }) }
 }
 
-impl<W: Write> Write for Encoder<W> {
+impl<W: Output> Write for Encoder<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Zstd(frames) => frames.write(bytes),
@@ -83,10 +93,12 @@ impl<W: Write> Write for Encoder<W> {
 }
 
 /// Writes independent zstd frames, which are compressed on all cores, and remembers their sizes.
-pub(super) struct Frames<W: Write> {
+pub(super) struct Frames<W: Output> {
     out: W,
     level: i32,
     plain: Vec<u8>,
+    /// Memory of frames that are done.
+    spare: Vec<Vec<u8>>,
     in_flight: InOrder<io::Result<Frame>>,
     /// Compressed and plain size of each frame.
     table: Vec<(u32, u32)>,
@@ -95,7 +107,7 @@ pub(super) struct Frames<W: Write> {
 /// A compressed frame.
 struct Frame {
     bytes: Vec<u8>,
-    plain: usize,
+    plain: Vec<u8>,
 }
 
 thread_local! {
@@ -103,13 +115,13 @@ thread_local! {
     static COMPRESSOR: RefCell<Option<(i32, Compressor<'static>)>> = const { RefCell::new(None) };
 }
 
-fn compress(level: i32, plain: &[u8]) -> io::Result<Frame> {
+fn compress(level: i32, plain: Vec<u8>) -> io::Result<Frame> {
     COMPRESSOR.with_borrow_mut(|kept| {
         let (_, compressor) = match kept {
             Some(same) if same.0 == level => same,
             other => other.insert((level, compressor(level)?)),
         };
-        Ok(Frame { bytes: compressor.compress(plain)?, plain: plain.len() })
+        Ok(Frame { bytes: compressor.compress(&plain)?, plain })
     })
 }
 
@@ -120,26 +132,30 @@ fn compressor(level: i32) -> io::Result<Compressor<'static>> {
     Ok(compressor)
 }
 
-impl<W: Write> Frames<W> {
+impl<W: Output> Frames<W> {
     fn new(level: i32, out: W) -> Self {
-        Self { out, level, plain: Vec::with_capacity(FRAME), in_flight: InOrder::new(), table: Vec::new() }
+        let (plain, in_flight) = (Vec::with_capacity(FRAME), InOrder::new());
+        Self { out, level, plain, spare: Vec::new(), in_flight, table: Vec::new() }
     }
 
     fn end_frame(&mut self) -> io::Result<()> {
         if self.in_flight.is_full() {
             self.put_oldest()?;
         }
-        let plain = std::mem::replace(&mut self.plain, Vec::with_capacity(FRAME));
+        let next = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(FRAME));
+        let plain = std::mem::replace(&mut self.plain, next);
         let level = self.level;
-        self.in_flight.submit(move || compress(level, &plain));
+        self.in_flight.submit(move || compress(level, plain));
         Ok(())
     }
 
     /// Writes the oldest frame in flight; `false` where none is.
     fn put_oldest(&mut self) -> io::Result<bool> {
-        let Some(frame) = self.in_flight.pop().transpose()? else { return Ok(false) };
-        self.out.write_all(&frame.bytes)?;
-        self.table.push((fits(frame.bytes.len())?, fits(frame.plain)?));
+        let Some(Frame { bytes, mut plain }) = self.in_flight.pop().transpose()? else { return Ok(false) };
+        self.table.push((fits(bytes.len())?, fits(plain.len())?));
+        self.out.put(bytes)?;
+        plain.clear();
+        self.spare.push(plain);
         Ok(true)
     }
 
@@ -168,7 +184,7 @@ fn fits(length: usize) -> io::Result<u32> {
     u32::try_from(length).map_err(|_| io::Error::new(io::ErrorKind::FileTooLarge, "too many zstd frames"))
 }
 
-impl<W: Write> Write for Frames<W> {
+impl<W: Output> Write for Frames<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let take = bytes.len().min(FRAME - self.plain.len());
         self.plain.extend_from_slice(&bytes[..take]);

@@ -8,7 +8,8 @@
 //!
 //! # Threads
 //! One walks through the archive, makes directories and links, and writes large files, which are brought to
-//! disk behind it. Small files are written on all cores, many in one go.
+//! disk behind it. Small files are written on all cores, many in one go; where there are thousands, another
+//! brings them to disk meanwhile.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Write as _};
@@ -19,13 +20,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cap_std::fs::{Dir, DirBuilder, DirBuilderExt as _};
-use rustix::fs::{Advice, AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 use sha2::Digest as _;
 
 use super::reader::Members;
 use super::{ArchiveError, EntryKind, Limits, Manifest, Member};
 use crate::host::cancel::Cancel;
-use crate::host::fs::{self, IoContext as _};
+use crate::host::fs::{self, IoContext as _, Syncing, WriteBehind};
 use crate::host::pool::Batches;
 use crate::host::sqlite;
 use crate::ids::{BackupId, Sha256};
@@ -33,9 +34,9 @@ use crate::ids::{BackupId, Sha256};
 const BUFFER: usize = 128 * 1024;
 /// Files up to this size are held in memory, and written on any core.
 const SMALL: u64 = 256 << 10;
-/// So many bytes of a large file are on their way to the disk while the next ones are unpacked: the system begins by
-/// itself only after seconds, and all would have to be waited for at the end.
-const BEHIND: u64 = 8 << 20;
+/// After so many small files, or bytes of them, the file system is brought to disk beside the unpacking.
+const SYNC_FILES: usize = 4096;
+const SYNC_BYTES: u64 = 64 << 20;
 
 /// Where owners come from.
 #[derive(Clone, Copy)]
@@ -144,6 +145,8 @@ pub fn extract(
         buffer: vec![0; BUFFER],
         small: Batches::new(cancel, |files, _| files.into_iter().map(Small::write).collect()),
         failed: false,
+        unsynced: (0, 0),
+        syncing: None,
     };
     let mut members = Members::new(tar, id, &options.limits);
     let unpacked = work.all(&mut members);
@@ -153,6 +156,7 @@ pub fn extract(
     // What comes first in the archive is told.
     if failed { unpacked.and(written) } else { written.and(unpacked) }?;
     work.finish_directories()?;
+    work.end_sync()?;
     Ok(Extracted { entries: work.entries, manifest: members.manifest, bytes: work.bytes })
 }
 
@@ -174,6 +178,9 @@ struct Work<'a> {
     small: Batches<Small, Result<Vec<Written>, ArchiveError>>,
     /// Whether one of them could not be written: then reading the archive ended with that.
     failed: bool,
+    /// How many of them nobody has brought to disk, and their bytes.
+    unsynced: (usize, u64),
+    syncing: Option<Syncing>,
 }
 
 /// A file that lies in memory.
@@ -198,7 +205,7 @@ impl Small {
     fn write(self) -> Result<Written, ArchiveError> {
         let Self { entry, dir, member, owner, content } = self;
         let name = member.path.file_name().map_or(member.path.as_path(), Path::new);
-        let mut file = fs::create_file(&dir, name, 0o600).context("create", &member.path)?;
+        let mut file = fs::create_file(&dir, name, made(&member, owner)).context("create", &member.path)?;
         file.write_all(&content).context("write", &member.path)?;
         let stamp = finish(&file, &member, owner)?;
         let is_sqlite = sqlite::looks_like_sqlite(&content);
@@ -308,6 +315,7 @@ impl Work<'_> {
         // Attributes lie in memory too, and may be larger than what they belong to.
         let attributes: usize = member.xattrs.values().map(Vec::len).sum();
         let bytes = (content.len() + attributes) as u64;
+        self.sync_behind(bytes)?;
         match self.small.push(Small { entry, dir, member, owner, content }, bytes) {
             Some(written) => self.note(written),
             None => Ok(()),
@@ -323,6 +331,26 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Lets the system bring to disk what is written so far: no promise, but less to wait for at the end.
+    fn sync_behind(&mut self, bytes: u64) -> Result<(), ArchiveError> {
+        self.unsynced = (self.unsynced.0 + 1, self.unsynced.1 + bytes);
+        let is_due = self.unsynced.0 >= SYNC_FILES || self.unsynced.1 >= SYNC_BYTES;
+        if is_due && self.syncing.as_ref().is_none_or(Syncing::is_over) {
+            self.end_sync()?;
+            self.unsynced = (0, 0);
+            self.syncing = Some(Syncing::begin(self.staging).context("sync", Path::new(""))?);
+        }
+        Ok(())
+    }
+
+    fn end_sync(&mut self) -> Result<(), ArchiveError> {
+        // The system tells once what it could not write.
+        match self.syncing.take() {
+            Some(syncing) => Ok(syncing.wait().context("sync", Path::new(""))?),
+            None => Ok(()),
+        }
+    }
+
     /// Waits until every small file is written that was taken up, also where one of them fails.
     fn write_out(&mut self) -> Result<(), ArchiveError> {
         let mut first = Ok(());
@@ -334,23 +362,20 @@ impl Work<'_> {
 
     fn large(&mut self, member: &Member, body: &mut dyn Read) -> Result<(), ArchiveError> {
         let (dir, name) = self.parent_of(&member.path)?;
-        let mut file = fs::create_file(&dir, name, 0o600).context("create", &member.path)?;
-        let (mut hasher, mut written, mut begun) = (sha2::Sha256::new(), 0, 0);
+        let owner = self.owner(member);
+        let mut file = fs::create_file(&dir, name, made(member, owner)).context("create", &member.path)?;
+        let mut out = WriteBehind::new(&mut file);
+        let mut hasher = sha2::Sha256::new();
         let mut beginning = Vec::new();
         self.pass(body, |piece| {
-            file.write_all(piece).context("write", &member.path)?;
+            out.write_all(piece).context("write", &member.path)?;
             hasher.update(piece);
             if beginning.len() < sqlite::MAGIC_BYTES {
                 beginning.extend(piece.iter().take(sqlite::MAGIC_BYTES - beginning.len()));
             }
-            written += piece.len() as u64;
-            if written - begun >= BEHIND {
-                write_back(&file, begun, written);
-                begun = written;
-            }
             Ok(())
         })?;
-        let stamp = finish(&file, member, self.owner(member))?;
+        let stamp = finish(&file, member, owner)?;
         if let Some(entry) = self.entries.last_mut() {
             (entry.sha256, entry.stamp) = (Some(Sha256::from_bytes(hasher.finalize().into())), Some(stamp));
             entry.is_sqlite = sqlite::looks_like_sqlite(&beginning);
@@ -429,19 +454,29 @@ impl Work<'_> {
     }
 }
 
-/// Lets the system begin to bring a part of a file to disk. No promise: who needs one syncs.
-fn write_back(file: &std::fs::File, from: u64, to: u64) {
-    // It also lets go of pages that are on disk by then, which are few. A system that does not want to has
-    // more to do at the end.
-    let _advised = rustix::fs::fadvise(file, from, std::num::NonZeroU64::new(to - from), Advice::DontNeed);
+/// The mode that a file is made with: its own at once where no right of anybody else's is in it before owner
+/// and attributes are set.
+fn made(member: &Member, owner: (u32, u32)) -> u32 {
+    let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    if owner == own && member.xattrs.is_empty() { file_mode(member) } else { 0o600 }
+}
+
+/// Privileges must not come out of an archive; data files need none.
+fn file_mode(member: &Member) -> u32 {
+    member.mode & 0o777
 }
 
 /// Gives a file whose content is written everything else; by what it is known from then on.
 fn finish(file: &std::fs::File, member: &Member, owner: (u32, u32)) -> Result<Stamp, ArchiveError> {
-    let meta = file.metadata().context("inspect", &member.path)?;
-    // Privileges must not come out of an archive; data files need none.
-    settle(file, member, member.mode & 0o777, [(meta.uid(), meta.gid()), owner])?;
-    let meta = file.metadata().context("inspect", &member.path)?;
+    let look = || file.metadata().context("inspect", &member.path);
+    // Most are as they should be but for the time, and are looked at once.
+    rustix::fs::futimens(file, &times(member)).context("set the time of", &member.path)?;
+    let mut meta = look()?;
+    let is = (meta.uid(), meta.gid());
+    if is != owner || meta.mode() & 0o7777 != file_mode(member) || !member.xattrs.is_empty() {
+        settle(file, member, file_mode(member), [is, owner])?;
+        meta = look()?;
+    }
     Ok((meta.ino(), i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec())))
 }
 

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use sha2::Digest as _;
 
 use crate::host::cancel::Cancel;
+use crate::host::pool::Strand;
 use crate::ids::Sha256;
 
 /// Hashes what is read through it.
@@ -57,6 +58,36 @@ impl<R: Read> Read for HashingReader<R> {
     }
 }
 
+/// A digest of pieces in their order, taken on another core where there is more than one piece.
+#[derive(Debug, Default)]
+pub(super) struct Aside {
+    /// The first piece, as long as it is the only one.
+    first: Option<Vec<u8>>,
+    strand: Option<Strand<sha2::Sha256, Vec<u8>>>,
+}
+
+impl Aside {
+    /// Adds a piece.
+    pub(super) fn push(&mut self, piece: Vec<u8>) {
+        if self.strand.is_none() && self.first.is_none() {
+            self.first = Some(piece);
+            return;
+        }
+        let begin = || Strand::new(sha2::Sha256::new(), |hasher, piece: Vec<u8>| hasher.update(piece));
+        let strand = self.strand.get_or_insert_with(begin);
+        self.first.take().into_iter().for_each(|first| strand.push(first));
+        strand.push(piece);
+    }
+
+    /// The digest of all of them.
+    pub(super) fn finish(self) -> Sha256 {
+        match self.strand {
+            Some(strand) => Sha256::from_bytes(strand.finish().finalize().into()),
+            None => Sha256::of(&self.first.unwrap_or_default()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +97,16 @@ mod tests {
         let mut reader = HashingReader::new(&b"abcdef"[..]);
         reader.read_exact(&mut [0; 2]).unwrap();
         assert_eq!(reader.finish().unwrap(), Sha256::of(b"abcdef"));
+    }
+
+    #[test]
+    fn what_is_digested_aside_is_the_same() {
+        for count in [0, 1, 2, 100] {
+            let mut aside = Aside::default();
+            let all: Vec<u8> = (0..count).flat_map(|number| vec![number; 1000]).collect();
+            all.chunks(1000).for_each(|piece| aside.push(piece.to_vec()));
+            assert_eq!(aside.finish(), Sha256::of(&all), "{count}");
+        }
     }
 
     #[test]

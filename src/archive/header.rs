@@ -66,7 +66,7 @@ impl<R: Read> TarReader<R> {
                 return if extensions.is_empty() { Ok(None) } else { Err(ArchiveError::Truncated) };
             }
             let header = tar::Header::from_byte_slice(&block);
-            let name = escape(&header.path_bytes());
+            let name = header.path_bytes();
             check_sum(header, &block, &name)?;
             let size = header.entry_size().map_err(|error| malformed(&name, &error))?;
             let twice = match block[156] {
@@ -86,6 +86,11 @@ impl<R: Read> TarReader<R> {
                 return Err(malformed(&name, &"two extended headers of one kind"));
             }
         }
+    }
+
+    /// Whether nothing of the latest body is left.
+    pub(super) fn is_body_over(&self) -> bool {
+        self.remaining == 0
     }
 
     /// One block; `None` at a clean end of input.
@@ -135,7 +140,7 @@ impl<R: Read> TarReader<R> {
     }
 
     /// The body of an extended header.
-    fn small(&mut self, size: u64, name: &str) -> Result<Vec<u8>, ArchiveError> {
+    fn small(&mut self, size: u64, name: &[u8]) -> Result<Vec<u8>, ArchiveError> {
         if size > MAX_EXTENSION {
             return Err(malformed(name, &format!("an extended header of {size} bytes")));
         }
@@ -173,36 +178,35 @@ impl Extensions {
     /// Joins a member's header with what stood before it; PAX records win over GNU's, as in GNU tar.
     fn apply(self, header: &tar::Header, size: u64) -> Result<Raw, ArchiveError> {
         let name = self.name.unwrap_or_else(|| header.path_bytes().into_owned());
-        let shown = escape(&name);
-        let number = |field: io::Result<u64>| field.map_err(|error| malformed(&shown, &error));
+        let number = |field: io::Result<u64>| field.map_err(|error| malformed(&name, &error));
         let mut raw = Raw {
-            kind: kind(header.as_bytes()[156], &shown)?,
-            mode: header.mode().map_err(|error| malformed(&shown, &error))? & 0o7777,
-            uid: owner(number(header.uid())?, &shown)?,
-            gid: owner(number(header.gid())?, &shown)?,
+            kind: kind(header.as_bytes()[156], &name)?,
+            mode: header.mode().map_err(|error| malformed(&name, &error))? & 0o7777,
+            uid: owner(number(header.uid())?, &name)?,
+            gid: owner(number(header.gid())?, &name)?,
             // Times before 1970 are two's complement in GNU's binary form.
             mtime: number(header.mtime())?.cast_signed(),
             mtime_nanos: 0,
             size,
             link: self.link.or_else(|| header.link_name_bytes().map(Vec::from)).unwrap_or_default(),
             xattrs: BTreeMap::new(),
-            name,
+            name: name.clone(),
         };
         for (key, value) in self.pax.unwrap_or_default() {
-            raw.set(&key, value, &shown)?;
+            raw.set(&key, value, &name)?;
         }
         if raw.kind != EntryKind::File && raw.size != 0 {
-            return Err(malformed(&shown, &"a body where there can be none"));
+            return Err(malformed(&name, &"a body where there can be none"));
         }
         Ok(raw)
     }
 }
 
 impl Raw {
-    fn set(&mut self, key: &str, value: Vec<u8>, shown: &str) -> Result<(), ArchiveError> {
+    fn set(&mut self, key: &str, value: Vec<u8>, name: &[u8]) -> Result<(), ArchiveError> {
         let text = || {
             std::str::from_utf8(&value)
-                .map_err(|_| malformed(shown, &format!("PAX record '{key}' is no text")))
+                .map_err(|_| malformed(name, &format!("PAX record '{key}' is no text")))
         };
         let number = || {
             let text = text()?;
@@ -210,19 +214,19 @@ impl Raw {
             text.parse::<u64>()
                 .ok()
                 .filter(|_| digits)
-                .ok_or_else(|| malformed(shown, &format!("PAX record '{key}' is no number")))
+                .ok_or_else(|| malformed(name, &format!("PAX record '{key}' is no number")))
         };
         match key {
             "size" => self.size = number()?,
-            "uid" => self.uid = owner(number()?, shown)?,
-            "gid" => self.gid = owner(number()?, shown)?,
+            "uid" => self.uid = owner(number()?, name)?,
+            "gid" => self.gid = owner(number()?, name)?,
             "mtime" => {
                 (self.mtime, self.mtime_nanos) =
-                    time(text()?).ok_or_else(|| malformed(shown, &"PAX record 'mtime' is no time"))?;
+                    time(text()?).ok_or_else(|| malformed(name, &"PAX record 'mtime' is no time"))?;
             }
             "path" => self.name = value,
             "linkpath" => self.link = value,
-            _ if key.starts_with("GNU.sparse.") => return Err(ArchiveError::Sparse { member: shown.into() }),
+            _ if key.starts_with("GNU.sparse.") => return Err(ArchiveError::Sparse { member: escape(name) }),
             _ => {
                 if let Some(name) = key.strip_prefix(XATTR_KEY).and_then(unescape_xattr) {
                     self.xattrs.insert(name, value);
@@ -233,11 +237,11 @@ impl Raw {
     }
 }
 
-fn malformed(member: &str, why: &dyn std::fmt::Display) -> ArchiveError {
-    ArchiveError::Malformed { member: member.to_owned(), why: why.to_string() }
+fn malformed(member: &[u8], why: &dyn std::fmt::Display) -> ArchiveError {
+    ArchiveError::Malformed { member: escape(member), why: why.to_string() }
 }
 
-fn check_sum(header: &tar::Header, block: &[u8; BLOCK], name: &str) -> Result<(), ArchiveError> {
+fn check_sum(header: &tar::Header, block: &[u8; BLOCK], name: &[u8]) -> Result<(), ArchiveError> {
     // The checksum's own field counts as eight spaces.
     let sum: u32 =
         block[..148].iter().chain(&block[156..]).map(|byte| u32::from(*byte)).sum::<u32>() + 8 * 32;
@@ -247,26 +251,26 @@ fn check_sum(header: &tar::Header, block: &[u8; BLOCK], name: &str) -> Result<()
     }
 }
 
-fn kind(flag: u8, shown: &str) -> Result<EntryKind, ArchiveError> {
+fn kind(flag: u8, name: &[u8]) -> Result<EntryKind, ArchiveError> {
     let what = match flag {
         0 | b'0' => return Ok(EntryKind::File),
         b'1' => return Ok(EntryKind::Hardlink),
         b'2' => return Ok(EntryKind::Symlink),
         b'5' => return Ok(EntryKind::Directory),
-        b'S' => return Err(ArchiveError::Sparse { member: shown.to_owned() }),
+        b'S' => return Err(ArchiveError::Sparse { member: escape(name) }),
         b'3' | b'4' => "a device node".to_owned(),
         b'6' => "a FIFO".to_owned(),
         other => format!("of the unknown type '{}'", escape(&[other])),
     };
-    Err(ArchiveError::UnsupportedType { member: shown.to_owned(), what })
+    Err(ArchiveError::UnsupportedType { member: escape(name), what })
 }
 
 /// The largest value is the system's "leave it as it is" and no owner.
-fn owner(id: u64, shown: &str) -> Result<u32, ArchiveError> {
+fn owner(id: u64, name: &[u8]) -> Result<u32, ArchiveError> {
     u32::try_from(id)
         .ok()
         .filter(|id| *id != u32::MAX)
-        .ok_or_else(|| malformed(shown, &format!("the owner {id} is out of range")))
+        .ok_or_else(|| malformed(name, &format!("the owner {id} is out of range")))
 }
 
 fn without_nul(mut bytes: Vec<u8>) -> Vec<u8> {
@@ -277,8 +281,8 @@ fn without_nul(mut bytes: Vec<u8>) -> Vec<u8> {
 }
 
 /// `<length> <key>=<value>\n`, again and again; the length is that of the whole record.
-fn pax_records(mut bytes: &[u8], shown: &str) -> Result<Vec<(String, Vec<u8>)>, ArchiveError> {
-    let bad = || malformed(shown, &"malformed PAX records");
+fn pax_records(mut bytes: &[u8], name: &[u8]) -> Result<Vec<(String, Vec<u8>)>, ArchiveError> {
+    let bad = || malformed(name, &"malformed PAX records");
     let mut records = Vec::new();
     while !bytes.is_empty() {
         let space = bytes.iter().position(|byte| *byte == b' ').ok_or_else(bad)?;
@@ -335,7 +339,7 @@ mod tests {
 
     #[test]
     fn records_with_a_wrong_length_are_refused() {
-        let good = pax_records(b"11 path=ab\n9 uid=12\n", "m").unwrap();
+        let good = pax_records(b"11 path=ab\n9 uid=12\n", b"m").unwrap();
         assert_eq!(good, [("path".into(), b"ab".to_vec()), ("uid".into(), b"12".to_vec())]);
         for bad in [
             &b"12 path=ab\n"[..],
@@ -346,7 +350,7 @@ mod tests {
             b"6 path\n",
             b"\xff",
         ] {
-            assert!(matches!(pax_records(bad, "m"), Err(ArchiveError::Malformed { .. })), "{bad:?}");
+            assert!(matches!(pax_records(bad, b"m"), Err(ArchiveError::Malformed { .. })), "{bad:?}");
         }
     }
 }

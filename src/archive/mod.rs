@@ -26,7 +26,7 @@ pub use extract::{ExtractOptions, Extracted, ExtractedEntry, Owners, extract};
 pub use hashed::HashingReader;
 pub use manifest::{Entry, EntryKind, Manifest, Scope};
 pub use name::DATA;
-pub use reader::{Limits, MAX_ENTRIES, Member, Totals, scan};
+pub use reader::{Body, Limits, MAX_ENTRIES, Member, Totals, scan};
 pub use writer::{Extra, Payload, Written, write};
 
 #[cfg(test)]

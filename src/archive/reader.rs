@@ -136,6 +136,9 @@ impl<'a, R: Read> Members<'a, R> {
 
     fn skip_body(&mut self, cancel: &Cancel) -> Result<(), ArchiveError> {
         self.buffered = None;
+        if self.tar.is_body_over() {
+            return Ok(());
+        }
         let mut buffer = [0; 16 * 1024];
         loop {
             cancel.check()?;
@@ -160,12 +163,12 @@ impl<'a, R: Read> Members<'a, R> {
 
     /// Checks what a link refers to.
     fn target(&self, raw: &Raw, path: &Path) -> Result<Option<PathBuf>, ArchiveError> {
-        let (member, text) = (escape(&raw.name), escape(&raw.link));
+        let (member, text) = (|| escape(&raw.name), || escape(&raw.link));
         match raw.kind {
             EntryKind::File | EntryKind::Directory => Ok(None),
             EntryKind::Hardlink => match name::below_id(&raw.link, false, self.id) {
                 Ok(target) if self.names.is_file(&target) => Ok(Some(target)),
-                Ok(_) | Err(_) => Err(ArchiveError::BadHardLink { member, target: text }),
+                Ok(_) | Err(_) => Err(ArchiveError::BadHardLink { member: member(), target: text() }),
             },
             EntryKind::Symlink => {
                 let target = PathBuf::from(OsString::from_vec(raw.link.clone()));
@@ -175,14 +178,14 @@ impl<'a, R: Read> Members<'a, R> {
                     });
                 if raw.link.is_empty() || raw.link.contains(&0) || raw.link.len() > name::MAX_NAME {
                     return Err(ArchiveError::Malformed {
-                        member,
+                        member: member(),
                         why: "the link's target is no name".into(),
                     });
                 }
                 if name::may_be_link(path) && (listed || name::stays_in_data(path, &target)) {
                     Ok(Some(target))
                 } else {
-                    Err(ArchiveError::EscapingLink { member, target: text })
+                    Err(ArchiveError::EscapingLink { member: member(), target: text() })
                 }
             }
         }
@@ -213,6 +216,18 @@ impl<R: Read> Read for Members<'_, R> {
     }
 }
 
+/// The body of a member, and what is known beside it.
+pub trait Body: Read {
+    /// The archive's manifest, once its member was met.
+    fn manifest(&self) -> Option<&Manifest>;
+}
+
+impl<R: Read> Body for Members<'_, R> {
+    fn manifest(&self) -> Option<&Manifest> {
+        self.manifest.as_ref()
+    }
+}
+
 /// Checks a whole archive and shows each member with its body to `visitor`, which need not read it.
 /// Nothing is written; the input is read to its end. `tar` is the decompressed archive.
 ///
@@ -223,7 +238,7 @@ pub fn scan(
     id: &BackupId,
     limits: &Limits,
     cancel: &Cancel,
-    visitor: &mut dyn FnMut(&Member, &mut dyn Read) -> Result<(), ArchiveError>,
+    visitor: &mut dyn FnMut(&Member, &mut dyn Body) -> Result<(), ArchiveError>,
 ) -> Result<Totals, ArchiveError> {
     let mut members = Members::new(tar, id, limits);
     while let Some(member) = members.next(cancel)? {

@@ -17,7 +17,7 @@ use super::{ArchiveError, Entry, EntryKind, HashingReader, Payload};
 use crate::host::cancel::Cancel;
 use crate::host::fs::{self, IoContext as _};
 use crate::host::pool::Batches;
-use crate::host::sqlite;
+use crate::host::sqlite::{self, DatabaseSummary};
 use crate::ids::Sha256;
 
 /// Bytes of a file that are read at once.
@@ -70,16 +70,16 @@ pub(super) fn walk(payload: &Payload<'_>, cancel: &Cancel) -> Result<Vec<Item>, 
         inodes: HashMap::new(),
         companions: HashSet::new(),
         copies: 0,
-        plain: Batches::new(cancel, |files: Vec<Plain>, cancel| {
+        taken: Batches::new(cancel, |files: Vec<Taken>, cancel| {
             let mut buffer = vec![0; BUFFER];
-            files.into_iter().map(|file| file.digest(&mut buffer, cancel)).collect()
+            files.into_iter().map(|file| file.look(&mut buffer, cancel)).collect()
         }),
     };
     for (path, stat) in &found {
         walk.look(path, stat)?;
     }
-    while let Some(digests) = walk.plain.pop() {
-        walk.note(digests)?;
+    while let Some(seen) = walk.taken.pop() {
+        walk.note(seen)?;
     }
     Ok(walk.items)
 }
@@ -171,29 +171,40 @@ struct Walk<'a> {
     /// Journals of databases that were copied together with them.
     companions: HashSet<PathBuf>,
     copies: u32,
-    /// Files that are no databases, on their way to a digest.
-    plain: Batches<Plain, Digests>,
+    /// Files on their way to a digest.
+    taken: Batches<Taken, Result<Vec<Seen>, ArchiveError>>,
 }
 
-/// Digests of items, by their places.
-type Digests = Result<Vec<(usize, Sha256)>, ArchiveError>;
-
-/// A file that is no database.
-struct Plain {
+/// A file whose content is to be looked at.
+struct Taken {
     item: usize,
     path: PathBuf,
     size: u64,
     file: std::fs::File,
+    /// Where it is the copy of a database: in which directory, under which name.
+    copy: Option<(Dir, String)>,
 }
 
-impl Plain {
-    fn digest(self, buffer: &mut [u8], cancel: &Cancel) -> Result<(usize, Sha256), ArchiveError> {
+/// What a file holds, by its place among the items.
+struct Seen {
+    item: usize,
+    sha256: Sha256,
+    sqlite: Option<DatabaseSummary>,
+}
+
+impl Taken {
+    fn look(self, buffer: &mut [u8], cancel: &Cancel) -> Result<Seen, ArchiveError> {
         let (sha256, size) = digest(&self.file, &self.path, buffer, cancel)?;
-        if size == self.size {
-            Ok((self.item, sha256))
-        } else {
-            Err(ArchiveError::FileChanged { path: self.path })
+        if size != self.size {
+            return Err(ArchiveError::FileChanged { path: self.path });
         }
+        // SQLite's own locks go with any descriptor of the file.
+        drop(self.file);
+        let _stop = sqlite::stop_on(cancel);
+        // Damage inside is for `backup verify` to tell; the copy is what there is.
+        let summarize =
+            |(scratch, copy): (Dir, String)| sqlite::summarize(&scratch, Path::new(&copy), true).ok();
+        Ok(Seen { item: self.item, sha256, sqlite: self.copy.and_then(summarize) })
     }
 }
 
@@ -251,11 +262,11 @@ impl Walk<'_> {
         let opened = open_live(self.data, below).map_err(Into::into);
         let mut file = still_there(opened, below, "open")?;
         same(&file, stat, below)?;
-        let mut entry = entry(below, EntryKind::File, stat, xattrs(&file, below)?);
+        let entry = entry(below, EntryKind::File, stat, xattrs(&file, below)?);
         if sqlite::is_database(&file).unwrap_or(false) {
             // Before SQLite opens its own: closing this one later would drop SQLite's locks.
             drop(file);
-            if self.database(below, &mut entry)? {
+            if self.database(below, entry.clone())? {
                 return Ok(true);
             }
             file = still_there(open_live(self.data, below).map_err(Into::into), below, "open")?;
@@ -266,24 +277,35 @@ impl Walk<'_> {
     }
 
     fn plain(&mut self, below: &Path, entry: Entry, file: std::fs::File) -> Result<(), ArchiveError> {
+        self.take(entry, Source::Live(below.to_owned()), file, None)
+    }
+
+    fn take(
+        &mut self,
+        entry: Entry,
+        source: Source,
+        file: std::fs::File,
+        copy: Option<(Dir, String)>,
+    ) -> Result<(), ArchiveError> {
         let (item, path, size) = (self.items.len(), entry.path.clone(), entry.size);
-        self.items.push(Item { entry, source: Source::Live(below.to_owned()) });
-        match self.plain.push(Plain { item, path, size, file }, size) {
-            Some(digests) => self.note(digests),
+        self.items.push(Item { entry, source });
+        match self.taken.push(Taken { item, path, size, file, copy }, size) {
+            Some(seen) => self.note(seen),
             None => Ok(()),
         }
     }
 
-    fn note(&mut self, digests: Digests) -> Result<(), ArchiveError> {
-        for (item, sha256) in digests? {
-            self.items[item].entry.sha256 = Some(sha256);
+    fn note(&mut self, seen: Result<Vec<Seen>, ArchiveError>) -> Result<(), ArchiveError> {
+        for Seen { item, sha256, sqlite } in seen? {
+            let entry = &mut self.items[item].entry;
+            (entry.sha256, entry.sqlite) = (Some(sha256), sqlite);
         }
         Ok(())
     }
 
     /// Copies a database to scratch. `false` where it is damaged: then its files are taken as they are,
     /// so that a damaged instance can still be backed up before it is replaced.
-    fn database(&mut self, below: &Path, entry: &mut Entry) -> Result<bool, ArchiveError> {
+    fn database(&mut self, below: &Path, mut entry: Entry) -> Result<bool, ArchiveError> {
         let copy = format!("database-{}", self.copies);
         self.copies += 1;
         match sqlite::snapshot(self.data, below, self.scratch, &copy) {
@@ -292,12 +314,9 @@ impl Walk<'_> {
             Err(error) => return Err(error.into()),
         }
         let file = self.scratch.open(&copy).context("open", &entry.path)?.into_std();
-        let (sha256, size) = digest(&file, &entry.path, &mut vec![0; BUFFER], self.cancel)?;
-        entry.size = size;
-        entry.sha256 = Some(sha256);
-        // Damage inside is for `backup verify` to tell; the copy is what there is.
-        entry.sqlite = sqlite::summarize(self.scratch, Path::new(&copy), true).ok();
-        self.items.push(Item { entry: entry.clone(), source: Source::Scratch(copy) });
+        entry.size = file.metadata().context("inspect", &entry.path)?.len();
+        let scratch = self.scratch.try_clone().context("open", &entry.path)?;
+        self.take(entry, Source::Scratch(copy.clone()), file, Some((scratch, copy)))?;
         Ok(true)
     }
 }

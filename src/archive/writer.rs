@@ -10,9 +10,9 @@ use std::path::{Component, Path, PathBuf};
 
 use cap_std::fs::Dir;
 use jiff::Timestamp;
-use sha2::Digest as _;
 
-use super::encode::Encoder;
+use super::encode::{Encoder, Output};
+use super::hashed::Aside;
 use super::manifest::MANIFEST_PATH;
 use super::walk::{self, Item, Source};
 use super::{Algorithm, ArchiveError, DATA, Entry, EntryKind, Manifest, Scope, pack};
@@ -20,7 +20,8 @@ use crate::host::cancel::Cancel;
 use crate::host::fs::IoContext as _;
 use crate::ids::{BackupId, InstanceName, Sha256};
 
-const BUFFER: usize = 128 * 1024;
+/// Bytes of a file that are read at once.
+const PIECE: usize = 256 << 10;
 
 /// What goes into a backup.
 #[derive(Debug)]
@@ -67,7 +68,7 @@ pub struct Written {
     pub entries: u64,
 }
 
-/// Writes an archive. `level`: zstd 1 to 22 (default 3), gzip 1 to 9 (default 6). `progress` gets the
+/// Writes an archive. `level`: zstd 1 to 22 (default 2), gzip 1 to 9 (default 6). `progress` gets the
 /// payload bytes written so far. The output is flushed, not synced: that is the caller's, who named it.
 ///
 /// # Errors
@@ -82,7 +83,7 @@ pub fn write(
     progress: &dyn Fn(u64),
 ) -> Result<Written, ArchiveError> {
     // First of all, so that a bad level costs nothing.
-    let encoder = Encoder::new(algorithm, level, Counted { out, hasher: sha2::Sha256::new(), length: 0 })?;
+    let encoder = Encoder::new(algorithm, level, Counted { out, digest: Aside::default(), length: 0 })?;
     let mut items = walk::walk(payload, cancel)?;
     add_extra(payload, &mut items)?;
     // The small files beside the data come first, so that a plan has read them soon. By parts, not bytes:
@@ -96,7 +97,7 @@ pub fn write(
     let (payload_bytes, entries) = (manifest.payload_bytes, manifest.entries.len() as u64);
     let text = manifest.to_json()?;
     drop(manifest);
-    let mut pack = Pack { payload, encoder, cancel, progress, done: 0, buffer: vec![0; BUFFER] };
+    let mut pack = Pack { payload, encoder, cancel, progress, done: 0 };
     pack.item(&made(payload, PathBuf::new(), EntryKind::Directory, 0o750, Vec::new()))?;
     let metadata = Path::new(MANIFEST_PATH).parent().unwrap_or(Path::new(""));
     let first = items.iter().position(|item| item.entry.path == metadata);
@@ -108,7 +109,7 @@ pub fn write(
         pack.item(item)?;
     }
     let counted = pack.finish().map_err(ArchiveError::Write)?;
-    let sha256 = Sha256::from_bytes(counted.hasher.finalize().into());
+    let sha256 = counted.digest.finish();
     Ok(Written { sha256, size_bytes: counted.length, payload_bytes, entries })
 }
 
@@ -170,16 +171,14 @@ fn add_extra(payload: &Payload<'_>, items: &mut Vec<Item>) -> Result<(), Archive
 /// The output, counted and digested.
 struct Counted<'a, W> {
     out: &'a mut W,
-    hasher: sha2::Sha256,
+    digest: Aside,
     length: u64,
 }
 
 impl<W: Write> Write for Counted<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let length = self.out.write(bytes)?;
-        self.hasher.update(&bytes[..length]);
-        self.length += length as u64;
-        Ok(length)
+        self.put(bytes.to_vec())?;
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -187,17 +186,25 @@ impl<W: Write> Write for Counted<'_, W> {
     }
 }
 
+impl<W: Write> Output for Counted<'_, W> {
+    fn put(&mut self, bytes: Vec<u8>) -> io::Result<()> {
+        self.out.write_all(&bytes)?;
+        self.length += bytes.len() as u64;
+        self.digest.push(bytes);
+        Ok(())
+    }
+}
+
 /// The second pass.
-struct Pack<'a, W: Write> {
+struct Pack<'a, W: Output> {
     payload: &'a Payload<'a>,
     encoder: Encoder<W>,
     cancel: &'a Cancel,
     progress: &'a dyn Fn(u64),
     done: u64,
-    buffer: Vec<u8>,
 }
 
-impl<W: Write> Pack<'_, W> {
+impl<W: Output> Pack<'_, W> {
     fn item(&mut self, item: &Item) -> Result<(), ArchiveError> {
         self.cancel.check()?;
         self.put(&pack::header(self.payload.id, &item.entry))?;
@@ -222,29 +229,27 @@ impl<W: Write> Pack<'_, W> {
 
     /// Exactly the bytes that the first pass saw, and the padding after them.
     fn body(&mut self, source: &mut dyn Read, entry: &Entry) -> Result<(), ArchiveError> {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let mut hasher = sha2::Sha256::new();
+        let mut digest = Aside::default();
         let mut size = 0;
         loop {
             self.cancel.check()?;
-            let length = match source.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(length) => length,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error).context("read", &entry.path).map_err(Into::into),
-            };
-            size += length as u64;
+            let mut piece =
+                Vec::with_capacity(usize::try_from(entry.size - size).unwrap_or(PIECE).clamp(1, PIECE));
+            let most = piece.capacity() as u64;
+            let length = source.take(most).read_to_end(&mut piece).context("read", &entry.path)? as u64;
+            if length == 0 {
+                break;
+            }
+            size += length;
             if size > entry.size {
                 break;
             }
-            hasher.update(&buffer[..length]);
-            self.put(&buffer[..length])?;
-            self.done += length as u64;
+            self.put(&piece)?;
+            digest.push(piece);
+            self.done += length;
             (self.progress)(self.done);
         }
-        self.buffer = buffer;
-        let sha256 = Sha256::from_bytes(hasher.finalize().into());
-        if size != entry.size || Some(sha256) != entry.sha256 {
+        if size != entry.size || Some(digest.finish()) != entry.sha256 {
             return Err(ArchiveError::FileChanged { path: entry.path.clone() });
         }
         let padding = size.next_multiple_of(pack::BLOCK as u64) - size;

@@ -132,7 +132,8 @@ pub fn create(cx: &Context, request: &Request, progress: &dyn Fn(u64)) -> Result
         scratch: &scratch.dir,
         exclude: &fs::FOREIGN.map(str::to_owned),
     };
-    let written = archive::write(&payload, algorithm, request.level, publish.file(), &cx.cancel, progress);
+    let written =
+        archive::write(&payload, algorithm, request.level, &mut publish.file(), &cx.cancel, progress);
     let written =
         written.map_err(|error| placed(error, &cx.root.host_path(&directory), &publish.partial()))?;
     let published = publish.publish(&written.sha256)?;

@@ -6,14 +6,17 @@
 //! Each primitive that changes names says under *Atomicity* what a crash leaves.
 
 use std::io::{self, Read as _, Write as _};
+use std::num::NonZeroU64;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, DirBuilder, DirBuilderExt as _, OpenOptions, OpenOptionsExt as _};
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, ResolveFlags, StatxFlags};
+use rustix::fs::{Advice, AtFlags, Mode, OFlags, RenameFlags, ResolveFlags, StatxFlags};
 use serde::{Deserialize, Serialize};
 
 use super::follow;
@@ -326,6 +329,44 @@ pub fn create_file(dir: &Dir, name: impl AsRef<Path>, mode: u32) -> io::Result<s
     Ok(dir.open_with(name, &options)?.into_std())
 }
 
+/// So many bytes of a large file are on their way to the disk while the next ones are written: the system
+/// begins by itself only after seconds, and all would have to be waited for at the end.
+const BEHIND: u64 = 8 << 20;
+
+/// Writes a large file, which is on its way to the disk meanwhile. No promise: who needs one syncs.
+#[derive(Debug)]
+pub struct WriteBehind<'f> {
+    file: &'f mut std::fs::File,
+    begun: u64,
+    written: u64,
+}
+
+impl<'f> WriteBehind<'f> {
+    /// A file that is empty.
+    pub fn new(file: &'f mut std::fs::File) -> Self {
+        Self { file, begun: 0, written: 0 }
+    }
+}
+
+impl io::Write for WriteBehind<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.written += count as u64;
+        if let Some(length) = NonZeroU64::new(self.written - self.begun).filter(|bytes| bytes.get() >= BEHIND)
+        {
+            // It also lets go of pages that are on disk by then, which are few. A system that does not want
+            // to has more to do at the end.
+            let _advised = rustix::fs::fadvise(&*self.file, self.begun, Some(length), Advice::DontNeed);
+            self.begun = self.written;
+        }
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
 /// Appends bytes to a log file and syncs it; creates it (and syncs the directory) where it is missing.
 ///
 /// # Atomicity
@@ -392,6 +433,29 @@ pub fn sync_dir(dir: &Dir) -> io::Result<()> {
 /// Makes everything written to the file system of `dir` durable: one barrier for a whole tree.
 pub fn sync_filesystem(dir: &Dir) -> io::Result<()> {
     Ok(rustix::fs::syncfs(dir)?)
+}
+
+/// A file system on its way to the disk, beside whoever asked for that.
+#[derive(Debug)]
+pub struct Syncing(JoinHandle<io::Result<()>>);
+
+impl Syncing {
+    /// Begins [`sync_filesystem`].
+    pub fn begin(dir: &Dir) -> io::Result<Self> {
+        let dir = dir.try_clone()?;
+        let thread = thread::Builder::new().name("abssctl-sync".to_owned());
+        Ok(Self(thread.spawn(move || sync_filesystem(&dir))?))
+    }
+
+    /// Whether [`Self::wait`] would not have to wait.
+    pub fn is_over(&self) -> bool {
+        self.0.is_finished()
+    }
+
+    /// Waits until everything is durable that was written before this began.
+    pub fn wait(self) -> io::Result<()> {
+        self.0.join().unwrap_or_else(|panic| resume_unwind(panic))
+    }
 }
 
 /// Exchanges two names.

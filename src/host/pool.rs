@@ -159,6 +159,73 @@ impl<T: Send + 'static> Default for InOrder<T> {
     }
 }
 
+/// Pieces of a [`Strand`] that wait at most.
+const STRAND_PIECES: usize = 8;
+
+/// Work that takes its pieces one after the other, in their order, beside whoever has them: a digest.
+#[derive(Debug)]
+pub struct Strand<S, P> {
+    shared: Arc<Mutex<Pieces<S, P>>>,
+    work: fn(&mut S, P),
+    /// The job that works on them.
+    running: Option<Pending<()>>,
+}
+
+#[derive(Debug)]
+struct Pieces<S, P> {
+    /// What the work leads to; absent while a job has it.
+    state: Option<S>,
+    waiting: VecDeque<P>,
+}
+
+impl<S: Send + 'static, P: Send + 'static> Strand<S, P> {
+    /// Work that begins with `state`.
+    pub fn new(state: S, work: fn(&mut S, P)) -> Self {
+        let pieces = Pieces { state: Some(state), waiting: VecDeque::new() };
+        Self { shared: Arc::new(Mutex::new(pieces)), work, running: None }
+    }
+
+    /// Adds a piece; waits where many are not yet worked on.
+    pub fn push(&mut self, piece: P) {
+        let (free, waiting) = {
+            let mut pieces = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+            pieces.waiting.push_back(piece);
+            (pieces.state.take(), pieces.waiting.len())
+        };
+        if let Some(state) = free {
+            let (shared, work) = (Arc::clone(&self.shared), self.work);
+            self.running = Some(submit(move || drain(&shared, state, work)));
+        } else if waiting >= STRAND_PIECES {
+            self.wait();
+        }
+    }
+
+    /// What the work led to, once all of it is done.
+    pub fn finish(mut self) -> S {
+        self.wait();
+        let mut pieces = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        pieces.state.take().expect("no job has it any more")
+    }
+
+    fn wait(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.wait();
+        }
+    }
+}
+
+fn drain<S, P>(shared: &Mutex<Pieces<S, P>>, mut state: S, work: fn(&mut S, P)) {
+    loop {
+        let mut pieces = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(piece) = pieces.waiting.pop_front() else {
+            pieces.state = Some(state);
+            return;
+        };
+        drop(pieces);
+        work(&mut state, piece);
+    }
+}
+
 /// Bytes that a batch has at least, unless it has as many pieces as it may.
 const BATCH_BYTES: u64 = 1 << 20;
 /// Pieces of one batch: each may hold a file open.
@@ -305,6 +372,32 @@ mod tests {
         drop(batches);
         assert_eq!(running.load(Ordering::SeqCst), 0);
         assert!(!cancel.is_requested());
+    }
+
+    #[test]
+    fn a_strand_takes_its_pieces_in_their_order() {
+        let mut strand = Strand::new(Vec::new(), |taken: &mut Vec<u64>, piece| {
+            if piece % 100 == 0 {
+                thread::sleep(std::time::Duration::from_millis(1));
+            }
+            taken.push(piece);
+        });
+        for number in 0..1000 {
+            strand.push(number);
+        }
+        assert_eq!(strand.finish(), (0..1000).collect::<Vec<_>>());
+        assert_eq!(Strand::new(7, |_, (): ()| ()).finish(), 7);
+    }
+
+    #[test]
+    fn a_panic_of_a_strand_comes_out_of_it() {
+        let mut strand = Strand::new((), |(), piece: usize| drop(Vec::<u8>::new()[piece]));
+        let push = || {
+            for piece in 0..2 * STRAND_PIECES {
+                strand.push(piece);
+            }
+        };
+        assert!(catch_unwind(AssertUnwindSafe(push)).is_err());
     }
 
     #[test]

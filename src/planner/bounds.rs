@@ -30,8 +30,8 @@ type Files = BTreeMap<PathBuf, u64>;
 #[derive(Debug)]
 pub struct Bounds {
     data: PathBuf,
-    fixed: BTreeMap<Fate, Files>,
-    moving: BTreeMap<Fate, Files>,
+    fixed: BTreeMap<Fate, Vec<(PathBuf, u64)>>,
+    moving: BTreeMap<Fate, Vec<(PathBuf, u64)>>,
 }
 
 impl Bounds {
@@ -43,7 +43,7 @@ impl Bounds {
     /// One file more.
     pub fn add(&mut self, fate: Fate, path: &Path, bytes: u64) {
         let files = if self.is_fixed(path) { &mut self.fixed } else { &mut self.moving };
-        files.entry(fate).or_default().insert(path.to_owned(), bytes);
+        files.entry(fate).or_default().push((path.to_owned(), bytes));
     }
 
     fn is_fixed(&self, path: &Path) -> bool {
@@ -51,16 +51,11 @@ impl Bounds {
     }
 
     fn fixed(&self, fate: Fate) -> Files {
-        self.fixed.get(&fate).cloned().unwrap_or_default()
+        self.fixed.get(&fate).into_iter().flatten().cloned().collect()
     }
 
     fn moving(&self, fates: &[Fate]) -> Files {
-        fates
-            .iter()
-            .filter_map(|fate| self.moving.get(fate))
-            .flatten()
-            .map(|(p, b)| (p.clone(), *b))
-            .collect()
+        fates.iter().filter_map(|fate| self.moving.get(fate)).flatten().cloned().collect()
     }
 
     /// Files of the backup, as far as they get into a preview.

@@ -7,6 +7,7 @@ use super::pass::Pass;
 use crate::archive::Extracted;
 use crate::context::Context;
 use crate::host::cancel::Cancel;
+use crate::host::fs::Syncing;
 use crate::host::lock::LockGuard;
 use crate::ids::{BackupId, PlanDigest, RunId, Sha256, StepId};
 use crate::plan::model::Plan;
@@ -122,6 +123,8 @@ pub struct Shared {
     pub pass: Pass,
     /// What was unpacked.
     pub extracted: Mutex<Option<Extracted>>,
+    /// Its way to the disk, which `prepare` waits for.
+    pub syncing: Mutex<Option<Syncing>>,
     /// What the live tree was when it was copied, where it was.
     pub copied: Mutex<Option<Sha256>>,
     /// What undoing found that a person should know; it comes into the run's result.

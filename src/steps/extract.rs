@@ -1,5 +1,5 @@
-//! `extract`: unpacks the archive into this run's staging directory in one pass and makes it durable.
-//! Undo removes that directory. A crash leaves it half full; the next apply removes it by its name,
+//! `extract`: unpacks the archive into this run's staging directory in one pass. It is on its way to the disk
+//! then, while `inspect` reads it: `prepare` waits until it is there. Undo removes that directory. A crash leaves it half full; the next apply removes it by its name,
 //! which the journal knows before the first file is written.
 
 use std::collections::{BTreeMap, HashSet};
@@ -13,7 +13,7 @@ use crate::archive::{
     self, Algorithm, ArchiveError, DATA, ExtractOptions, Extracted, HashingReader, Limits, Owners,
 };
 use crate::host::cancel::Cancel;
-use crate::host::fs::{self, IoContext as _};
+use crate::host::fs::{self, IoContext as _, Syncing};
 use crate::host::sqlite;
 use crate::ids::BackupId;
 use crate::plan::spec::{BackupSource, Ownership, OwnershipSource};
@@ -66,7 +66,8 @@ impl StepRunner for Extract {
             }
         };
         let settled = settle_databases(&dir, &mut extracted)?;
-        fs::sync_filesystem(&dir).context("sync", cx.host.root.host_path(&directory))?;
+        let syncing = Syncing::begin(&dir).context("sync", cx.host.root.host_path(&directory))?;
+        *lock(&cx.shared.syncing) = Some(syncing);
         let mut detail = format!("{} entries, {} bytes", extracted.entries.len(), extracted.bytes);
         if settled > 0 {
             detail = format!("{detail}; {settled} databases rolled back to their last commit");
@@ -78,6 +79,8 @@ impl StepRunner for Extract {
     fn undo(&self, cx: &StepContext<'_>, _step: &Step) -> Result<(), StepError> {
         // What lies there may be the old tree, where the journal lost the record of the swap.
         swap::refuse_lost(cx)?;
+        // Whether it got to the disk does not matter any more.
+        let _outcome = lock(&cx.shared.syncing).take().map(Syncing::wait);
         staging::remove(cx.host, &staging::staging(cx)?)
     }
 

@@ -1,6 +1,6 @@
 //! `prepare`: changes the unpacked tree as the plan wants it (`clients: reset`, `sessions: revoke`);
 //! with `merge` and `keep` it stays byte for byte. What was changed is proven whole once more. Then the
-//! digest of the whole tree goes into the journal: it is what will be put in place. Undo is `extract`'s:
+//! digest of the whole tree goes into the journal: it is what will be put in place, once it is durable. Undo is `extract`'s:
 //! the tree is thrown away.
 
 use std::path::Path;
@@ -46,6 +46,9 @@ impl StepRunner for Prepare {
             };
             let data = staging::join(&directory, DATA)?;
             trees::note(cx, step, Side::After, &data, &known, &mut done)?;
+        }
+        if let Some(syncing) = lock(&cx.shared.syncing).take() {
+            syncing.wait().context("sync", cx.host.root.host_path(&directory))?;
         }
         cx.check_cancelled()?;
         Ok(done)

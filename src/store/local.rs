@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use cap_std::fs::Dir;
 use rustix::fs::Mode;
 
-use crate::host::fs::{self, FsError, IoContext as _, Root};
+use crate::host::fs::{self, FsError, IoContext as _, Root, WriteBehind};
 use crate::ids::{AbsPath, BackupId, InstanceName, InvalidId, Sha256};
 use crate::state::config::Config;
 
@@ -316,9 +316,9 @@ impl Publish {
         Ok(publish)
     }
 
-    /// The file to write the archive to.
-    pub fn file(&mut self) -> &mut File {
-        &mut self.file
+    /// Where to write the archive to, from its beginning.
+    pub fn file(&mut self) -> WriteBehind<'_> {
+        WriteBehind::new(&mut self.file)
     }
 
     /// The directory that the archive will lie in.
