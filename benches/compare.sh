@@ -12,6 +12,8 @@
 #
 # 1.0 is `sha256sum ARCHIVE && tar --zstd -xf ARCHIVE && sync -f`, or `tar --zstd -cf && sha256sum && sync -f`,
 # of the same round. All data are in the page cache; each program ends with its data on the disk.
+# "delta" is the apply of a plan with transfer: delta over a tree of which one byte is another; on a file system that
+# shares content (XFS, Btrfs: DIRECTORY) it reads, and hardly writes.
 # restic and borg are measured where they are installed. What it changes: target/ and DIRECTORY alone.
 set -euo pipefail
 cd "$(dirname -- "${BASH_SOURCE[0]}")/.."
@@ -133,6 +135,13 @@ for shape in large small; do
             measure restore tar "sha256sum $by_tar; tar --zstd -xf $by_tar -C $out; sync -f $out"
             away "$root/srv/out" "$root/srv/.abssctl"
             measure restore abssctl "$program --root $root backup restore $id --dest /srv/out --yes"
+            if [ "$shape" = large ]; then
+                # Of what was just restored one byte is another: only that file comes out of the archive.
+                printf x | dd of="$root/srv/out/data/user-files/file-00000003-0000-4000-8000-000000000000.blob" \
+                    bs=1 seek=1000 conv=notrunc status=none
+                ours plan restore "$id" --dest /srv/out --transfer delta --no-pre-backup -o - >"$work/plan.yaml"
+                measure restore delta "$program --root $root apply $work/plan.yaml --yes"
+            fi
             if have restic; then
                 [ -d "$work/restic" ] || { restic init -q -r "$work/restic"; restic backup -q -r "$work/restic" "$from"; }
                 away "$out"

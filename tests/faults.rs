@@ -169,6 +169,7 @@ impl World {
             replay: None,
             retain: None,
             allow_incomplete: false,
+            transfer: None,
         };
         let _no_start = self.alone();
         planner::plan(&self.cx, &wish).unwrap()

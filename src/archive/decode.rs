@@ -83,6 +83,34 @@ impl From<DecodeFailure> for io::Error {
     }
 }
 
+/// A reader that can pass over what nobody wants, at less than it would cost to read it.
+pub trait Skip: Read {
+    /// Passes over so many bytes.
+    ///
+    /// # Errors
+    /// As reading them; there are less.
+    fn skip(&mut self, bytes: u64) -> io::Result<()> {
+        let mut input = self;
+        let skipped = io::copy(&mut (&mut input).take(bytes), &mut io::sink())?;
+        if skipped == bytes { Ok(()) } else { Err(DecodeFailure::Truncated.into()) }
+    }
+}
+
+impl Skip for &[u8] {}
+
+impl<R: Read> Skip for Decoder<R> {
+    fn skip(&mut self, bytes: u64) -> io::Result<()> {
+        let whole = match &mut self.inner {
+            Inner::Zstd(frames) => frames.skip_frames(bytes),
+            Inner::Gzip(_) | Inner::None(_) => Ok(0),
+        };
+        let left = bytes - whole.map_err(|error| self.failure(error))?;
+        // A part of a frame is read.
+        let skipped = io::copy(&mut self.take(left), &mut io::sink())?;
+        if skipped == left { Ok(()) } else { Err(DecodeFailure::Truncated.into()) }
+    }
+}
+
 /// The tar inside an archive. Reads its input to the end: only then does it report the end itself.
 pub struct Decoder<R: Read> {
     inner: Inner<R>,
@@ -123,29 +151,36 @@ pub fn decoder<R: Read>(algorithm: Algorithm, input: R) -> Result<Decoder<R>, su
     Ok(Decoder { inner, begun: false })
 }
 
+impl<R: Read> Decoder<R> {
+    /// What an error of the decoder means.
+    fn failure(&self, error: io::Error) -> io::Error {
+        let no_frame = match &self.inner {
+            Inner::Zstd(_) => "Unknown frame descriptor",
+            Inner::Gzip(_) => "invalid gzip header",
+            Inner::None(_) => return error,
+        };
+        // The system's errors have a number; the decoders' have none.
+        if error.raw_os_error().is_some() || error.kind() == io::ErrorKind::Interrupted {
+            error
+        } else if error.kind() == io::ErrorKind::UnexpectedEof {
+            DecodeFailure::Truncated.into()
+        } else if self.begun && error.to_string().contains(no_frame) {
+            DecodeFailure::TrailingData.into()
+        } else {
+            DecodeFailure::Corrupt(error.to_string()).into()
+        }
+    }
+}
+
 impl<R: Read> Read for Decoder<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let (result, no_frame) = match &mut self.inner {
-            Inner::Zstd(decoder) => (decoder.read(buffer), "Unknown frame descriptor"),
-            Inner::Gzip(decoder) => (decoder.read(buffer), "invalid gzip header"),
-            Inner::None(input) => return input.read(buffer),
+        let length = match &mut self.inner {
+            Inner::Zstd(decoder) => decoder.read(buffer),
+            Inner::Gzip(decoder) => decoder.read(buffer),
+            Inner::None(input) => input.read(buffer),
         };
-        match result {
-            Ok(length) => {
-                self.begun |= length > 0;
-                Ok(length)
-            }
-            // The system's errors have a number; the decoders' have none.
-            Err(error) if error.raw_os_error().is_some() || error.kind() == io::ErrorKind::Interrupted => {
-                Err(error)
-            }
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                Err(DecodeFailure::Truncated.into())
-            }
-            Err(error) if self.begun && error.to_string().contains(no_frame) => {
-                Err(DecodeFailure::TrailingData.into())
-            }
-            Err(error) => Err(DecodeFailure::Corrupt(error.to_string()).into()),
-        }
+        let length = length.map_err(|error| self.failure(error))?;
+        self.begun |= length > 0;
+        Ok(length)
     }
 }

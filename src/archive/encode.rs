@@ -30,6 +30,9 @@ pub(super) trait Output: Write {
     }
 }
 
+#[cfg(test)]
+impl Output for Vec<u8> {}
+
 /// Compresses what is written to it.
 pub(super) enum Encoder<W: Output> {
     Zstd(Box<Frames<W>>),

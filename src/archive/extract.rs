@@ -24,7 +24,8 @@ use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 use sha2::Digest as _;
 
 use super::reader::Members;
-use super::{ArchiveError, EntryKind, Limits, Manifest, Member};
+use super::reuse::{Reuse, Reused};
+use super::{ArchiveError, EntryKind, Limits, Manifest, Member, Skip};
 use crate::host::cancel::Cancel;
 use crate::host::fs::{self, IoContext as _, Syncing, WriteBehind};
 use crate::host::pool::Batches;
@@ -64,6 +65,10 @@ pub struct ExtractOptions<'a> {
     pub limits: Limits,
     /// Where owners come from.
     pub owners: Owners<'a>,
+    /// A tree that stands for `data/`: what it holds of the manifest's files, byte for byte, is copied from
+    /// it, and not decoded. No SQLite connection of this process may be open there: copying closes
+    /// descriptors, and locks with them.
+    pub base: Option<&'a Dir>,
 }
 
 /// What was unpacked.
@@ -76,6 +81,10 @@ pub struct Extracted {
     pub manifest: Option<Manifest>,
     /// Bytes of all files.
     pub bytes: u64,
+    /// How many files were copied from the other tree.
+    pub reused: u64,
+    /// Their bytes.
+    pub reused_bytes: u64,
 }
 
 /// One unpacked file, directory or link.
@@ -95,6 +104,8 @@ pub struct ExtractedEntry {
     pub stamp: Option<Stamp>,
     /// Whether a regular file begins as a SQLite database does.
     pub is_sqlite: bool,
+    /// Where it was copied from the other tree: by what the file there is known that nobody changed since.
+    pub original: Option<Stamp>,
 }
 
 /// Inode and time of the last change, in nanoseconds since 1970.
@@ -113,6 +124,15 @@ impl Extracted {
         });
         settled.collect()
     }
+
+    /// The same for the tree that files were copied from.
+    pub fn originals<'a>(&'a self, top: &'a Path) -> HashMap<&'a Path, (Stamp, Sha256)> {
+        let originals = self.entries.iter().filter_map(|entry| {
+            let (stamp, sha256) = (entry.original?, entry.sha256?);
+            Some((entry.path.strip_prefix(top).ok()?, (stamp, sha256)))
+        });
+        originals.collect()
+    }
 }
 
 /// Unpacks `<id>/X` to `staging/X`, checking each member as [`super::scan`] does. `tar` is the
@@ -125,7 +145,7 @@ impl Extracted {
 /// # Errors
 /// The first member that does not belong into a backup, [`ArchiveError::Fs`] where writing fails.
 pub fn extract(
-    tar: impl Read,
+    tar: impl Skip,
     id: &BackupId,
     staging: &Dir,
     options: &ExtractOptions<'_>,
@@ -147,6 +167,9 @@ pub fn extract(
         failed: false,
         unsynced: (0, 0),
         syncing: None,
+        base: options.base,
+        reuse: None,
+        reused: (0, 0),
     };
     let mut members = Members::new(tar, id, &options.limits);
     let unpacked = work.all(&mut members);
@@ -155,9 +178,19 @@ pub fn extract(
     let written = work.write_out();
     // What comes first in the archive is told.
     if failed { unpacked.and(written) } else { written.and(unpacked) }?;
+    if let Some(reuse) = work.reuse.take() {
+        reuse.end(staging)?;
+    }
     work.finish_directories()?;
     work.end_sync()?;
-    Ok(Extracted { entries: work.entries, manifest: members.manifest, bytes: work.bytes })
+    let (reused, reused_bytes) = work.reused;
+    Ok(Extracted {
+        entries: work.entries,
+        manifest: members.manifest,
+        bytes: work.bytes,
+        reused,
+        reused_bytes,
+    })
 }
 
 struct Work<'a> {
@@ -181,6 +214,11 @@ struct Work<'a> {
     /// How many of them nobody has brought to disk, and their bytes.
     unsynced: (usize, u64),
     syncing: Option<Syncing>,
+    base: Option<&'a Dir>,
+    /// What is copied from there, once the manifest is known.
+    reuse: Option<Reuse>,
+    /// How many files were, and their bytes.
+    reused: (u64, u64),
 }
 
 /// A file that lies in memory.
@@ -214,14 +252,56 @@ impl Small {
 }
 
 impl Work<'_> {
-    fn all(&mut self, members: &mut Members<'_, impl Read>) -> Result<(), ArchiveError> {
+    fn all(&mut self, members: &mut Members<'_, impl Skip>) -> Result<(), ArchiveError> {
         while let Some(member) = members.next(self.cancel)? {
             for path in &member.implied {
                 self.implied_directory(path, &member)?;
             }
-            self.member(member, members)?;
+            match self.reused(&member, members.manifest.as_ref())? {
+                Some(reused) => {
+                    self.take(&member, &reused)?;
+                    members.leap()?;
+                }
+                None => self.member(member, members)?,
+            }
         }
         Ok(())
+    }
+
+    /// The copy that a member may be taken from.
+    fn reused(
+        &mut self,
+        member: &Member,
+        manifest: Option<&Manifest>,
+    ) -> Result<Option<Reused>, ArchiveError> {
+        let (Some(base), Some(manifest)) = (self.base, manifest) else { return Ok(None) };
+        let reuse = match &mut self.reuse {
+            Some(reuse) => reuse,
+            none @ None => none.insert(Reuse::new(base, self.staging, manifest, self.cancel)?),
+        };
+        reuse.find(member, manifest)
+    }
+
+    /// Puts a copy in its place instead of a member's body.
+    fn take(&mut self, member: &Member, reused: &Reused) -> Result<(), ArchiveError> {
+        let (dir, name) = self.parent_of(&member.path)?;
+        let Some(reuse) = &self.reuse else { return Ok(()) };
+        let file = reuse.put(reused, &dir, name).context("create", &member.path)?;
+        let stamp = finish(&file, member, self.owner(member))?;
+        self.entries.push(ExtractedEntry {
+            path: member.path.clone(),
+            kind: member.kind,
+            size: member.size,
+            sha256: Some(reused.sha256),
+            target: None,
+            stamp: Some(stamp),
+            is_sqlite: reused.is_sqlite,
+            original: reused.original,
+        });
+        self.reused = (self.reused.0 + 1, self.reused.1 + member.size);
+        self.bytes += member.size;
+        (self.progress)(self.bytes);
+        self.sync_behind(0)
     }
 
     fn member(&mut self, member: Member, body: &mut dyn Read) -> Result<(), ArchiveError> {
@@ -240,6 +320,7 @@ impl Work<'_> {
             target: member.target.clone(),
             stamp: None,
             is_sqlite: false,
+            original: None,
         });
         match member.kind {
             EntryKind::File if member.size <= SMALL => self.small(member, body),
@@ -297,6 +378,7 @@ impl Work<'_> {
             target: None,
             stamp: None,
             is_sqlite: false,
+            original: None,
         });
         self.implied.insert(path.to_owned(), self.directories.len());
         self.directories.push(member);
@@ -477,7 +559,12 @@ fn finish(file: &std::fs::File, member: &Member, owner: (u32, u32)) -> Result<St
         settle(file, member, file_mode(member), [is, owner])?;
         meta = look()?;
     }
-    Ok((meta.ino(), i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec())))
+    Ok(stamp(&meta))
+}
+
+/// By what a file is known.
+pub(super) fn stamp(meta: &std::fs::Metadata) -> Stamp {
+    (meta.ino(), i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec()))
 }
 
 /// Owner, attributes, mode, time: in this order, as the first drops attributes and privileges, and the mode

@@ -92,15 +92,11 @@ impl<R: Read> FrameReader<R> {
             match next(have) {
                 Next::Frame { length, plain } => {
                     let compressed = have[..length].to_vec();
-                    ahead.at += length;
-                    ahead.begun = true;
+                    ahead.pass(length);
                     self.in_flight.submit(move || decode(&compressed, plain));
                     return Ok(true);
                 }
-                Next::Skippable { length } => {
-                    ahead.at += length;
-                    ahead.begun = true;
-                }
+                Next::Skippable { length } => ahead.pass(length),
                 Next::Unknown if !ahead.ended && have.len() < compress_bound(MOST_PLAIN) => ahead.fill()?,
                 Next::Unknown if have.is_empty() && ahead.begun => {
                     self.input = Input::Over;
@@ -117,7 +113,53 @@ impl<R: Read> FrameReader<R> {
     }
 }
 
+impl<R: Read> FrameReader<R> {
+    /// Passes over at most so many bytes: over what is decoded already, and over frames that lie in them
+    /// whole, which are not decoded. Gives how many it were; what follows is to be read.
+    pub(super) fn skip_frames(&mut self, bytes: u64) -> io::Result<u64> {
+        let mut left = bytes;
+        loop {
+            let here = self.current.get_ref().len() as u64 - self.current.position();
+            let step = here.min(left);
+            self.current.set_position(self.current.position() + step);
+            left -= step;
+            if left == 0 {
+                return Ok(bytes);
+            }
+            match self.in_flight.pop() {
+                Some(Ok(frame)) => self.current = Cursor::new(frame),
+                Some(Err(error)) => {
+                    (self.input, self.in_flight) = (Input::Broken(None), InOrder::growing());
+                    return Err(error);
+                }
+                None => break,
+            }
+        }
+        // Not so many are decoded ahead that the next body may not need.
+        self.in_flight = InOrder::growing();
+        let Input::Frames(ahead) = &mut self.input else { return Ok(bytes - left) };
+        loop {
+            let have = &ahead.buffer[ahead.at..];
+            match next(have) {
+                Next::Frame { length, plain } if plain as u64 <= left => {
+                    left -= plain as u64;
+                    ahead.pass(length);
+                }
+                Next::Skippable { length } => ahead.pass(length),
+                Next::Unknown if !ahead.ended && have.len() < compress_bound(MOST_PLAIN) => ahead.fill()?,
+                Next::Frame { .. } | Next::Unknown | Next::Other => return Ok(bytes - left),
+            }
+        }
+    }
+}
+
 impl<R: Read> Ahead<R> {
+    /// Goes on behind a frame.
+    fn pass(&mut self, length: usize) {
+        self.at += length;
+        self.begun = true;
+    }
+
     fn fill(&mut self) -> io::Result<()> {
         drop(self.buffer.drain(..std::mem::take(&mut self.at)));
         let have = self.buffer.len();
@@ -301,6 +343,47 @@ mod tests {
             let agree = if end_of_one.is_some() { one.starts_with(&many) } else { one == many };
             prop_assert!(agree, "{} and {} bytes", one.len(), many.len());
         }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_is_skipped_is_what_would_have_been_read(
+            parts in prop::collection::vec(part(), 0..12),
+            steps in prop::collection::vec((any::<bool>(), 0_usize..9000), 1..12),
+            parallel in any::<bool>(),
+        ) {
+            let bytes = parts.concat();
+            let (whole, end) = read(&bytes, false);
+            prop_assume!(end.is_none());
+            let mut reader = FrameReader::with(&bytes[..], parallel).unwrap();
+            let mut at = 0;
+            for (skips, length) in steps {
+                if skips {
+                    let skipped = usize::try_from(reader.skip_frames(length as u64).unwrap()).unwrap();
+                    prop_assert!(skipped <= length);
+                    at += skipped;
+                } else {
+                    let mut piece = Vec::new();
+                    reader.by_ref().take(length as u64).read_to_end(&mut piece).unwrap();
+                    prop_assert_eq!(&piece[..], &whole[at..whole.len().min(at + length)]);
+                    at += piece.len();
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn frames_that_are_skipped_are_not_decoded() {
+        let mut damaged = sized(&[9; 1000]);
+        *damaged.last_mut().unwrap() ^= 1;
+        let bytes = [sized(b"first"), damaged.clone(), damaged, sized(b"last")].concat();
+        let mut reader = FrameReader::with(&bytes[..], true).unwrap();
+        assert_eq!(reader.skip_frames(5 + 2000).unwrap(), 5 + 2000);
+        let mut rest = String::new();
+        reader.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "last");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
-use super::decode::DecodeFailure;
+use super::decode::{DecodeFailure, Skip};
 use super::name::escape;
 use super::{ArchiveError, EntryKind};
 
@@ -152,6 +152,13 @@ impl<R: Read> TarReader<R> {
         self.padding = size.next_multiple_of(BLOCK as u64) - size;
         self.skip_padding()?;
         Ok(bytes)
+    }
+}
+
+impl<R: Skip> TarReader<R> {
+    /// Passes over what is left of the latest body.
+    pub(super) fn leap(&mut self) -> Result<(), ArchiveError> {
+        Ok(self.input.skip(std::mem::take(&mut self.remaining))?)
     }
 }
 

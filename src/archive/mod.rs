@@ -17,10 +17,11 @@ pub mod manifest;
 mod name;
 mod pack;
 pub mod reader;
+mod reuse;
 mod walk;
 pub mod writer;
 
-pub use decode::{Algorithm, Decoder, decoder};
+pub use decode::{Algorithm, Decoder, Skip, decoder};
 pub use error::ArchiveError;
 pub use extract::{ExtractOptions, Extracted, ExtractedEntry, Owners, extract};
 pub use hashed::HashingReader;

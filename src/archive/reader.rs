@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::header::{Raw, TarReader};
 use super::manifest::MANIFEST_PATH;
 use super::name::{self, Names, escape, shown};
-use super::{ArchiveError, EntryKind, Manifest};
+use super::{ArchiveError, EntryKind, Manifest, Skip};
 use crate::host::cancel::Cancel;
 use crate::ids::BackupId;
 
@@ -204,6 +204,13 @@ impl<'a, R: Read> Members<'a, R> {
         self.manifest = Some(Manifest::parse(&bytes, self.id)?);
         self.buffered = Some(Cursor::new(bytes));
         Ok(())
+    }
+}
+
+impl<R: Skip> Members<'_, R> {
+    /// Passes over the body of the latest member, of which nothing was read.
+    pub(super) fn leap(&mut self) -> Result<(), ArchiveError> {
+        self.tar.leap()
     }
 }
 

@@ -125,6 +125,7 @@ pub fn to_wish(selector: Selector, instance: Option<crate::ids::InstanceName>, a
         replay: args.replay.map(Into::into),
         retain: args.retain.clone(),
         allow_incomplete: args.allow_incomplete,
+        transfer: args.transfer.map(Into::into),
     }
 }
 

@@ -53,6 +53,9 @@ pub struct Spec {
     pub retain: DurationText,
     /// Who owns the restored files.
     pub ownership: Ownership,
+    /// Whether what the target holds already, byte for byte, comes out of the archive all the same.
+    #[serde(default, skip_serializing_if = "Transfer::is_full")]
+    pub transfer: Transfer,
     /// Parts of budgets that may be missing in the backup. One that lacks anything else is refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
@@ -390,6 +393,25 @@ pub enum ReplayPolicy {
     Allowed,
 }
 
+/// Where the restored files come from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Transfer {
+    /// All out of the archive (the default).
+    #[default]
+    Full,
+    /// Files of the target that are equal, by size and SHA-256 of the archive's manifest, are copied from
+    /// there, with their content shared where the file system can; the others come out of the archive.
+    Delta,
+}
+
+impl Transfer {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+    fn is_full(&self) -> bool {
+        *self == Self::Full
+    }
+}
+
 /// Who owns the restored files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -438,6 +460,7 @@ display_as_serialised! {
     OnFailure { Rollback = "rollback", Halt = "halt" }
     DriftPolicy { Structure = "structure", Exact = "exact", Ignore = "ignore" }
     ReplayPolicy { Once = "once", Allowed = "allowed" }
+    Transfer { Full = "full", Delta = "delta" }
     OwnershipSource { Archive = "archive", Live = "live", Fixed = "fixed", Kept = "kept" }
 }
 

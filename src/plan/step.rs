@@ -17,7 +17,7 @@ use super::groups::{group_changes, overlay_budgets};
 use super::model::Metadata;
 use super::observed::{Observed, Presence, ServiceManagerKind};
 use super::spec::{
-    AssetScope, CompressionName, DriftPolicy, Ownership, PreBackupMode, SessionPolicy, Source, Spec,
+    AssetScope, CompressionName, DriftPolicy, Ownership, PreBackupMode, SessionPolicy, Source, Spec, Transfer,
 };
 use crate::actual::whole::Gap;
 use crate::duration::DurationText;
@@ -257,6 +257,9 @@ parameters! {
         max_entries: u64,
         /// Who owns the files.
         ownership: Ownership,
+        /// The directory whose files are copied where they are equal to those of the archive.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reuse: Option<AbsPath>,
     }
     /// Parameters of `inspect`.
     InspectWith {
@@ -514,6 +517,8 @@ pub fn derive(
                 max_bytes: held.unpacked_bytes,
                 max_entries: held.entries,
                 ownership: spec.ownership.clone(),
+                reuse: (spec.transfer == Transfer::Delta && observed.target.presence == Presence::Content)
+                    .then(|| spec.target.directory.clone()),
             })
         }
         StepKind::Inspect => Action::Inspect(InspectWith {

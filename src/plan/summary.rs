@@ -15,12 +15,13 @@ impl Action {
                 format!("prove that {} has {} bytes and SHA-256 {}", with.path, with.size_bytes, with.sha256)
             }
             Action::Extract(with) => format!(
-                "unpack {} ({}) beside the target, at most {} bytes in {} entries, {}",
+                "unpack {} ({}) beside the target, at most {} bytes in {} entries, {}{}",
                 with.path,
                 with.algorithm,
                 with.max_bytes,
                 with.max_entries,
-                owners(&with.ownership)
+                owners(&with.ownership),
+                with.reuse.as_ref().map(|from| format!(", copy what is equal in {from}")).unwrap_or_default()
             ),
             Action::Inspect(with) => format!(
                 "check the unpacked tree: {}every database in {}, budgets whole{}, migrations",

@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use cap_std::fs::Dir;
+
 use super::accounts::{self, State};
 use super::bounds::{Bounds, Fate};
 use crate::actual::account::{Account, Budget};
@@ -13,7 +15,9 @@ use crate::actual::logins::{self, LoginConfig};
 use crate::actual::{layout, messages};
 use crate::archive::DATA;
 use crate::facts::model::{BudgetFiles, Changes, FileChange, FileState};
+use crate::host::cancel::Cancel;
 use crate::host::fs;
+use crate::host::pool::Batches;
 use crate::ids::{AbsPath, Sha256};
 use crate::plan::accounts::Accounts;
 use crate::plan::preview::{BudgetPresence, BudgetPreview, DeletedIn, FileChanges, FileGroup, KeyChange};
@@ -142,8 +146,32 @@ impl Target {
         bounds
     }
 
+    /// Reads on all cores what has to be read for that.
+    fn read(&self, contents: &ArchiveSurvey) {
+        let Some(Ok(dir)) = self.place.dir.as_ref().map(Dir::try_clone) else { return };
+        let mut digests = self.digests.borrow_mut();
+        let mut reading = Batches::new(&Cancel::default(), move |paths: Vec<PathBuf>, _| {
+            paths.into_iter().map(|path| (tree::digest(&dir, &path), path)).collect::<Vec<_>>()
+        });
+        let (mut found, is_file) = (Vec::new(), |entry: &&Entry| entry.kind == Kind::File);
+        for entry in self.place.target.entries.iter().filter(is_file) {
+            let same = contents.files.get(&entry.path).is_some_and(|file| file.size == entry.size);
+            if same && !digests.contains_key(&entry.path) {
+                found.extend(reading.push(entry.path.clone(), entry.size).unwrap_or_default());
+            }
+        }
+        found.extend(std::iter::from_fn(|| reading.pop()).flatten());
+        for (digest, path) in found {
+            // What could not be read is told where it is needed.
+            if let Ok(digest) = digest {
+                digests.insert(path, Some(digest));
+            }
+        }
+    }
+
     /// What becomes of each file, by name; with its bytes: of the backup, or of the target where it goes.
     fn fates(&self, contents: &ArchiveSurvey, say: &mut dyn FnMut(Fate, &Path, u64)) {
+        self.read(contents);
         let mut seen = BTreeSet::new();
         for entry in &self.place.target.entries {
             if entry.kind == Kind::Directory {

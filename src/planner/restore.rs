@@ -20,7 +20,7 @@ use crate::host::machine::{Actor, ActorKind};
 use crate::ids::PlanId;
 use crate::plan::graph;
 use crate::plan::model::{ActorType, ApiVersion, CreatedBy, Metadata, Plan, PlanKind, Time};
-use crate::plan::spec::Spec;
+use crate::plan::spec::{Spec, Transfer};
 use crate::state::backup_index::BackupIndex;
 use crate::survey::observe;
 
@@ -154,6 +154,13 @@ pub(super) fn assemble(metadata: Metadata, mut spec: Spec, known: &Known<'_>) ->
         return Err(PlanError::Wish {
             what: "clients cannot be reset: the backup's list of budgets could not be read".into(),
             help: "use --clients merge".into(),
+        });
+    }
+    if spec.transfer == Transfer::Delta && !known.contents.manifest {
+        return Err(PlanError::Wish {
+            what: "only what differs cannot be transferred: the archive has no manifest to compare with"
+                .into(),
+            help: "leave out --transfer (spec.transfer: full)".into(),
         });
     }
     clients::check(&spec.clients, known)?;

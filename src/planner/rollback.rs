@@ -15,7 +15,7 @@ use crate::plan::clients::Clients;
 use crate::plan::model::Plan;
 use crate::plan::spec::{
     AssetScope, ClientPolicy, DriftPolicy, Health, OnFailure, Ownership, OwnershipSource, PreBackup,
-    PreBackupMode, ReplayPolicy, RestartPolicy, RunSource, Service, SessionPolicy, Spec, Target,
+    PreBackupMode, ReplayPolicy, RestartPolicy, RunSource, Service, SessionPolicy, Spec, Target, Transfer,
 };
 use crate::run::list;
 use crate::survey::displaced::{self, Candidate, DisplacedError, Refusal};
@@ -153,6 +153,7 @@ fn spec(wish: &RollbackWish, source: &RunSource, target: Target, known: &Known<'
         on_failure: wish.on_failure.unwrap_or(defaults.on_failure),
         drift: wish.drift.unwrap_or(defaults.drift),
         replay: ReplayPolicy::Once,
+        transfer: Transfer::Full,
         retain: wish.retain.clone().unwrap_or_else(|| defaults.retain.clone()),
         ownership: Ownership { from: OwnershipSource::Kept, uid: 0, gid: 0 },
         allow_incomplete: Vec::new(),

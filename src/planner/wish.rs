@@ -18,6 +18,7 @@ use crate::plan::observed::{ObservedService, ServiceManagerKind, ServiceTrouble}
 use crate::plan::spec::{
     AssetScope, BackupSource, CompressionName, DriftPolicy, Health, OnFailure, Ownership, OwnershipSource,
     PreBackup, PreBackupMode, ReplayPolicy, RestartPolicy, Service, SessionPolicy, SourceScope, Spec, Target,
+    Transfer,
 };
 use crate::state::backup_index::{BackupEntry, BackupIndex};
 use crate::state::instances::{Registry, RegistryError};
@@ -76,6 +77,8 @@ pub struct Wish {
     pub retain: Option<DurationText>,
     /// Whether what the backup lacks may be missing.
     pub allow_incomplete: bool,
+    /// Where files come from that the target holds already.
+    pub transfer: Option<Transfer>,
 }
 
 /// Reads a time as people write it: with a zone, or a date, which means the end of that day in UTC.
@@ -240,6 +243,7 @@ pub fn spec(wish: &Wish, target: Target, known: &Known<'_>) -> Result<Spec, Plan
         replay: wish.replay.unwrap_or(ReplayPolicy::Once),
         retain: wish.retain.clone().unwrap_or_else(|| defaults.retain.clone()),
         ownership: ownership(known),
+        transfer: wish.transfer.unwrap_or_default(),
         allow_incomplete: if wish.allow_incomplete { allowed(known) } else { Vec::new() },
     })
 }

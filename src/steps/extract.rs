@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use cap_std::fs::Dir;
+
 use super::context::{Done, Probe, StepContext, StepRunner, lock};
 use super::error::StepError;
 use super::{staging, swap};
@@ -17,7 +19,7 @@ use crate::host::fs::{self, IoContext as _, Syncing};
 use crate::host::sqlite;
 use crate::ids::BackupId;
 use crate::plan::spec::{BackupSource, Ownership, OwnershipSource};
-use crate::plan::step::{Action, Step};
+use crate::plan::step::{Action, ExtractWith, Step};
 use crate::run::fact::Fact;
 use crate::store;
 use crate::survey::{archive as survey_archive, observe, tree};
@@ -45,7 +47,8 @@ impl StepRunner for Extract {
             OwnershipSource::Live | OwnershipSource::Fixed => Owners::Resolve(&resolve),
         };
         let limits = Limits { bytes: with.max_bytes, entries: with.max_entries };
-        let options = ExtractOptions { limits, owners };
+        let base = base(cx, with)?;
+        let options = ExtractOptions { limits, owners, base: base.as_ref() };
         let (id, algorithm) = (&archive.backup_id, survey_archive::algorithm(archive.algorithm));
         let progress = |bytes: u64| (cx.progress)(&step.id, bytes);
         let extracted = if let Some(source) = source {
@@ -69,6 +72,10 @@ impl StepRunner for Extract {
         let syncing = Syncing::begin(&dir).context("sync", cx.host.root.host_path(&directory))?;
         *lock(&cx.shared.syncing) = Some(syncing);
         let mut detail = format!("{} entries, {} bytes", extracted.entries.len(), extracted.bytes);
+        if let Some(from) = &with.reuse {
+            let Extracted { reused, reused_bytes, .. } = extracted;
+            detail = format!("{detail}; {reused} files of them, {reused_bytes} bytes, as in {from}");
+        }
         if settled > 0 {
             detail = format!("{detail}; {settled} databases rolled back to their last commit");
         }
@@ -91,11 +98,20 @@ impl StepRunner for Extract {
     }
 }
 
+/// The tree whose equal files are copied; one that is gone has none.
+fn base(cx: &StepContext<'_>, with: &ExtractWith) -> Result<Option<Dir>, StepError> {
+    let Some(directory) = &with.reuse else { return Ok(None) };
+    let (_, target) = observe::open_target(cx.host, directory)?;
+    // Opened anew: the handle may be one for look-ups alone.
+    let path = cx.host.root.host_path(directory);
+    Ok(target.map(|target| fs::open_dir(&target, ".")).transpose().context("open", path)?)
+}
+
 fn unpack(
     source: impl Read,
     algorithm: Algorithm,
     id: &BackupId,
-    dir: &cap_std::fs::Dir,
+    dir: &Dir,
     options: &ExtractOptions<'_>,
     stop: &Cancel,
     progress: &dyn Fn(u64),
@@ -146,7 +162,7 @@ fn owner_of(ownership: &Ownership, live: &BTreeMap<PathBuf, (u32, u32)>, path: &
 }
 
 /// Lets SQLite roll back or finish what a database's companions hold, so that what is put in place is sound.
-fn settle_databases(dir: &cap_std::fs::Dir, extracted: &mut Extracted) -> Result<usize, StepError> {
+fn settle_databases(dir: &Dir, extracted: &mut Extracted) -> Result<usize, StepError> {
     let names: HashSet<&Path> = extracted.entries.iter().map(|entry| entry.path.as_path()).collect();
     let accompanied = |path: &Path| {
         let [journal, wal, _] = sqlite::companions(path);

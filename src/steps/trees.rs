@@ -2,14 +2,20 @@
 //! the displaced one after it. Evidence for the receipt, so a tree that cannot be read is a warning here,
 //! and never what a restore fails for. Reads only; after a crash the digest is computed again.
 
-use super::context::{Done, StepContext};
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::context::{Done, StepContext, lock};
 use super::error::StepError;
 use super::staging;
+use crate::archive::DATA;
+use crate::archive::extract::Stamp;
 use crate::host::fs::IoContext as _;
 use crate::ids::{AbsPath, Sha256};
 use crate::plan::step::Step;
 use crate::run::fact::{Fact, Side};
 use crate::survey::listing::{self, Known};
+use crate::survey::tree::Entry;
 
 /// Digests the tree in `directory`, but for files whose digest is known, and notes it; where that is not possible, says so in `done`.
 pub(super) fn note(
@@ -40,11 +46,23 @@ pub(super) fn note(
     }
 }
 
+/// The digest of a file that is still the one it was taken of.
+pub(super) fn unchanged(known: &HashMap<&Path, (Stamp, Sha256)>, entry: &Entry) -> Option<Sha256> {
+    let (stamp, sha256) = known.get(entry.path.as_path())?;
+    (*stamp == (entry.inode, entry.ctime)).then_some(*sha256)
+}
+
 /// Digests the displaced tree, once it is displaced and as long as nothing was noted of it.
 pub(super) fn note_displaced(cx: &StepContext<'_>, step: &Step, done: &mut Done) -> Result<(), StepError> {
     let displaced = cx.fact(|fact| fact.displaced().cloned());
     match displaced.filter(|_| cx.tree(Side::Before).is_none()) {
-        Some(displaced) => note(cx, step, Side::Before, &displaced, &|_| None, done),
+        Some(displaced) => {
+            let held = lock(&cx.shared.extracted);
+            let originals =
+                held.as_ref().map(|extracted| extracted.originals(Path::new(DATA))).unwrap_or_default();
+            let known = |entry: &Entry| unchanged(&originals, entry);
+            note(cx, step, Side::Before, &displaced, &known, done)
+        }
         None => Ok(()),
     }
 }

@@ -139,6 +139,11 @@ fn an_apply_to_a_new_directory_killed_at_every_call() {
 }
 
 #[test]
+fn an_apply_of_what_differs_killed_at_every_call() {
+    at_every_call("apply-delta");
+}
+
+#[test]
 fn an_apply_that_resets_clients_killed_at_every_call() {
     at_every_call("apply-reset");
 }

@@ -25,6 +25,15 @@ pub(crate) const COMMANDS: &[Subject] = &[
         arguments: |root| apply(root, &[ZSTD, "--dest", "/srv/copy"]),
     },
     Subject {
+        name: "apply-delta",
+        targets: &[LIVE],
+        arguments: |root| {
+            let made = root.json(&["backup", "create", "budget"]).ok().json();
+            root.write("srv/budget/data/config.json", "{}");
+            apply(root, &[made["id"].as_str().unwrap(), "--transfer", "delta"])
+        },
+    },
+    Subject {
         name: "apply-reset",
         targets: &[LIVE],
         arguments: |root| apply(root, &[ZSTD, "--clients", "reset", "--sessions", "revoke"]),

@@ -40,4 +40,5 @@ mod supply;
 #[expect(dead_code, reason = "tests/crash uses the rest")]
 mod support;
 mod threads;
+mod transfer;
 mod versions;

@@ -19,6 +19,7 @@ sites() {
     cat <<'LIST'
 src/host/fs.rs append 1              the new lines of the operations log
 src/host/fs.rs append 2              the name of a log that was just begun
+src/host/fs.rs begin 1               the unpacked tree before `prepare` counts as done
 src/host/fs.rs create_dir 1          the name of a new directory: `runs/`, the run's own, `staging`, `displaced`
 src/host/fs.rs exchange 1            the staging side of the swap, and of its undo
 src/host/fs.rs exchange 2            the live side of the swap
@@ -39,7 +40,6 @@ src/run/journal.rs cut 1             a record that was taken back stays away bef
 src/run/journal.rs keep 1            the plan's bytes and the signatures that came with it
 src/run/journal.rs resume 1          a torn record stays away before the next one is written
 src/steps/entries.rs like 1          mode and owner of a mount point, which is not replaced itself
-src/host/fs.rs begin 1               the unpacked tree before `prepare` counts as done
 src/steps/overlay.rs build 1         the copied tree before `overlay` counts as done
 src/steps/prepare.rs change 1        the changes to the unpacked tree before `prepare` counts as done
 src/store/local.rs remove 1          an archive that was pruned stays away once the command is done

@@ -123,8 +123,8 @@ impl Scenario {
             Self::PruneBackups => Some("backup prune"),
             Self::Rollback | Self::AssetsBack => Some("run rollback"),
             Self::Prune | Self::Plan => None,
-            Self::Apply | Self::ApplyOne | Self::ApplyBeside | Self::Undo => Some("plan apply"),
-            Self::Halfway | Self::Mounted | Self::Resume | Self::Assets => Some("plan apply"),
+            Self::Apply | Self::ApplyOne | Self::ApplyBeside | Self::ApplyDelta => Some("plan apply"),
+            Self::Undo | Self::Halfway | Self::Mounted | Self::Resume | Self::Assets => Some("plan apply"),
         }
     }
 }

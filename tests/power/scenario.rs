@@ -20,6 +20,8 @@ pub(crate) enum Scenario {
     ApplyOne,
     /// A restore to a place where nothing is.
     ApplyBeside,
+    /// A restore of what differs; the rest is copied from the live tree, or shared with it.
+    ApplyDelta,
     /// A backup.
     Create,
     /// A displaced tree goes.
@@ -64,10 +66,11 @@ pub(crate) struct Prepared {
 
 impl Scenario {
     /// Those that need no help of a tracer while they run.
-    pub(crate) const PLAIN: [Self; 8] = [
+    pub(crate) const PLAIN: [Self; 9] = [
         Self::Apply,
         Self::ApplyOne,
         Self::ApplyBeside,
+        Self::ApplyDelta,
         Self::Create,
         Self::Prune,
         Self::PruneBackups,
@@ -80,6 +83,7 @@ impl Scenario {
             Self::Apply => "apply",
             Self::ApplyOne => "apply of one budget",
             Self::ApplyBeside => "apply beside",
+            Self::ApplyDelta => "apply of what differs",
             Self::Create => "backup create",
             Self::Prune => "run prune",
             Self::PruneBackups => "backup prune",
@@ -121,7 +125,8 @@ impl Scenario {
             let fails = match self {
                 Self::Undo => swapped.load(Ordering::Relaxed) && index,
                 Self::Halfway => noted.load(Ordering::Relaxed) && call.name == "fdatasync",
-                Self::Apply | Self::ApplyOne | Self::ApplyBeside | Self::Create | Self::Prune => false,
+                Self::Apply | Self::ApplyOne | Self::ApplyBeside | Self::ApplyDelta => false,
+                Self::Create | Self::Prune => false,
                 Self::PruneBackups | Self::Rollback | Self::Plan | Self::Mounted | Self::Resume => false,
                 Self::Assets | Self::AssetsBack => false,
             };
@@ -155,6 +160,11 @@ impl Scenario {
             }
             Self::Apply => applies(&[ZSTD, "--sessions", "revoke"]),
             Self::ApplyOne => applies(&[ZSTD, "--budget", "Household"]),
+            Self::ApplyDelta => {
+                let made = root.json(&["backup", "create", "budget"]).ok().json();
+                root.write("srv/budget/data/config.json", "{}");
+                applies(&[made["id"].as_str().unwrap(), "--transfer", "delta"])
+            }
             Self::ApplyBeside => applies(&[GZIP, "--dest", "/srv/other"]),
             Self::Create => {
                 // The first command of a machine begins the log.

@@ -3,6 +3,7 @@
 mod fuzz;
 mod hostile;
 mod peer;
+mod reuse;
 mod roundtrip;
 
 use std::collections::BTreeMap;
@@ -136,7 +137,7 @@ fn unpack_to(
     limits: Limits,
     owners: Owners<'_>,
 ) -> Result<Extracted, ArchiveError> {
-    let options = ExtractOptions { limits, owners };
+    let options = ExtractOptions { limits, owners, base: None };
     extract(decoder(algorithm, bytes)?, &id(), &dir(staging), &options, &Cancel::default(), &|_| ())
 }
 

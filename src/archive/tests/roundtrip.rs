@@ -357,7 +357,7 @@ fn a_stop_is_heard_while_packing_and_unpacking() {
     let (bytes, _) = pack(live.path(), Algorithm::Zstd);
     let cancel = Cancel::default();
     let staging = TempDir::new().unwrap();
-    let options = ExtractOptions { limits: ROOMY, owners: Owners::Archive };
+    let options = ExtractOptions { limits: ROOMY, owners: Owners::Archive, base: None };
     let tar = decoder(Algorithm::Zstd, &bytes[..]).unwrap();
     let stopped = extract(tar, &id(), &dir(staging.path()), &options, &cancel, &|_| cancel.request());
     assert!(matches!(stopped, Err(ArchiveError::Cancelled(_))));

@@ -68,6 +68,9 @@ pub struct WishArgs {
     /// How long the displaced directory is kept
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true, value_parser = parse_duration)]
     pub retain: Option<DurationText>,
+    /// Where files come from that the target holds already, byte for byte
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub transfer: Option<TransferHow>,
     /// Restore a backup that lacks parts of budgets: the plan lists them, and no others may be missing
     #[arg(long)]
     pub allow_incomplete: bool,
@@ -151,6 +154,13 @@ choices! {
         Exact => Exact,
         /// Only machine, instance, backup and target count
         Ignore => Ignore,
+    }
+    /// Where files come from that the target holds already.
+    TransferHow -> crate::plan::spec::Transfer {
+        /// All out of the archive
+        Full => Full,
+        /// Equal ones from the target, shared where the file system can
+        Delta => Delta,
     }
     /// Whether a plan may be applied more than once.
     ReplayHow -> crate::plan::spec::ReplayPolicy {

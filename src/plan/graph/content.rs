@@ -8,7 +8,7 @@ use super::super::assets::ObservedAssets;
 use super::super::model::{MAX_INTEGER, Plan, PlanKind};
 use super::super::observed::{Presence, ServiceManagerKind};
 use super::super::spec::{
-    AssetScope, OwnershipSource, ReplayPolicy, RestartPolicy, RunSource, SessionPolicy, SourceScope,
+    AssetScope, OwnershipSource, ReplayPolicy, RestartPolicy, RunSource, SessionPolicy, SourceScope, Transfer,
 };
 use super::super::step::{Action, Step, StepKind, belongs, derive};
 use super::rule::{Rule, Violation};
@@ -99,6 +99,7 @@ fn as_it_was(plan: &Plan) -> Vec<Violation> {
         ("sessions", spec.sessions == SessionPolicy::Keep, "sessions: keep"),
         ("replay", spec.replay == ReplayPolicy::Once, "replay: once"),
         ("ownership", spec.ownership.from == OwnershipSource::Kept, "from: kept"),
+        ("transfer", spec.transfer == Transfer::Full, "transfer: full"),
         ("allowIncomplete", spec.allow_incomplete.is_empty(), "no allowIncomplete"),
     ];
     let wrong = fixed.into_iter().filter(|(_, fits, _)| !fits);

@@ -3,7 +3,7 @@
 
 use super::super::model::Metadata;
 use super::super::observed::Observed;
-use super::super::spec::{PreBackupMode, Spec};
+use super::super::spec::{PreBackupMode, Spec, Transfer};
 use super::super::step::{NoSuchStep, Step, StepKind, belongs, derive};
 use crate::ids::StepId;
 
@@ -32,6 +32,8 @@ pub fn default_steps(metadata: &Metadata, spec: &Spec, observed: &Observed) -> R
     for kind in kinds {
         let needs = match kind {
             StepKind::Verify | StepKind::Extract => vec![StepKind::Check],
+            // Both read the live databases: one that closes a file lets go of the other's locks on it.
+            StepKind::PreBackup if online && spec.transfer == Transfer::Delta => vec![StepKind::Extract],
             StepKind::PreBackup if online => vec![StepKind::Check],
             StepKind::Stop | StepKind::Swap => ends.iter().copied().chain(beside.take()).collect(),
             StepKind::Lock

@@ -71,7 +71,7 @@ rules! {
     ArchiveOrder = 4, "archive_order", NEEDS;
     /// `pre-backup` is there exactly when it belongs there.
     PreBackupPresence = 5, "pre_backup_presence", REFRESH;
-    /// `pre-backup` lies between `check` and `swap`, and after `stop` where it is quiesced.
+    /// `pre-backup` lies between `check` and `swap`, after `stop` where it is quiesced, and after `extract` where that reads the target too.
     PreBackupOrder = 5, "pre_backup_order", NEEDS;
     /// `stop`, `assets`, `start` and `health` are there exactly when they belong there.
     ServicePresence = 6, "service_presence", REFRESH;

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::super::model::Plan;
-use super::super::spec::PreBackupMode;
+use super::super::spec::{PreBackupMode, Transfer};
 use super::super::step::{Effect, StepKind, belongs};
 use super::order::{Closure, Links, step_of};
 use super::rule::{Rule, Violation};
@@ -238,6 +238,10 @@ impl Order<'_> {
         let mut found = self.pairs(Rule::PreBackupOrder, &[(Check, PreBackup), (PreBackup, Swap)]);
         if self.quiesced() {
             found.extend(self.pairs(Rule::PreBackupOrder, &[(Stop, PreBackup)]));
+        }
+        if self.plan.spec.transfer == Transfer::Delta {
+            // Both read the live databases: one that closes a file lets go of the other's locks on it.
+            found.extend(self.pairs(Rule::PreBackupOrder, &[(Extract, PreBackup)]));
         }
         found
     }

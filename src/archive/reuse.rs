@@ -1,0 +1,218 @@
+//! What a tree holds already need not come out of an archive: files of the same name and size are copied
+//! from it beforehand, on all cores, and kept where their SHA-256 is the manifest's. The content is shared
+//! with the original where the file system can (XFS, Btrfs), never the file itself.
+//!
+//! Writes into one directory below staging only, under names of its own. The digest is taken from the copy:
+//! whoever writes to the original meanwhile changes nothing that was proven. A crash leaves copies there,
+//! which go with staging.
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use cap_std::fs::Dir;
+use sha2::Digest as _;
+
+use super::extract::{Stamp, stamp};
+use super::{ArchiveError, DATA, EntryKind, Manifest, Member};
+use crate::host::cancel::Cancel;
+use crate::host::fs::{self, IoContext as _, WriteBehind};
+use crate::host::pool::Batches;
+use crate::host::sqlite;
+use crate::ids::Sha256;
+
+/// Where copies lie until the archive names them. No archive of ours has a member of this name.
+const DIRECTORY: &str = ".reused";
+/// Bytes of a file that are read at once.
+const BUFFER: usize = 128 << 10;
+
+/// Copies of what is equal, made ahead of the archive that is read.
+pub(super) struct Reuse {
+    to: Arc<Dir>,
+    base: Arc<Dir>,
+    /// What was not looked for yet, in the archive's order.
+    wanted: std::vec::IntoIter<Wanted>,
+    copies: Batches<Job, Result<Vec<Outcome>, ArchiveError>>,
+    found: HashMap<PathBuf, Option<Reused>>,
+    count: u64,
+}
+
+/// A file of the manifest.
+struct Wanted {
+    path: PathBuf,
+    size: u64,
+    sha256: Sha256,
+}
+
+struct Job {
+    wanted: Wanted,
+    base: Arc<Dir>,
+    to: Arc<Dir>,
+    name: String,
+}
+
+type Outcome = (PathBuf, Option<Reused>);
+
+/// A copy that is what the manifest says.
+pub(super) struct Reused {
+    name: String,
+    pub(super) sha256: Sha256,
+    pub(super) is_sqlite: bool,
+    /// By what the original was known before it was copied.
+    pub(super) original: Option<Stamp>,
+}
+
+impl Reuse {
+    /// Of `base`, which stands for `data/`, for an archive with this manifest that is unpacked to `staging`.
+    pub(super) fn new(
+        base: &Dir,
+        staging: &Dir,
+        manifest: &Manifest,
+        cancel: &Cancel,
+    ) -> Result<Self, ArchiveError> {
+        let mut wanted = Vec::new();
+        for entry in &manifest.entries {
+            if let (EntryKind::File, Some(sha256)) = (entry.kind, entry.sha256)
+                && entry.path.starts_with(DATA)
+            {
+                wanted.push(Wanted { path: entry.path.clone(), size: entry.size, sha256 });
+            }
+        }
+        wanted.sort_by(|a, b| a.path.cmp(&b.path));
+        rustix::fs::mkdirat(staging, DIRECTORY, rustix::fs::Mode::RWXU).context("create", DIRECTORY)?;
+        Ok(Self {
+            to: Arc::new(fs::open_dir(staging, DIRECTORY).context("open", DIRECTORY)?),
+            base: Arc::new(base.try_clone().context("open", DATA)?),
+            wanted: wanted.into_iter(),
+            copies: Batches::new(cancel, |jobs: Vec<Job>, cancel| {
+                jobs.into_iter().map(|job| job.run(cancel)).collect()
+            }),
+            found: HashMap::new(),
+            count: 0,
+        })
+    }
+
+    /// The copy that a member may be taken from. `manifest` is the one that this was made for.
+    pub(super) fn find(
+        &mut self,
+        member: &Member,
+        manifest: &Manifest,
+    ) -> Result<Option<Reused>, ArchiveError> {
+        let listed = manifest.entry(&member.path).is_some_and(|entry| {
+            (entry.kind, entry.size) == (EntryKind::File, member.size) && entry.path.starts_with(DATA)
+        });
+        if !listed || member.kind != EntryKind::File {
+            return Ok(None);
+        }
+        loop {
+            if let Some(found) = self.found.remove(&member.path) {
+                return Ok(found);
+            }
+            let done = match self.wanted.next() {
+                Some(wanted) => {
+                    let (base, to, name) =
+                        (Arc::clone(&self.base), Arc::clone(&self.to), self.count.to_string());
+                    self.count += 1;
+                    let size = wanted.size;
+                    self.copies.push(Job { wanted, base, to, name }, size)
+                }
+                // Everything was looked for, and this one was taken already.
+                None => match self.copies.pop() {
+                    None => return Ok(None),
+                    some => some,
+                },
+            };
+            if let Some(done) = done {
+                self.found.extend(done?);
+            }
+        }
+    }
+
+    /// Gives a copy its name.
+    pub(super) fn put(&self, reused: &Reused, dir: &Dir, name: &Path) -> io::Result<std::fs::File> {
+        let flags = rustix::fs::RenameFlags::NOREPLACE;
+        rustix::fs::renameat_with(&*self.to, reused.name.as_str(), dir, name, flags)?;
+        fs::open_regular(dir, name)
+    }
+
+    /// Removes what no member asked for.
+    pub(super) fn end(mut self, staging: &Dir) -> Result<(), ArchiveError> {
+        while let Some(done) = self.copies.pop() {
+            done?;
+        }
+        Ok(staging.remove_dir_all(DIRECTORY).context("remove", DIRECTORY)?)
+    }
+}
+
+impl Job {
+    fn run(self, cancel: &Cancel) -> Result<Outcome, ArchiveError> {
+        let Self { wanted: Wanted { path, size, sha256 }, base, to, name } = self;
+        let below = path.strip_prefix(DATA).unwrap_or(&path);
+        // What cannot be read there comes out of the archive.
+        let Some(original) = fs::open_regular(&base, below).ok().filter(|file| has_size(file, size)) else {
+            return Ok((path, None));
+        };
+        let original_stamp = settled_stamp(&original);
+        let mut copy = fs::create_file(&to, &name, 0o600).context("create", &path)?;
+        let read = if rustix::fs::ioctl_ficlone(&copy, &original).is_ok() {
+            digest(fs::open_regular(&to, &name).context("open", &path)?, None, &path, cancel)?
+        } else {
+            digest(original, Some(WriteBehind::new(&mut copy)), &path, cancel)?
+        };
+        match read {
+            Some((found, is_sqlite)) if found == sha256 => {
+                Ok((path, Some(Reused { name, sha256, is_sqlite, original: original_stamp })))
+            }
+            Some(_) | None => {
+                to.remove_file(&name).context("remove", &path)?;
+                Ok((path, None))
+            }
+        }
+    }
+}
+
+/// Inode and time of change of a file that nobody can change from now on without another time of change;
+/// `None` of one that was changed just now, perhaps at the same tick of the file system's clock.
+fn settled_stamp(file: &std::fs::File) -> Option<Stamp> {
+    let meta = file.metadata().ok()?;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    let is_old = i64::try_from(now.as_secs()).is_ok_and(|now| meta.ctime() < now - 2);
+    is_old.then(|| stamp(&meta))
+}
+
+fn has_size(file: &std::fs::File, size: u64) -> bool {
+    file.metadata().is_ok_and(|meta| meta.len() == size)
+}
+
+/// The digest of a file, which is copied on the way where it is to be, and whether it begins as a SQLite
+/// database does. `None` where it cannot be read.
+fn digest(
+    mut source: std::fs::File,
+    mut copy: Option<WriteBehind<'_>>,
+    path: &Path,
+    cancel: &Cancel,
+) -> Result<Option<(Sha256, bool)>, ArchiveError> {
+    let (mut hasher, mut beginning) = (sha2::Sha256::new(), Vec::new());
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        cancel.check()?;
+        let count = match source.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(_) => return Ok(None),
+        };
+        let piece = &buffer[..count];
+        if let Some(copy) = &mut copy {
+            copy.write_all(piece).context("write", path)?;
+        }
+        hasher.update(piece);
+        if beginning.len() < sqlite::MAGIC_BYTES {
+            beginning.extend(piece.iter().take(sqlite::MAGIC_BYTES - beginning.len()));
+        }
+    }
+    Ok(Some((Sha256::from_bytes(hasher.finalize().into()), sqlite::looks_like_sqlite(&beginning))))
+}

@@ -1,0 +1,144 @@
+//! `transfer: delta`: what the target holds already, byte for byte, is copied from there; the restored tree is
+//! the same as without, on file systems that share content and on those that do not.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::support::TestRoot;
+use crate::support::root::{LIVE, ZSTD};
+use crate::support::tools::{is_root, noise, skip_unless, tool};
+use crate::support::tree::Tree;
+
+const BLOB: &str = "srv/budget/data/user-files/file-2a84e2f7-47ff-4dc7-ab99-5c78ea2ae3ef.blob";
+const LARGE: &str = "srv/budget/data/user-files/large";
+
+/// The live tree; XFS gives a directory that moves another time.
+fn tree(root: &TestRoot) -> Tree {
+    root.live().without_directory_times()
+}
+
+/// Makes a backup, then changes one blob, keeping its size, and adds a file.
+fn changed(root: &TestRoot) -> (String, Tree) {
+    root.write(LARGE, noise(5 << 20));
+    let then = tree(root);
+    let made = root.json(&["backup", "create", "budget"]).ok().json();
+    let mut blob = std::fs::read(root.path(BLOB)).unwrap();
+    blob[100] ^= 1;
+    root.write(BLOB, blob);
+    root.write("srv/budget/data/user-files/later", "not in the backup");
+    (made["id"].as_str().unwrap().to_owned(), then)
+}
+
+fn files(tree: &Path) -> Vec<PathBuf> {
+    let found = tool("find", &[tree.to_str().unwrap(), "-type", "f"]).ok().stdout;
+    found.lines().map(PathBuf::from).collect()
+}
+
+fn step(result: &serde_json::Value, id: &str) -> String {
+    let steps = result["steps"].as_array().unwrap();
+    let step = steps.iter().find(|step| step["id"] == id).unwrap();
+    step["detail"].as_str().unwrap().to_owned()
+}
+
+/// Restores so; proves that the tree is that of the backup, and shares no file with the old one.
+fn restores(root: &TestRoot) -> serde_json::Value {
+    let (id, then) = changed(root);
+    let plan = root.plan(&[&id, "--transfer", "delta", "--no-pre-backup"]);
+    let text = std::fs::read_to_string(&plan).unwrap();
+    assert!(
+        text.contains("\"transfer\": \"delta\"") && text.contains("\"reuse\": \"/srv/budget\""),
+        "{text}"
+    );
+    let result = root.apply(&plan).ok().json();
+    then.assert_same(&tree(root), "the tree of the backup");
+    let displaced = root.path(result["displaced"].as_str().unwrap());
+    let inode = |path: &PathBuf| path.metadata().unwrap().ino();
+    let old: Vec<u64> = files(&displaced).iter().map(inode).collect();
+    let new = files(&root.path(LIVE));
+    assert!(new.iter().all(|file| !old.contains(&inode(file))), "a file of both trees");
+    assert!(new.iter().all(|file| file.metadata().unwrap().nlink() == 1));
+    // All but the changed one.
+    let equal = new.len() - 1;
+    let detail = step(&result, "extract");
+    assert!(detail.contains(&format!("; {equal} files of them, ")), "{detail} of {}", new.len());
+    result
+}
+
+#[test]
+fn what_is_equal_comes_from_the_target_and_the_result_is_the_same() {
+    let root = TestRoot::new();
+    let _ = restores(&root);
+    // Where nothing is, nothing is equal.
+    let plan = root.plan(&["--instance", "budget", "--latest", "--dest", "/srv/new", "--transfer", "delta"]);
+    assert!(!std::fs::read_to_string(&plan).unwrap().contains("\"reuse\""));
+    let result = root.apply(&plan).ok().json();
+    assert!(!step(&result, "extract").contains("of them"));
+}
+
+#[test]
+fn content_is_shared_where_the_file_system_can() {
+    let test = "content_is_shared_where_the_file_system_can";
+    if skip_unless(test, is_root(), "needs root, to mount file systems") {
+        return;
+    }
+    for kind in ["xfs", "btrfs"] {
+        let dir = tempfile::tempdir().unwrap();
+        let (image, at) = (dir.path().join("image"), dir.path().join("root"));
+        std::fs::create_dir(&at).unwrap();
+        let (image, mount) = (image.to_str().unwrap(), at.to_str().unwrap());
+        let _ = tool("truncate", &["-s", "400M", image]).ok();
+        let _ = tool(&format!("mkfs.{kind}"), &["-q", "-f", image]).ok();
+        let _ = tool("mount", &["-o", "loop", image, mount]).ok();
+        let ended = std::panic::catch_unwind(|| {
+            let root = TestRoot::at(&at);
+            let _ = restores(&root);
+            let extents = |path: &str| {
+                let path = root.path(path);
+                tool("filefrag", &["-v", path.to_str().unwrap()]).ok().stdout
+            };
+            assert!(extents(LARGE).contains("shared"), "{kind}: {}", extents(LARGE));
+            assert!(!extents(BLOB).contains("shared"), "{kind}: {}", extents(BLOB));
+            // What is written to the one is not in the other.
+            let displaced = root.runs()[0]["displaced"].as_str().map(str::to_owned);
+            root.write(LARGE, "short");
+            let old = root.path(displaced.unwrap()).join("data/user-files/large");
+            assert_eq!(std::fs::read(old).unwrap(), noise(5 << 20));
+        });
+        let _ = tool("umount", &["-l", mount]).ok();
+        ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    }
+}
+
+/// The older tool's archives do not say what is in them.
+#[test]
+fn an_archive_without_a_manifest_has_nothing_to_compare_with() {
+    let root = TestRoot::new();
+    let ran = root.json(&["plan", "restore", ZSTD, "--transfer", "delta", "-o", "-"]);
+    let _ = ran.error(2, "abssctl::planner::wish", &["only what differs", "no manifest"]);
+}
+
+#[test]
+fn a_pre_backup_beside_the_unpacking_comes_after_it() {
+    let root = TestRoot::new();
+    let (id, then) = changed(&root);
+    let words = [&id, "--transfer", "delta", "--pre-backup", "online"];
+    let plan = root.plan(&words);
+    let document: serde_json::Value = serde_json::from_slice(&std::fs::read(&plan).unwrap()).unwrap();
+    let steps = document["steps"].as_array().unwrap();
+    let backup = steps.iter().find(|step| step["id"] == "pre-backup").unwrap();
+    assert_eq!(backup["needs"], serde_json::json!(["extract"]));
+    // Written otherwise, it is refused.
+    let wrong = std::fs::read_to_string(&plan).unwrap();
+    let mut wrong: serde_json::Value = serde_json::from_str(&wrong).unwrap();
+    for step in wrong["steps"].as_array_mut().unwrap() {
+        if step["id"] == "pre-backup" {
+            step["needs"] = serde_json::json!(["check"]);
+        }
+    }
+    let file = root.work("wrong.json");
+    std::fs::write(&file, wrong.to_string()).unwrap();
+    let refused = root.json(&["plan", "validate", file.to_str().unwrap()]);
+    let _ = refused.refused(2, &["abssctl::plan::graph::pre_backup_order"]);
+    let _ = root.apply(&plan).ok();
+    then.assert_same(&tree(&root), "the tree of the backup");
+}
