@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use abssctl::archive::{Entry, EntryKind, Manifest};
 use serde_json::Value;
 
 use crate::support::root::{DATA_ONLY, GZIP, INDEX, LIVE, NONE, REGISTRY, Running, ZSTD};
@@ -164,29 +165,110 @@ fn gnu_tar_and_sha256sum_take_every_archive() {
     }
 }
 
+/// Whatever a file holds and is called, stock programs read the archive without this one.
 #[test]
-fn a_zstd_archive_has_many_frames_and_its_manifest_first() {
-    if skip_unless("a_zstd_archive_has_many_frames_and_its_manifest_first", have("zstd"), "zstd is missing") {
+fn stock_programs_read_an_archive_of_many_frames() {
+    if skip_unless("stock_programs_read_an_archive_of_many_frames", have("zstd"), "zstd is missing") {
         return;
     }
     let root = TestRoot::new();
-    root.write("srv/budget/large", noise(8 << 20));
+    let odd = ["-rf", "two words ", "line\nbreak", "\"quoted\" 'twice' \\n", "é", "*", "ends in.tar.zst"];
+    for (name, content) in [("large", noise(8 << 20)), ("even", vec![0; 3 << 20]), ("block", vec![7; 512])] {
+        root.write(Path::new("srv/budget").join(name), content);
+    }
+    let _ = tool("mkdir", &[root.path("srv/budget/odd").to_str().unwrap()]);
+    let not_utf8 = std::os::unix::ffi::OsStrExt::from_bytes(&b"bad\xff"[..]);
+    let long = "l".repeat(255);
+    for name in odd.iter().map(std::ffi::OsStr::new).chain([not_utf8, long.as_ref()]) {
+        root.write(Path::new("srv/budget/odd").join(name), "");
+        root.write(Path::new("srv/budget").join(name), name.as_encoded_bytes());
+    }
+    let at = |name: &str| root.path("srv/budget").join(name);
+    std::fs::hard_link(at("large"), at("odd/hard link")).unwrap();
+    std::os::unix::fs::symlink("../two words ", at("odd/symbolic -> link")).unwrap();
+    let live = root.live();
     let made = create(&root, &[]);
     let path = archive(&root, &made);
     let path = path.to_str().unwrap();
     let _ = tool("zstd", &["-q", "-t", path]);
-    let listed = tool("zstd", &["-lv", path]).stdout;
+    assert_many_frames(path);
+    assert_listed(&root, &made);
+    live.assert_same(&Tree::of(&untar(&root, &made).join("data")), "tar --zstd -xf");
+    let plain = root.work("plain.tar");
+    let _ = tool("zstd", &["-q", "-d", path, "-o", plain.to_str().unwrap()]);
+    let directory = root.work("plain");
+    std::fs::create_dir(&directory).unwrap();
+    let _ = tool("tar", &["-xpf", plain.to_str().unwrap(), "-C", directory.to_str().unwrap()]);
+    let unpacked = directory.join(made["id"].as_str().unwrap()).join("data");
+    live.assert_same(&Tree::of(&unpacked), "zstd -d, tar -xf");
+}
+
+fn assert_many_frames(archive: &str) {
+    let listed = tool("zstd", &["-lv", archive]).stdout;
     let frames = listed.lines().find_map(|line| line.strip_prefix("# Zstandard Frames: "));
     let frames: u32 = frames.unwrap_or_else(|| panic!("{listed}")).trim().parse().unwrap();
-    assert!(frames > 2, "{listed}");
+    assert!(frames > 8, "{listed}");
     let skippable = listed.lines().find_map(|line| line.strip_prefix("# Skippable Frames: "));
     assert_ne!(skippable.map(str::trim), Some("0"), "the seek table: {listed}");
-    let names = tool("tar", &["--zstd", "-tf", path]).stdout;
+}
+
+/// What GNU tar lists is what the manifest in the archive says, and stands where it should.
+fn assert_listed(root: &TestRoot, made: &Value) {
+    let (id, archive) = (made["id"].as_str().unwrap(), archive(root, made));
+    // In this locale every byte that is no printable ASCII is escaped.
+    let tar = |args: &[&str], member: &[&str]| {
+        let mut command = Command::new("tar");
+        command.env("LC_ALL", "C").args(args).arg("-f").arg(&archive).args(member);
+        Ran::of(&mut command).ok().stdout
+    };
+    let names = tar(&["--zstd", "-t"], &[]);
     let names: Vec<&str> = names.lines().collect();
     let first = names.iter().find(|name| !name.ends_with('/')).unwrap();
-    assert!(first.ends_with("/metadata/manifest.json"), "{names:?}");
-    let data: Vec<&&str> = names.iter().filter(|name| name.contains("/data/")).collect();
-    assert!(data.is_sorted(), "members are sorted: {data:?}");
+    let place = format!("{id}/metadata/manifest.json");
+    assert_eq!(**first, place, "{names:?}");
+    // By parts of their paths; escapes sort elsewhere than the bytes that they stand for.
+    let data = names.iter().filter(|name| name.contains("/data/") && !name.contains('\\'));
+    let data: Vec<Vec<&str>> = data.map(|name| name.split('/').collect()).collect();
+    assert!(data.is_sorted(), "members are sorted: {names:?}");
+    let manifest = tar(&["--zstd", "-xO"], &[&place]);
+    let listed = tar(&["--zstd", "-tv", "--numeric-owner", "--full-time"], &[]);
+    let mut listed: Vec<String> = listed
+        .lines()
+        .map(|line| {
+            let words: Vec<&str> = line.split_whitespace().take(5).collect();
+            // What comes after the time, which is filled up with blanks.
+            let name = line.split_once(words[4]).unwrap().1.trim_start();
+            format!("{} {} {} {name}", &line[..1], words[1], words[2])
+        })
+        .filter(|line| !line.ends_with(&place) && !line.ends_with(&format!(" {id}/")))
+        .collect();
+    let manifest = Manifest::parse(manifest.as_bytes(), &id.parse().unwrap()).unwrap();
+    let mut wanted: Vec<String> = manifest.entries.iter().map(|entry| as_tar_lists(id, entry)).collect();
+    listed.sort();
+    wanted.sort();
+    assert_eq!(listed, wanted);
+}
+
+fn as_tar_lists(id: &str, entry: &Entry) -> String {
+    let escaped = |path: &Path| {
+        let bytes = path.as_os_str().as_encoded_bytes().iter();
+        let text = bytes.map(|byte| match byte {
+            b'\n' => "\\n".to_owned(),
+            b'\\' => "\\\\".to_owned(),
+            b' '..=b'~' => char::from(*byte).to_string(),
+            other => format!("\\{other:03o}"),
+        });
+        text.collect::<String>()
+    };
+    let target = entry.target.as_deref().map(escaped).unwrap_or_default();
+    let (letter, end) = match entry.kind {
+        EntryKind::File => ("-", String::new()),
+        EntryKind::Directory => ("d", "/".to_owned()),
+        EntryKind::Symlink => ("l", format!(" -> {target}")),
+        EntryKind::Hardlink => ("h", format!(" link to {id}/{target}")),
+    };
+    let owner = format!("{}/{}", entry.uid, entry.gid);
+    format!("{letter} {owner} {} {id}/{}{end}", entry.size, escaped(&entry.path))
 }
 
 #[test]
