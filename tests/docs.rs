@@ -66,6 +66,18 @@ fn example(name: &str, end: &str) -> String {
 }
 
 #[test]
+fn the_picture_of_growth_is_that_of_its_table() {
+    let scratch = tempfile::tempdir().unwrap();
+    let table = scratch.path().join("growth.tsv");
+    std::fs::write(&table, read("docs/growth.tsv")).unwrap();
+    let script = Path::new(HOME).join("benches/growth.sh");
+    let drawn = Command::new(script).arg("plot").env("TABLE", &table).output().unwrap();
+    assert!(drawn.status.success(), "{}", String::from_utf8_lossy(&drawn.stderr));
+    let drawn = std::fs::read_to_string(scratch.path().join("growth.svg")).unwrap();
+    assert!(drawn == read("docs/growth.svg"), "type: benches/growth.sh plot");
+}
+
+#[test]
 fn every_field_of_a_plan_is_explained() {
     let page = read("docs/plan.md");
     let mut names = BTreeSet::new();
