@@ -2,10 +2,11 @@
 //! it at once, each with its place in the file. Pure.
 //!
 //! `read` is the way from bytes to plan (and to facts, which are read the same way), `form` the kinds of
-//! documents, `schema` says in words what the JSON Schema refuses,
+//! documents, `fits` says quickly that the JSON Schema refuses nothing, `schema` in words what it refuses,
 //! `problem` holds what is wrong, `codes` describes every kind of it.
 
 mod codes;
+mod fits;
 mod form;
 mod problem;
 mod read;

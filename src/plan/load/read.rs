@@ -10,6 +10,7 @@ use super::super::source::{Flaw, FlawKind, Format, Source, Span, pointer_part};
 
 use super::super::schema::plan_schema;
 use super::super::step::{StepKind, belongs};
+use super::fits::fits;
 use super::form::Form;
 use super::problem::{LoadErrors, MAX_PROBLEMS, Problem};
 use super::schema::{self, path};
@@ -146,14 +147,19 @@ pub(crate) fn document<'t, T: DeserializeOwned>(
     let source = Source::read(text).map_err(flawed)?;
     let value = value(text, &source)?;
     let mut problems = envelope(form, &value, &source);
-    if problems.is_empty() {
-        problems = schema::check(form, &value, &source);
-        scalars(&value, &source, &mut problems);
-    }
     if !problems.is_empty() {
         return Err(problems);
     }
-    match serde_path_to_error::deserialize::<_, T>(&value) {
+    let read = serde_path_to_error::deserialize::<_, T>(&value);
+    // The schema is compiled only where it has something to say.
+    if read.is_err() || !fits((form.schema)(), &value) {
+        problems = schema::check(form, &value, &source);
+    }
+    scalars(&value, &source, &mut problems);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    match read {
         Ok(read) => Ok((read, source)),
         Err(error) => Err(vec![mistyped(&error, &source)]),
     }
