@@ -223,6 +223,10 @@ impl AbsPath {
     /// Normalises a path that a person or a configuration file gave: repeated and trailing slashes go;
     /// `.`/`..`, a relative path or a name that is not UTF-8 is refused.
     pub fn normalise(path: &Path) -> Result<Self, InvalidId> {
+        // Most are normal already.
+        if let Some(Ok(path)) = path.to_str().map(str::parse) {
+            return Ok(path);
+        }
         let clean: PathBuf = path.components().collect();
         let plain = path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
         match clean.to_str() {
@@ -305,12 +309,18 @@ impl FromStr for Sha256 {
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         let invalid =
             || InvalidId { value: text.to_owned(), expected: "a SHA-256 digest (64 lower-case hex digits)" };
-        if text.len() != 64 || !text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+        if pairs.len() != 32 || !rest.is_empty() {
             return Err(invalid());
         }
+        let digit = |byte: u8| match byte {
+            b'0'..=b'9' => Ok(byte - b'0'),
+            b'a'..=b'f' => Ok(byte - b'a' + 10),
+            _ => Err(invalid()),
+        };
         let mut bytes = [0; 32];
-        for (index, byte) in bytes.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16).map_err(|_| invalid())?;
+        for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+            *byte = (digit(*high)? << 4) | digit(*low)?;
         }
         Ok(Self(bytes))
     }

@@ -53,7 +53,7 @@ pub fn verify(cx: &Context, index: &mut BackupIndex, entry: &BackupEntry) -> Res
     if entry.status == super::prune::REMOVED && finding == Finding::Missing {
         // It is gone because somebody removed it, and the entry says so.
         let message = "It was removed by a prune; choose another: abssctl backup list".to_owned();
-        let (previous_status, entry) = (entry.status.clone(), entry.raw.clone());
+        let (previous_status, entry) = (entry.status.clone(), entry.raw());
         return Ok(Verified { finding, message, previous_status, entry });
     }
     let now = clock::rfc3339(clock::now());
@@ -80,7 +80,7 @@ pub fn verify(cx: &Context, index: &mut BackupIndex, entry: &BackupEntry) -> Res
         }
     })?;
     index.save(&cx.root)?;
-    let raw = index.find(&entry.id)?.raw.clone();
+    let raw = index.find(&entry.id)?.raw();
     Ok(Verified { finding, message, previous_status: entry.status.clone(), entry: raw })
 }
 

@@ -124,10 +124,18 @@ pub fn list(session: &Session, args: &BackupListArgs) -> Result<u8, CliError> {
     if let Some(instance) = &args.instance {
         wish::check_known(&cx, &index, instance)?;
     }
-    let missing = missing_index(&cx)?;
     let mut entries: Vec<&BackupEntry> = index.entries().iter().collect();
     entries.retain(|entry| args.instance.as_ref().is_none_or(|instance| *instance == entry.instance));
     entries.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
+    let missing = missing_index(&cx)?;
+    if let Some(path) = &missing {
+        session.output.note(&format!("! there is no index of backups: {} does not exist", path.display()));
+    }
+    if session.output.json {
+        let raw: Vec<Value> = entries.iter().map(|entry| entry.raw()).collect();
+        session.output.value(&json!({ "backups": raw }))?;
+        return Ok(exit::DONE);
+    }
     let row = |entry: &&BackupEntry| {
         vec![
             entry.id.to_string(),
@@ -140,16 +148,14 @@ pub fn list(session: &Session, args: &BackupListArgs) -> Result<u8, CliError> {
         ]
     };
     let rows: Vec<Vec<String>> = entries.iter().map(row).collect();
-    let text = if let Some(path) = &missing {
-        session.output.note(&format!("! there is no index of backups: {} does not exist", path.display()));
+    let text = if missing.is_some() {
         "no backups\n".to_owned()
     } else if rows.is_empty() {
         "no backups; make one: abssctl backup create INSTANCE\n".to_owned()
     } else {
         table(&["ID", "INSTANCE", "CREATED", "SIZE", "SCOPE", "STATUS", "MESSAGE"], &rows)
     };
-    let raw: Vec<&Value> = entries.iter().map(|entry| &entry.raw).collect();
-    session.output.either(&json!({ "backups": raw }), &text)?;
+    session.output.text(&text)?;
     Ok(exit::DONE)
 }
 
@@ -185,8 +191,8 @@ pub fn show(session: &Session, args: &BackupShowArgs) -> Result<u8, CliError> {
     for (label, value) in lines {
         text.push_str(&format!("{label:<12} {}\n", visible(&value)));
     }
-    text.push_str(&restores_text(&entry.raw));
-    session.output.either(&json!({ "backup": entry.raw }), &text)?;
+    text.push_str(&restores_text(&entry.raw()));
+    session.output.either(&json!({ "backup": entry.raw() }), &text)?;
     Ok(exit::DONE)
 }
 

@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -18,6 +19,9 @@ use crate::state::config::Config;
 use crate::state::nearest::nearest;
 use crate::state::python_text;
 use crate::state::restore_history::{self, RestoreRecord};
+use crate::state::seen::Seen;
+
+use self::split::{ENTRIES, Split, split};
 
 /// No index is larger.
 const LIMIT: u64 = 256 << 20;
@@ -112,10 +116,10 @@ pub struct BackupEntry {
     pub labels: Vec<String>,
     /// The message that a person gave.
     pub message: Option<String>,
-    /// Who made it.
-    pub created_by: Option<Value>,
     /// The entry as it stands in the file.
-    pub raw: Value,
+    text: Box<str>,
+    /// The same as the peer writes it, once it was written.
+    written: OnceLock<Box<str>>,
 }
 
 /// A backup that was just made.
@@ -175,45 +179,67 @@ impl BackupEntry {
         self.status == "available"
     }
 
-    fn parse(raw: Value) -> Result<Self, String> {
-        let Value::Object(map) = &raw else { return Err("it is not an object".to_owned()) };
-        let metadata = match map.get("metadata") {
-            None => &Map::new(),
-            Some(Value::Object(metadata)) => metadata,
-            Some(_) => return Err("'metadata' is not an object".to_owned()),
-        };
+    /// The entry as it stands in the file.
+    pub fn raw(&self) -> Value {
+        serde_json::from_str(&self.text).expect("the text was read as JSON when the entry was made")
+    }
+
+    /// The entry as the peer writes it into the list.
+    fn written(&self) -> &str {
+        self.written.get_or_init(|| python_text::json_indented_at(&self.raw(), 2).into())
+    }
+
+    /// An entry that is made or changed here.
+    fn new(raw: &Value) -> Result<Self, String> {
+        let text = raw.to_string();
+        let seen = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        Self::parse(&text, &seen)
+    }
+
+    fn parse(entry: &str, seen: &Seen<'_>) -> Result<Self, String> {
+        if !seen.is_object() {
+            return Err("it is not an object".to_owned());
+        }
+        let metadata = seen.get("metadata");
+        if metadata.is_some_and(|metadata| !metadata.is_object()) {
+            return Err("'metadata' is not an object".to_owned());
+        }
+        let about = |name: &str| metadata.and_then(|metadata| metadata.get(name));
         let path =
-            AbsPath::normalise(Path::new(text(map, "path")?)).map_err(|error| format!("'path': {error}"))?;
-        let checksum = map.get("checksum").and_then(Value::as_object).ok_or("'checksum' is not an object")?;
-        restore_history::check(map)?;
+            AbsPath::normalise(Path::new(text(seen, "path")?)).map_err(|error| format!("'path': {error}"))?;
+        let checksum =
+            seen.get("checksum").filter(|seen| seen.is_object()).ok_or("'checksum' is not an object")?;
+        restore_history::check(seen)?;
         Ok(Self {
-            id: text(map, "id")?.parse().map_err(|error| format!("'id': {error}"))?,
-            instance: text(map, "instance")?.parse().map_err(|error| format!("'instance': {error}"))?,
-            created_at: text(map, "created_at")?.parse().map_err(|error| format!("'created_at': {error}"))?,
+            id: text(seen, "id")?.parse().map_err(|error| format!("'id': {error}"))?,
+            instance: text(seen, "instance")?.parse().map_err(|error| format!("'instance': {error}"))?,
+            created_at: text(seen, "created_at")?
+                .parse()
+                .map_err(|error| format!("'created_at': {error}"))?,
             path,
-            algorithm: text(map, "algorithm")?.to_owned(),
-            size_bytes: map
-                .get("size_bytes")
-                .and_then(Value::as_u64)
-                .ok_or("'size_bytes' is not a whole number")?,
+            algorithm: text(seen, "algorithm")?.to_owned(),
+            size_bytes: match seen.get("size_bytes") {
+                Some(Seen::Whole(bytes)) => *bytes,
+                Some(_) | None => return Err("'size_bytes' is not a whole number".to_owned()),
+            },
             sha256: text(checksum, "value")?.parse().map_err(|error| format!("'checksum.value': {error}"))?,
-            status: text(map, "status")?.to_owned(),
-            data_only: metadata.get("data_only").and_then(Value::as_bool).unwrap_or(false),
-            labels: strings(metadata.get("labels")),
-            message: map.get("message").and_then(Value::as_str).map(str::to_owned),
-            created_by: map.get("created_by").cloned(),
-            raw,
+            status: text(seen, "status")?.to_owned(),
+            data_only: about("data_only") == Some(&Seen::Flag(true)),
+            labels: strings(about("labels")),
+            message: seen.get("message").and_then(Seen::text).map(str::to_owned),
+            text: entry.into(),
+            written: OnceLock::new(),
         })
     }
 }
 
-fn text<'m>(map: &'m Map<String, Value>, key: &str) -> Result<&'m str, String> {
-    map.get(key).and_then(Value::as_str).ok_or_else(|| format!("'{key}' is missing or not a text"))
+fn text<'s>(seen: &'s Seen<'_>, key: &str) -> Result<&'s str, String> {
+    seen.get(key).and_then(Seen::text).ok_or_else(|| format!("'{key}' is missing or not a text"))
 }
 
-fn strings(value: Option<&Value>) -> Vec<String> {
-    let items = value.and_then(Value::as_array).into_iter().flatten();
-    items.filter_map(|item| item.as_str().map(str::to_owned)).collect()
+fn strings(seen: Option<&Seen<'_>>) -> Vec<String> {
+    let items = seen.and_then(Seen::items).into_iter().flatten();
+    items.filter_map(|item| item.text().map(str::to_owned)).collect()
 }
 
 impl NewBackup {
@@ -244,7 +270,7 @@ impl NewBackup {
 /// A digest of what an entry says of its archive: without what `backup verify` and restores write, so
 /// that neither makes a plan stale.
 pub fn entry_digest(entry: &BackupEntry) -> Sha256 {
-    let mut raw = entry.raw.clone();
+    let mut raw = entry.raw();
     if let Some(map) = raw.as_object_mut() {
         restore_history::strip(map);
         map.shift_remove("status");
@@ -279,29 +305,31 @@ impl BackupIndex {
     pub fn load(root: &Root, config: &Config) -> Result<Self, IndexError> {
         let path = config.backups.index.clone();
         let shown = root.host_path(&path);
-        let document = match root.read(&path, LIMIT)? {
-            None => Map::new(),
-            Some(bytes) => parse(&bytes, &shown)?,
+        let bytes = root.read(&path, LIMIT)?;
+        let mut index = Self { path, shown, document: Map::new(), entries: Vec::new() };
+        let Some(bytes) = bytes else { return Ok(index) };
+        let read = |text: &str, seen: &Seen<'_>| {
+            let id = || seen.get("id").and_then(Seen::text).map(str::to_owned);
+            BackupEntry::parse(text, seen).map_err(|message| (id(), message))
         };
-        let mut index = Self { path, shown, document, entries: Vec::new() };
-        let raws = match index.document.get_mut("backups").map(Value::take) {
-            None => Vec::new(),
-            Some(Value::Array(raws)) => raws,
-            Some(_) => {
-                return Err(index.shape("the document".to_owned(), "'backups' is not a list".to_owned()));
-            }
+        let found = std::str::from_utf8(&bytes).ok().and_then(|text| split(text, read));
+        let Some(Split { document, entries }) = found else {
+            return Err(no_index(&bytes, index.shown));
         };
-        let mut seen = HashSet::new();
-        for (at, raw) in raws.into_iter().enumerate() {
-            let id = raw["id"].as_str().map(|id| format!(" ('{}')", id.escape_debug())).unwrap_or_default();
-            let place = format!("entry {}{id}", at + 1);
-            let entry = BackupEntry::parse(raw).map_err(|message| index.shape(place, message))?;
-            if !seen.insert(entry.id.clone()) {
-                return Err(IndexError::Duplicate { path: index.shown, id: entry.id.to_string() });
-            }
+        index.document = document;
+        index.entries.reserve(entries.len());
+        for (at, entry) in entries.into_iter().enumerate() {
+            let entry = entry.map_err(|(id, message)| {
+                let id = id.map(|id| format!(" ('{}')", id.escape_debug())).unwrap_or_default();
+                index.shape(format!("entry {}{id}", at + 1), message)
+            })?;
             index.entries.push(entry);
         }
-        Ok(index)
+        let mut known = HashSet::with_capacity(index.entries.len());
+        match index.entries.iter().find(|entry| !known.insert(&entry.id)) {
+            Some(entry) => Err(IndexError::Duplicate { path: index.shown, id: entry.id.to_string() }),
+            None => Ok(index),
+        }
     }
 
     fn shape(&self, place: String, message: String) -> IndexError {
@@ -349,7 +377,7 @@ impl BackupIndex {
             return Err(IndexError::Duplicate { path: self.shown.clone(), id: backup.id.to_string() });
         }
         let place = format!("the new entry '{}'", backup.id);
-        let entry = BackupEntry::parse(backup.into_raw()).map_err(|message| self.shape(place, message))?;
+        let entry = BackupEntry::new(&backup.into_raw()).map_err(|message| self.shape(place, message))?;
         self.entries.push(entry);
         Ok(())
     }
@@ -363,12 +391,12 @@ impl BackupIndex {
         let Some(at) = self.entries.iter().position(|entry| entry.id == *id) else {
             return Err(self.unknown(id));
         };
-        let mut raw = self.entries[at].raw.clone();
+        let mut raw = self.entries[at].raw();
         if let Some(map) = raw.as_object_mut() {
             change(map);
         }
         let place = format!("the changed entry '{id}'");
-        self.entries[at] = BackupEntry::parse(raw).map_err(|message| self.shape(place, message))?;
+        self.entries[at] = BackupEntry::new(&raw).map_err(|message| self.shape(place, message))?;
         Ok(())
     }
 
@@ -384,20 +412,26 @@ impl BackupIndex {
 
     /// Whether a run's restore is recorded.
     pub fn has_restore(&self, id: &BackupId, run: &RunId) -> bool {
-        let restores = self
-            .entries
-            .iter()
-            .find(|entry| entry.id == *id)
-            .and_then(|entry| entry.raw["restores"].as_array());
+        let raw = self.entries.iter().find(|entry| entry.id == *id).map(BackupEntry::raw);
+        let restores = raw.as_ref().and_then(|raw| raw["restores"].as_array());
         restores.is_some_and(|restores| restores.iter().any(|restore| restore["run"] == run.as_str()))
     }
 
     /// The text of the file.
     pub fn to_text(&self) -> String {
         let mut document = self.document.clone();
-        let entries = self.entries.iter().map(|entry| entry.raw.clone()).collect();
-        document.insert("backups".to_owned(), Value::Array(entries));
-        python_text::json_indented(&Value::Object(document)) + "\n"
+        document.entry(ENTRIES).or_insert_with(|| json!([]));
+        let field = |(name, value): (&String, &Value)| {
+            let value = if name == ENTRIES && !self.entries.is_empty() {
+                let entries: Vec<&str> = self.entries.iter().map(BackupEntry::written).collect();
+                format!("[\n    {}\n  ]", entries.join(",\n    "))
+            } else {
+                python_text::json_indented_at(value, 1)
+            };
+            format!("  {}: {value}", python_text::json_indented(&json!(name)))
+        };
+        let fields: Vec<String> = document.iter().map(field).collect();
+        format!("{{\n{}\n}}\n", fields.join(",\n"))
     }
 
     /// Replaces the file; mode and owner of an existing one are kept, a new one gets 0640.
@@ -414,24 +448,29 @@ impl BackupIndex {
     }
 }
 
-fn parse(bytes: &[u8], path: &Path) -> Result<Map<String, Value>, IndexError> {
-    let path = path.to_owned();
-    match serde_json::from_slice(bytes) {
-        Ok(Value::Object(map)) => Ok(map),
-        Ok(_) => {
-            let (place, message) =
-                ("the document".to_owned(), "it is not an object with a list 'backups'".to_owned());
-            Err(IndexError::Shape { path, place, message })
+/// Why a file is no index, where [`split`] says that it is none.
+fn no_index(bytes: &[u8], path: PathBuf) -> IndexError {
+    let shape = |message: &str| IndexError::Shape {
+        path: path.clone(),
+        place: "the document".to_owned(),
+        message: message.to_owned(),
+    };
+    match serde_json::from_slice::<Value>(bytes) {
+        Ok(Value::Object(map)) if map.get(ENTRIES).is_none_or(Value::is_array) => {
+            shape("it is written in a way that this program does not read")
         }
+        Ok(Value::Object(_)) => shape("'backups' is not a list"),
+        Ok(_) => shape("it is not an object with a list 'backups'"),
         Err(error) => {
             let (line, column) = (error.line(), error.column());
             let full = error.to_string();
             let message =
                 full.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&full).to_owned();
-            Err(IndexError::Syntax { path, message, line, column })
+            IndexError::Syntax { path, message, line, column }
         }
     }
 }
 
+mod split;
 #[cfg(test)]
 mod tests;

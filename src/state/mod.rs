@@ -14,6 +14,7 @@ pub mod python_text;
 pub mod restore_config;
 pub mod restore_history;
 pub mod rules;
+mod seen;
 pub mod size;
 pub mod yaml;
 

@@ -6,8 +6,13 @@ use serde_json::{Number, Value};
 
 /// `json.dumps(value, indent=2)`: ASCII only, no final newline.
 pub fn json_indented(value: &Value) -> String {
+    json_indented_at(value, 0)
+}
+
+/// As [`json_indented`], for a value at this depth of a document.
+pub fn json_indented_at(value: &Value, level: usize) -> String {
     let mut out = String::new();
-    write_json(&mut out, value, Some(0));
+    write_json(&mut out, value, Some(level));
     out
 }
 

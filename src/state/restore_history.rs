@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use crate::host::clock;
 use crate::host::machine::Actor;
 use crate::ids::{AbsPath, BackupId, PlanDigest, PlanId, RunId};
+use crate::state::seen::Seen;
 
 /// The backup was restored.
 pub const APPLIED: &str = "applied";
@@ -75,10 +76,10 @@ impl RestoreRecord {
 }
 
 /// Whether the fields of this module, where present, have a shape that can be kept up.
-pub(super) fn check(entry: &Map<String, Value>) -> Result<(), String> {
+pub(super) fn check(entry: &Seen<'_>) -> Result<(), String> {
     match entry.get("restores") {
         None => Ok(()),
-        Some(Value::Array(restores)) if restores.iter().all(Value::is_object) => Ok(()),
+        Some(Seen::List(restores)) if restores.iter().all(Seen::is_object) => Ok(()),
         Some(_) => Err("'restores' is not a list of objects".to_owned()),
     }
 }
