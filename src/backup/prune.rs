@@ -10,7 +10,7 @@
 //! a file whose entry says that it is removed; the next prune removes it, and `doctor` names it. Never an
 //! entry that calls an archive available which is gone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -19,7 +19,7 @@ use super::error::BackupError;
 use crate::archive;
 use crate::context::Context;
 use crate::host::clock;
-use crate::ids::{BackupId, InstanceName};
+use crate::ids::{AbsPath, BackupId, InstanceName};
 use crate::run::list::{About, Run};
 use crate::state::backup_index::{BackupEntry, BackupIndex};
 use crate::store;
@@ -57,11 +57,11 @@ pub fn choose(
 ) -> Choice {
     let mut of: BTreeMap<&InstanceName, Vec<&BackupEntry>> = BTreeMap::new();
     let mut choice = Choice::default();
+    let named = Named::new(index);
     for entry in index.entries().iter().filter(|entry| instance.is_none_or(|name| *name == entry.instance)) {
         if entry.status != REMOVED {
             of.entry(&entry.instance).or_default().push(entry);
-        } else if not_its_own(cx, index, entry).is_none()
-            && store::is_there(&cx.root, &cx.config, &entry.path)
+        } else if named.not_its_own(cx, entry).is_none() && store::is_there(&cx.root, &cx.config, &entry.path)
         {
             choice.left.push(entry.clone());
         }
@@ -94,7 +94,7 @@ pub fn choose(
             } else if newest_usable.as_ref() == Some(&entry.id) {
                 let why = format!("it is the last usable backup of instance {}", entry.instance);
                 choice.spared.push((entry.id.clone(), why));
-            } else if let Some(why) = not_its_own(cx, index, entry) {
+            } else if let Some(why) = named.not_its_own(cx, entry) {
                 choice.spared.push((entry.id.clone(), why));
             } else if let Some(why) = open.iter().find_map(|run| run.needs(entry)) {
                 choice.spared.push((entry.id.clone(), why));
@@ -114,14 +114,27 @@ fn is_usable(cx: &Context, entry: &BackupEntry) -> bool {
     entry.unusable().is_none() && inspect().is_ok()
 }
 
-/// Why the file that an entry names must not go with it.
-fn not_its_own(cx: &Context, index: &BackupIndex, entry: &BackupEntry) -> Option<String> {
-    let own = store::archive_path(&cx.config, &entry.instance, &entry.id, &entry.algorithm).ok();
-    if own.as_ref() != Some(&entry.path) {
-        return Some(format!("its entry names {}, which is not where its archive belongs", entry.path));
+/// Which entries name an archive.
+struct Named<'i>(HashMap<&'i AbsPath, Vec<&'i BackupId>>);
+
+impl<'i> Named<'i> {
+    fn new(index: &'i BackupIndex) -> Self {
+        let mut named: HashMap<&AbsPath, Vec<&BackupId>> = HashMap::new();
+        for entry in index.entries() {
+            named.entry(&entry.path).or_default().push(&entry.id);
+        }
+        Self(named)
     }
-    let other = index.entries().iter().find(|other| other.id != entry.id && other.path == entry.path)?;
-    Some(format!("the entry of {} names the same archive", other.id))
+
+    /// Why the file that an entry names must not go with it.
+    fn not_its_own(&self, cx: &Context, entry: &BackupEntry) -> Option<String> {
+        let own = store::archive_path(&cx.config, &entry.instance, &entry.id, &entry.algorithm).ok();
+        if own.as_ref() != Some(&entry.path) {
+            return Some(format!("its entry names {}, which is not where its archive belongs", entry.path));
+        }
+        let other = self.0.get(&entry.path)?.iter().find(|id| ***id != entry.id)?;
+        Some(format!("the entry of {other} names the same archive"))
+    }
 }
 
 /// Reads the newest usable backup of an instance to its end, before others of it go.
