@@ -15,6 +15,8 @@ use super::layout;
 pub const MAX_GAPS: usize = 100;
 /// How many gaps one line names.
 const SHOWN: usize = 10;
+/// How many files that belong to no budget are named.
+const NAMED: usize = 5;
 /// Characters of a name or id that are shown.
 const MAX_NAME: usize = 100;
 /// Characters of a path that are shown: more than one with a plain id has.
@@ -56,8 +58,32 @@ pub enum Lacks {
 pub struct Found {
     /// What is missing, budget by budget; the first hundred.
     pub gaps: Vec<Gap>,
-    /// Blobs and group databases that no budget names, below the data directory: only dead weight.
-    pub orphans: Vec<PathBuf>,
+    /// Blobs and group databases that no budget names: only dead weight.
+    pub orphans: Orphans,
+}
+
+/// Files that belong to no budget.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Orphans {
+    /// How many.
+    pub count: usize,
+    /// The first five by name, below the data directory.
+    pub named: Vec<PathBuf>,
+}
+
+impl Orphans {
+    /// In lines for a person: each that is named, then how many more there are.
+    pub fn describe(&self) -> Vec<String> {
+        let name =
+            |file: &PathBuf| format!("{} belongs to no budget", shown(&file.to_string_lossy(), MAX_PATH));
+        let mut lines: Vec<String> = self.named.iter().map(name).collect();
+        match self.count - self.named.len() {
+            0 => {}
+            1 => lines.push("and 1 more file that belongs to no budget".to_owned()),
+            more => lines.push(format!("and {} more files that belong to no budget", grouped(more))),
+        }
+        lines
+    }
 }
 
 impl Gap {
@@ -85,9 +111,17 @@ impl Gap {
     }
 }
 
-/// An orphan in one line, for a person.
-pub fn describe_orphan(file: &Path) -> String {
-    format!("{} belongs to no budget", shown(&file.to_string_lossy(), MAX_PATH))
+/// A number as people read it: 19,943.
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 /// Text of a database or a file name that is safe to print.
@@ -107,7 +141,7 @@ fn shown(text: &str, most: usize) -> String {
 }
 
 /// Compares the server's list with the files that are there (paths below the data directory). Gives the
-/// first hundred of each.
+/// first hundred gaps.
 pub fn look(account: &Account, files: &BTreeSet<PathBuf>) -> Found {
     let mut found = Found::default();
     let mut claimed = BTreeSet::new();
@@ -141,8 +175,8 @@ pub fn look(account: &Account, files: &BTreeSet<PathBuf>) -> Found {
             && ((name.starts_with("file-") && name.ends_with(".blob"))
                 || (name.starts_with("group-") && name.ends_with(".sqlite")))
     };
-    let orphans = files.iter().filter(owned).filter(|path| !claimed.contains(*path));
-    found.orphans = orphans.take(MAX_GAPS).cloned().collect();
+    let orphans = || files.iter().filter(owned).filter(|path| !claimed.contains(*path));
+    found.orphans = Orphans { count: orphans().count(), named: orphans().take(NAMED).cloned().collect() };
     found.gaps.truncate(MAX_GAPS);
     found
 }
@@ -185,10 +219,28 @@ mod tests {
         assert_eq!(look(&account(false), &all), Found::default());
         let lacks = |found: &Found| found.gaps.iter().map(|gap| gap.lacks).collect::<Vec<_>>();
         let found = look(&account(false), &files(&["user-files/group-g1.sqlite"]));
-        assert_eq!((lacks(&found), found.orphans.len()), (vec![Lacks::Blob], 0));
+        assert_eq!((lacks(&found), found.orphans.count), (vec![Lacks::Blob], 0));
         let found = look(&account(false), &files(&["user-files/file-b1.blob", "user-files/file-b2.blob"]));
-        assert_eq!((lacks(&found), found.orphans.len()), (vec![Lacks::GroupDatabase], 1));
+        assert_eq!((lacks(&found), found.orphans.count), (vec![Lacks::GroupDatabase], 1));
         assert_eq!(look(&account(true), &files(&[])).gaps, [], "a deleted budget's files may be gone");
+    }
+
+    #[test]
+    fn of_many_files_without_a_budget_five_are_named_and_the_rest_is_counted() {
+        let lines = |count: usize| {
+            let files = (0..count).map(|n| PathBuf::from(format!("user-files/file-{n:06}.blob"))).collect();
+            look(&Account::default(), &files).orphans.describe()
+        };
+        assert_eq!(lines(0), Vec::<String>::new());
+        assert_eq!(lines(1), ["user-files/file-000000.blob belongs to no budget"]);
+        assert_eq!(lines(5).len(), 5);
+        assert_eq!(lines(6)[5], "and 1 more file that belongs to no budget");
+        assert_eq!(lines(7)[5], "and 2 more files that belong to no budget");
+        assert_eq!(
+            (lines(19_948).len(), lines(19_948)[5].as_str()),
+            (6, "and 19,943 more files that belong to no budget")
+        );
+        assert_eq!(grouped(1_000_005), "1,000,005");
     }
 
     #[test]
@@ -223,8 +275,7 @@ mod tests {
         assert_eq!(found.len(), 100);
         assert!(found[2].lacks == Lacks::UsableId && found[2].budget.len() == 201, "{:?}", found[2]);
         let orphans = look(&Account::default(), &files).orphans;
-        let orphans = orphans.iter().map(|file| describe_orphan(file));
-        for text in found.iter().map(Gap::describe).chain(orphans) {
+        for text in found.iter().map(Gap::describe).chain(orphans.describe()) {
             assert!(text.chars().count() < 1000 && !text.contains(char::is_control), "{text:?}");
             assert!(!text.contains('\u{202e}'), "{text:?}");
         }

@@ -170,8 +170,7 @@ pub(super) fn check_whole(dir: &Dir, data: &Path, spec: &Spec) -> Result<Done, S
         }
     }
     let incomplete = found.gaps.iter().map(|gap| format!("{}, as the plan allows", gap.describe()));
-    let orphans = found.orphans.iter().map(|file| whole::describe_orphan(file));
-    let warnings = incomplete.chain(orphans).collect();
+    let warnings = incomplete.chain(found.orphans.describe()).collect();
     let live = read.budgets.iter().filter(|budget| !budget.deleted);
     let lack = |budget: &&account::Budget| found.gaps.iter().any(|gap| gap.budget == budget.id);
     let (incomplete, whole): (Vec<_>, Vec<_>) = live.partition(lack);
