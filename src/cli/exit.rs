@@ -140,6 +140,7 @@ fn plan(error: &PlanError, interrupted: u8) -> u8 {
         PlanError::Fs(_) | PlanError::Unread { .. } => ENVIRONMENT,
         PlanError::Displaced(error) => displaced(error),
         PlanError::Rollback { .. } => INVALID,
+        PlanError::OtherSource { .. } | PlanError::OtherMachine => STALE,
         PlanError::Checksum { .. }
         | PlanError::OtherInstance { .. }
         | PlanError::NoBackup { .. }

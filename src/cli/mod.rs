@@ -16,6 +16,7 @@ pub mod output;
 mod parse;
 pub mod plan;
 pub mod plan_diff;
+mod plan_files;
 pub mod plan_validate;
 pub mod progress;
 pub mod prompt;

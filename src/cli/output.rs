@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::args::{ColorChoice, Global};
@@ -63,7 +64,7 @@ impl Output {
     }
 
     /// Writes a JSON object.
-    pub fn value(&self, value: &Value) -> Result<(), CliError> {
+    pub fn value<T: Serialize>(&self, value: &T) -> Result<(), CliError> {
         let mut text = serde_json::to_string_pretty(value).map_err(io::Error::other)?;
         text.push('\n');
         self.result(visible_json(&text).as_bytes())

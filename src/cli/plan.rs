@@ -12,6 +12,7 @@ use super::error::CliError;
 use super::exit;
 use super::facts;
 use super::parse::ClientsArg;
+use super::plan_files;
 use super::plan_validate::report_format;
 use super::sarif::{Checked, Log};
 use super::session::{Session, typed};
@@ -250,8 +251,11 @@ pub fn load_plan(session: &Session, path: &Path) -> Result<(Plan, Vec<u8>), CliE
     Ok((load::load(&name, &bytes)?, bytes))
 }
 
-/// `abssctl plan show`: never looks at the machine.
+/// `abssctl plan show`: looks at the machine for `--all-files` alone.
 pub fn show(session: &Session, args: &PlanShowArgs) -> Result<u8, CliError> {
+    if args.all_files {
+        return plan_files::show(session, args);
+    }
     let (plan, _) = load_plan(session, &args.file)?;
     if session.output.json {
         let digest = canonical::digest(&plan)?;

@@ -46,6 +46,14 @@ impl Bounds {
         files.entry(fate).or_default().push((path.to_owned(), bytes));
     }
 
+    /// All files of one fate by name, with their bytes.
+    pub fn files(&self, fate: Fate) -> Vec<(&Path, u64)> {
+        let all = [&self.fixed, &self.moving].into_iter().filter_map(|files| files.get(&fate)).flatten();
+        let mut all: Vec<(&Path, u64)> = all.map(|(path, bytes)| (path.as_path(), *bytes)).collect();
+        all.sort_unstable();
+        all
+    }
+
     fn is_fixed(&self, path: &Path) -> bool {
         path.strip_prefix(&self.data).map_or(Role::Fixed, layout::role) == Role::Fixed
     }

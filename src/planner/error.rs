@@ -74,6 +74,23 @@ pub enum PlanError {
         /// The digest in the index.
         recorded: Sha256,
     },
+    /// What comes is not what the plan was made for.
+    #[error("{what} is not what it was when the plan was made")]
+    #[diagnostic(
+        code(abssctl::planner::other_source),
+        help("somebody replaced it, or its entry; make a new plan: abssctl plan refresh FILE")
+    )]
+    OtherSource {
+        /// The backup, or the tree of a run.
+        what: String,
+    },
+    /// The plan is of another machine.
+    #[error("the plan was made on another machine, and its files are compared there")]
+    #[diagnostic(
+        code(abssctl::planner::other_machine),
+        help("type the same on that machine; without --all-files the plan is shown anywhere")
+    )]
+    OtherMachine,
     /// The backup belongs to another instance.
     #[error("backup {backup} is of instance {owner}, not of {asked}")]
     #[diagnostic(

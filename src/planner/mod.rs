@@ -2,10 +2,11 @@
 //! document of facts, with [`compare`] for what would change; [`collect`] does so for many backups.
 //! [`known`] is what a plan is made from: [`wish`] turns what was asked for into a `spec`, [`restore`]
 //! assembles the plan, [`preview`] says what it would change, [`again`] whether a plan says so truly,
-//! as far as [`bounds`] lets it.
+//! as far as [`bounds`] lets it. [`all_files`] lists what a preview counts.
 
 mod accounts;
 pub mod again;
+pub mod all_files;
 pub mod bounds;
 pub mod clients;
 pub mod collect;
@@ -22,6 +23,7 @@ pub mod single;
 pub mod wish;
 
 pub use again::untruths;
+pub use all_files::all_files;
 pub use clients::ClientsWish;
 pub use collect::facts;
 pub use error::PlanError;

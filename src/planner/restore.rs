@@ -98,11 +98,20 @@ pub fn here_again(
     old: &Plan,
     metadata: impl FnOnce(&Known<'_>) -> Metadata,
 ) -> Result<(Plan, Local), PlanError> {
+    look_again(cx, old, |known| again(metadata(known), old, known))
+}
+
+/// Looks at this machine again for the `spec` of a plan, and makes something of it.
+pub(super) fn look_again<T>(
+    cx: &Context,
+    old: &Plan,
+    make: impl FnOnce(&Known<'_>) -> Result<T, PlanError>,
+) -> Result<(T, Local), PlanError> {
     if let Some(source) = old.spec.source.run() {
         let (_, seen, target) = rollback::see(cx, &source.run)?;
         let known = Known::of_run(&seen.facts, &source.run, &target.directory)?;
         let known = Known { local: Some(&seen.local), ..known };
-        return Ok((again(metadata(&known), old, &known)?, seen.local));
+        return Ok((make(&known)?, seen.local));
     }
     let index = BackupIndex::load(&cx.root, &cx.config)?;
     let entry = index.find(old.spec.source.backup_id())?;
@@ -116,11 +125,10 @@ pub fn here_again(
     let seen = look::one(cx, entry, target)?;
     let known = Known::find(&seen.facts, &entry.id, &target.directory)?;
     let known = Known { local: Some(&seen.local), ..known };
-    let plan = again(metadata(&known), old, &known)?;
-    Ok((plan, seen.local))
+    Ok((make(&known)?, seen.local))
 }
 
-fn again(metadata: Metadata, old: &Plan, known: &Known<'_>) -> Result<Plan, PlanError> {
+pub(super) fn again(metadata: Metadata, old: &Plan, known: &Known<'_>) -> Result<Plan, PlanError> {
     let spec = Spec { source: known.source(), ..old.spec.clone() };
     assemble(metadata, spec, known)
 }

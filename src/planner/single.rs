@@ -243,6 +243,19 @@ fn alone(budget: &BudgetPreview) -> BudgetPreview {
 pub fn files(spec: &Spec, observed: &Observed, known: &Known<'_>, budgets: &[BudgetPreview]) -> FileChanges {
     let all = &known.changes.files;
     let total = all.changed.count + all.removed.count + all.unchanged;
+    let list = list(spec, observed, known, budgets);
+    let mut changes = FileChanges {
+        added: grouped(&list.added),
+        changed: grouped(&list.changed),
+        removed: grouped(&list.removed),
+        unchanged: 0,
+    };
+    changes.unchanged = total.saturating_sub(changes.changed.count + changes.removed.count);
+    changes
+}
+
+/// The same files, each by its name.
+pub fn list(spec: &Spec, observed: &Observed, known: &Known<'_>, budgets: &[BudgetPreview]) -> List {
     let data = Path::new(&observed.instance.data_directory);
     let mut list = List::default();
     list.changed.push((data.join(layout::ACCOUNT), known.changes.account_bytes.unwrap_or_default()));
@@ -259,23 +272,21 @@ pub fn files(spec: &Spec, observed: &Observed, known: &Known<'_>, budgets: &[Bud
         }
         list.group(data, spec, observed, budget, files);
     }
-    let mut changes = FileChanges::default();
-    for (group, files) in [
-        (&mut changes.added, list.added),
-        (&mut changes.changed, list.changed),
-        (&mut changes.removed, list.removed),
-    ] {
-        *group = grouped(files);
+    for files in [&mut list.added, &mut list.changed, &mut list.removed] {
+        files.sort();
     }
-    changes.unchanged = total.saturating_sub(changes.changed.count + changes.removed.count);
-    changes
+    list
 }
 
-#[derive(Default)]
-struct List {
-    added: Vec<(PathBuf, u64)>,
-    changed: Vec<(PathBuf, u64)>,
-    removed: Vec<(PathBuf, u64)>,
+/// Files that a restore of single budgets would change, by name, with their bytes.
+#[derive(Debug, Default)]
+pub struct List {
+    /// Not there now.
+    pub added: Vec<(PathBuf, u64)>,
+    /// There with another content.
+    pub changed: Vec<(PathBuf, u64)>,
+    /// Gone afterwards.
+    pub removed: Vec<(PathBuf, u64)>,
 }
 
 impl List {
@@ -311,8 +322,7 @@ impl List {
     }
 }
 
-fn grouped(mut files: Vec<(PathBuf, u64)>) -> FileGroup {
-    files.sort();
+fn grouped(files: &[(PathBuf, u64)]) -> FileGroup {
     FileGroup {
         count: files.len() as u64,
         bytes: files.iter().map(|(_, bytes)| bytes).sum(),

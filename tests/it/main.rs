@@ -6,6 +6,7 @@
 #![expect(clippy::let_underscore_must_use, reason = "what was proven is not needed any more")]
 #![expect(clippy::disallowed_methods, reason = "tests make and break files as other programs do")]
 
+mod all_files;
 mod assets;
 mod backup;
 mod backup_prune;
@@ -17,6 +18,7 @@ mod drift;
 mod facts;
 mod hostile;
 mod incomplete;
+mod large_state;
 mod locks;
 mod lost_journal;
 mod messages;

@@ -104,6 +104,9 @@ pub struct PlanShowArgs {
     /// How to show it; with --json the plan and what is known of it come as one object instead
     #[arg(long, value_enum, default_value_t = ShowFormat::Text, value_name = "FORMAT")]
     pub format: ShowFormat,
+    /// Show every file that would be added, changed or removed instead, by the archive and the target as they are on this machine now; as text or JSON
+    #[arg(long)]
+    pub all_files: bool,
 }
 
 /// How to show a plan.
