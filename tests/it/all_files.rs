@@ -25,9 +25,16 @@ fn fill(root: &TestRoot, count: usize) {
     }
 }
 
-/// Adds, changes (in size, and in content alone) and removes a third of them each, but for every fourth.
+/// Adds, changes (in size, and in content alone) and removes a third of them each, but for every fourth;
+/// of the server's own, every fifth.
 fn change(root: &TestRoot, count: usize) {
     for n in (0..count).filter(|n| n % 4 != 0) {
+        let blob = format!("{FILES}/file-{n:08}-0000-4000-8000-000000000000.blob");
+        match n % 5 {
+            0 => std::fs::remove_file(root.path(blob)).unwrap(),
+            1 => root.write(blob, "uploaded again"),
+            _ => {}
+        }
         let extra = format!("{LIVE}/extra/{n:08}");
         match n % 3 {
             0 => std::fs::remove_file(root.path(&extra)).unwrap(),
