@@ -40,13 +40,17 @@ pub fn of_archive(name: &str) -> Option<BackupId> {
 /// Removes what backups of this instance left that were killed in the middle: the caller holds the
 /// instance's lock, so none of them is at work. What cannot be removed is in nobody's way.
 pub(super) fn remove_abandoned(cx: &Context, dir: &Dir, own: &BackupId) {
-    let (Ok(entries), Ok(index)) = (dir.entries(), BackupIndex::load(&cx.root, &cx.config)) else { return };
+    let Ok(entries) = dir.entries() else { return };
     let mut ids: Vec<BackupId> = entries
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter_map(|name| being_made(&name))
         .filter(|id| id != own)
         .collect();
     ids.dedup();
+    if ids.is_empty() {
+        return;
+    }
+    let Ok(index) = BackupIndex::load(&cx.root, &cx.config) else { return };
     for id in ids {
         let known = index.find(&id).is_ok();
         drop(if known { remove_marks(dir, &id) } else { remove_all(dir, &id) });

@@ -96,6 +96,7 @@ fn the_index_is_read_as_often_as_it_must_be() {
         (vec!["backup", "show", id], 1),
         (vec!["instance", "show", "budget"], 1),
         (vec!["backup", "prune", "--keep", "2", "--dry-run"], 1),
+        (vec!["backup", "create", "budget", "--yes"], 1),
     ] {
         let calls = traced(&root, &args, "read,pread64", INDEX);
         // One read that finds the end follows the last one.
