@@ -86,7 +86,7 @@ pub fn all_files(cx: &Context, plan: &Plan) -> Result<AllFiles, PlanError> {
         return Err(PlanError::Unread { directory: plan.spec.target.directory.clone(), why: why.clone() });
     }
     let mut files = match list {
-        Some(list) => of_list(list),
+        Some(list) => of_list(&list),
         None => of_bounds(&local.bounds),
     };
     files.unchanged = fresh.preview.files.unchanged;
@@ -115,7 +115,7 @@ fn of_bounds(bounds: &Bounds) -> AllFiles {
     }
 }
 
-fn of_list(list: List) -> AllFiles {
+fn of_list(list: &List) -> AllFiles {
     let files =
         |list: &[_]| files(list.iter().map(|(path, bytes): &(PathBuf, u64)| (path.as_path(), *bytes)));
     AllFiles {

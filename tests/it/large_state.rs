@@ -45,7 +45,7 @@ fn commands(root: &TestRoot) -> Vec<Vec<String>> {
         "backup list",
         "backup verify --all",
         "doctor",
-        &format!("plan refresh PLAN -o PLAN"),
+        "plan refresh PLAN -o PLAN",
         "apply PLAN --yes",
         "backup prune --keep 2 --yes",
         "run list",
