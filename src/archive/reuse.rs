@@ -7,7 +7,7 @@
 //! which go with staging.
 
 use std::collections::HashMap;
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

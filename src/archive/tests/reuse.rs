@@ -132,19 +132,17 @@ fn a_copy_that_cannot_be_written_is_an_error_and_a_wish_to_stop_is_heard() {
     let live = TempDir::new().unwrap();
     file(&live.path().join("file"), 1 << 20, 1);
     let (bytes, _) = pack(live.path(), Algorithm::Zstd);
-    let (staging, base) = (TempDir::new().unwrap(), dir(live.path()));
+    let (taken, free, base) = (TempDir::new().unwrap(), TempDir::new().unwrap(), dir(live.path()));
     let options = ExtractOptions { limits: ROOMY, owners: Owners::Archive, base: Some(&base) };
-    let unpack = |cancel: &Cancel, progress: &dyn Fn(u64)| {
+    let unpack = |staging: &TempDir, cancel: &Cancel, progress: &dyn Fn(u64)| {
         let tar = decoder(Algorithm::Zstd, &bytes[..]).unwrap();
         extract(tar, &id(), &dir(staging.path()), &options, cancel, progress)
     };
     // The name of the directory for copies is taken.
-    create(&staging.path().join(".reused"), b"");
-    let error = unpack(&Cancel::default(), &|_| ()).unwrap_err();
+    create(&taken.path().join(".reused"), b"");
+    let error = unpack(&taken, &Cancel::default(), &|_| ()).unwrap_err();
     assert!(error.to_string().contains(".reused"), "{error}");
-    std::fs::remove_dir_all(staging.path()).unwrap();
-    std::fs::create_dir(staging.path()).unwrap();
     let cancel = Cancel::default();
-    let stopped = unpack(&cancel, &|_| cancel.request());
+    let stopped = unpack(&free, &cancel, &|_| cancel.request());
     assert!(matches!(stopped, Err(ArchiveError::Cancelled(_))));
 }
