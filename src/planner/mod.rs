@@ -2,7 +2,7 @@
 //! document of facts, with [`compare`] for what would change; [`collect`] does so for many backups.
 //! [`known`] is what a plan is made from: [`wish`] turns what was asked for into a `spec`, [`restore`]
 //! assembles the plan, [`preview`] says what it would change, [`again`] whether a plan says so truly,
-//! as far as [`bounds`] lets it. [`all_files`] lists what a preview counts.
+//! as far as [`bounds`] lets it. [`fn@all_files`] lists what a preview counts.
 
 mod accounts;
 pub mod again;

@@ -448,7 +448,7 @@ impl BackupIndex {
     }
 }
 
-/// Why a file is no index, where [`split`] says that it is none.
+/// Why a file is no index, where [`fn@split`] says that it is none.
 fn no_index(bytes: &[u8], path: PathBuf) -> IndexError {
     let shape = |message: &str| IndexError::Shape {
         path: path.clone(),
