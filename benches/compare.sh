@@ -11,7 +11,7 @@
 #   DIRECTORY        where the data lie (below target/ by default): a file system of that disk is measured
 #
 # 1.0 is `sha256sum ARCHIVE && tar --zstd -xf ARCHIVE && sync -f`, or `tar --zstd -cf && sha256sum && sync -f`,
-# of the same round. All data are in the page cache; each program ends with its data on the disk.
+# of the same run. All data are in the page cache; each program ends with its data on the disk.
 # "delta" is the apply of a plan with transfer: delta over a tree of which one byte is another; on a file system that
 # shares content (XFS, Btrfs: DIRECTORY) it reads, and hardly writes.
 # restic and borg are measured where they are installed. What it changes: target/ and DIRECTORY alone.
@@ -159,8 +159,16 @@ for shape in large small; do
 done
 rm -rf "$work/away"
 
-# Ratios to tar of the same round, in the order of the rounds.
+# Ratios of the shortest times, and of the middle ones: a round in which the disk was busy with something else makes
+# no program fast.
 awk '
+    function middle(key, to,    i, j, t, n, all) {
+        n = rounds[key]
+        for (i = 1; i <= n; i++) all[i] = seconds[key, i]
+        for (i = 1; i <= n; i++) for (j = i + 1; j <= n; j++)
+            if (all[j] < all[i]) { t = all[i]; all[i] = all[j]; all[j] = t }
+        return to == "least" ? all[1] : all[int((n + 1) / 2)]
+    }
     { key = $1 " " $2 " " $3; round = ++rounds[key]; seconds[key, round] = $4
       if ($5 > peak[key]) peak[key] = $5
       if (round == 1) order[++count] = key }
@@ -168,10 +176,8 @@ awk '
         printf "%-8s %-8s %-8s %8s %8s %10s %10s\n", "data", "does", "program", "minimum", "median", "seconds", "peak MiB"
         for (n = 1; n <= count; n++) {
             key = order[n]; split(key, part, " "); base = part[1] " " part[2] " tar"
-            for (r = 1; r <= rounds[key]; r++) ratio[r] = seconds[key, r] / seconds[base, r]
-            for (i = 1; i <= rounds[key]; i++) for (j = i + 1; j <= rounds[key]; j++)
-                if (ratio[j] < ratio[i]) { t = ratio[i]; ratio[i] = ratio[j]; ratio[j] = t }
-            printf "%-8s %-8s %-8s %8.2f %8.2f %10.2f %10.0f\n", part[1], part[2], part[3], ratio[1],
-                ratio[int((rounds[key] + 1) / 2)], seconds[key, 1], peak[key] / 1024
+            printf "%-8s %-8s %-8s %8.2f %8.2f %10.2f %10.0f\n", part[1], part[2], part[3],
+                middle(key, "least") / middle(base, "least"), middle(key) / middle(base), middle(key, "least"),
+                peak[key] / 1024
         }
     }' "$results"
