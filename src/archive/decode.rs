@@ -89,14 +89,20 @@ pub trait Skip: Read {
     ///
     /// # Errors
     /// As reading them; there are less.
+    fn skip(&mut self, bytes: u64) -> io::Result<()>;
+}
+
+impl Skip for &[u8] {
     fn skip(&mut self, bytes: u64) -> io::Result<()> {
-        let mut input = self;
-        let skipped = io::copy(&mut (&mut input).take(bytes), &mut io::sink())?;
-        if skipped == bytes { Ok(()) } else { Err(DecodeFailure::Truncated.into()) }
+        read_over(self, bytes)
     }
 }
 
-impl Skip for &[u8] {}
+/// Reads so many bytes that nobody wants.
+fn read_over(input: &mut impl Read, bytes: u64) -> io::Result<()> {
+    let read = io::copy(&mut input.take(bytes), &mut io::sink())?;
+    if read == bytes { Ok(()) } else { Err(DecodeFailure::Truncated.into()) }
+}
 
 impl<R: Read> Skip for Decoder<R> {
     fn skip(&mut self, bytes: u64) -> io::Result<()> {
@@ -106,8 +112,7 @@ impl<R: Read> Skip for Decoder<R> {
         };
         let left = bytes - whole.map_err(|error| self.failure(error))?;
         // A part of a frame is read.
-        let skipped = io::copy(&mut self.take(left), &mut io::sink())?;
-        if skipped == left { Ok(()) } else { Err(DecodeFailure::Truncated.into()) }
+        read_over(self, left)
     }
 }
 

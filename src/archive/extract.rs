@@ -108,6 +108,22 @@ pub struct ExtractedEntry {
     pub original: Option<Stamp>,
 }
 
+impl ExtractedEntry {
+    /// What its headers say of a member.
+    fn new(member: &Member) -> Self {
+        Self {
+            path: member.path.clone(),
+            kind: member.kind,
+            size: member.size,
+            sha256: None,
+            target: member.target.clone(),
+            stamp: None,
+            is_sqlite: false,
+            original: None,
+        }
+    }
+}
+
 /// Inode and time of the last change, in nanoseconds since 1970.
 pub type Stamp = (u64, i128);
 
@@ -118,20 +134,24 @@ impl Extracted {
     pub fn settled<'a>(&'a self, top: &'a Path) -> HashMap<&'a Path, (Stamp, Sha256)> {
         let newest = self.entries.iter().filter_map(|entry| entry.stamp).map(|(_, changed)| changed).max();
         let before = |stamp: &Stamp| newest.is_some_and(|newest| stamp.1 < newest);
-        let settled = self.entries.iter().filter_map(|entry| {
-            let (stamp, sha256) = (entry.stamp.filter(before)?, entry.sha256?);
-            Some((entry.path.strip_prefix(top).ok()?, (stamp, sha256)))
-        });
-        settled.collect()
+        self.known(top, |entry| entry.stamp.filter(before))
     }
 
     /// The same for the tree that files were copied from.
     pub fn originals<'a>(&'a self, top: &'a Path) -> HashMap<&'a Path, (Stamp, Sha256)> {
-        let originals = self.entries.iter().filter_map(|entry| {
-            let (stamp, sha256) = (entry.original?, entry.sha256?);
-            Some((entry.path.strip_prefix(top).ok()?, (stamp, sha256)))
-        });
-        originals.collect()
+        self.known(top, |entry| entry.original)
+    }
+
+    fn known<'a>(
+        &'a self,
+        top: &'a Path,
+        stamp: impl Fn(&ExtractedEntry) -> Option<Stamp>,
+    ) -> HashMap<&'a Path, (Stamp, Sha256)> {
+        let known = self
+            .entries
+            .iter()
+            .filter_map(|entry| Some((entry.path.strip_prefix(top).ok()?, (stamp(entry)?, entry.sha256?))));
+        known.collect()
     }
 }
 
@@ -289,14 +309,11 @@ impl Work<'_> {
         let file = reuse.put(reused, &dir, name).context("create", &member.path)?;
         let stamp = finish(&file, member, self.owner(member))?;
         self.entries.push(ExtractedEntry {
-            path: member.path.clone(),
-            kind: member.kind,
-            size: member.size,
             sha256: Some(reused.sha256),
-            target: None,
             stamp: Some(stamp),
             is_sqlite: reused.is_sqlite,
             original: reused.original,
+            ..ExtractedEntry::new(member)
         });
         self.reused = (self.reused.0 + 1, self.reused.1 + member.size);
         self.bytes += member.size;
@@ -312,16 +329,7 @@ impl Work<'_> {
                 return Ok(());
             }
         }
-        self.entries.push(ExtractedEntry {
-            path: member.path.clone(),
-            kind: member.kind,
-            size: member.size,
-            sha256: None,
-            target: member.target.clone(),
-            stamp: None,
-            is_sqlite: false,
-            original: None,
-        });
+        self.entries.push(ExtractedEntry::new(&member));
         match member.kind {
             EntryKind::File if member.size <= SMALL => self.small(member, body),
             EntryKind::File => self.large(&member, body),
@@ -370,16 +378,7 @@ impl Work<'_> {
             implied: Vec::new(),
             ..child.clone()
         };
-        self.entries.push(ExtractedEntry {
-            path: path.to_owned(),
-            kind: EntryKind::Directory,
-            size: 0,
-            sha256: None,
-            target: None,
-            stamp: None,
-            is_sqlite: false,
-            original: None,
-        });
+        self.entries.push(ExtractedEntry::new(&member));
         self.implied.insert(path.to_owned(), self.directories.len());
         self.directories.push(member);
         Ok(())

@@ -114,6 +114,21 @@ impl<R: Read> FrameReader<R> {
 }
 
 impl<R: Read> FrameReader<R> {
+    /// Goes on to the oldest frame in flight; `false` where none is.
+    fn advance(&mut self) -> io::Result<bool> {
+        match self.in_flight.pop() {
+            None => Ok(false),
+            Some(Ok(frame)) => {
+                self.current = Cursor::new(frame);
+                Ok(true)
+            }
+            Some(Err(error)) => {
+                (self.input, self.in_flight) = (Input::Broken(None), InOrder::growing());
+                Err(error)
+            }
+        }
+    }
+
     /// Passes over at most so many bytes: over what is decoded already, and over frames that lie in them
     /// whole, which are not decoded. Gives how many it were; what follows is to be read.
     pub(super) fn skip_frames(&mut self, bytes: u64) -> io::Result<u64> {
@@ -126,13 +141,8 @@ impl<R: Read> FrameReader<R> {
             if left == 0 {
                 return Ok(bytes);
             }
-            match self.in_flight.pop() {
-                Some(Ok(frame)) => self.current = Cursor::new(frame),
-                Some(Err(error)) => {
-                    (self.input, self.in_flight) = (Input::Broken(None), InOrder::growing());
-                    return Err(error);
-                }
-                None => break,
+            if !self.advance()? {
+                break;
             }
         }
         // Not so many are decoded ahead that the next body may not need.
@@ -195,19 +205,17 @@ impl<R: Read> Read for FrameReader<R> {
                 return Ok(count);
             }
             while !self.in_flight.is_full() && self.submit() {}
-            match (self.in_flight.pop(), &mut self.input) {
-                (Some(Ok(frame)), _) => self.current = Cursor::new(frame),
-                (Some(Err(error)), _) => {
-                    (self.input, self.in_flight) = (Input::Broken(None), InOrder::growing());
-                    return Err(error);
-                }
-                (None, Input::Broken(error)) => {
+            if self.advance()? {
+                continue;
+            }
+            match &mut self.input {
+                Input::Broken(error) => {
                     let again = || io::Error::other("what comes before could not be read");
                     return Err(error.take().unwrap_or_else(again));
                 }
-                (None, Input::Stream(stream)) => return stream.read(buffer),
+                Input::Stream(stream) => return stream.read(buffer),
                 // `submit` leaves frames only where one is in flight now.
-                (None, Input::Frames(_) | Input::Over) => return Ok(0),
+                Input::Frames(_) | Input::Over => return Ok(0),
             }
         }
     }
