@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::bounds::{Bounds, Fate};
+use super::bounds::Fate;
 use super::error::PlanError;
 use super::known::Known;
 use super::restore;
@@ -85,13 +85,17 @@ pub fn all_files(cx: &Context, plan: &Plan) -> Result<AllFiles, PlanError> {
     if let Some(why) = local.unread.first() {
         return Err(PlanError::Unread { directory: plan.spec.target.directory.clone(), why: why.clone() });
     }
-    let mut files = match list {
-        Some(list) => of_list(&list),
-        None => of_bounds(&local.bounds),
+    let of = |fate, listed: fn(&List) -> &[(PathBuf, u64)]| match &list {
+        Some(list) => files(listed(list).iter().map(|(path, bytes)| (path.as_path(), *bytes))),
+        None => files(local.bounds.files(fate).into_iter()),
     };
-    files.unchanged = fresh.preview.files.unchanged;
-    files.warnings = warnings(plan, &fresh);
-    Ok(files)
+    Ok(AllFiles {
+        added: of(Fate::Added, |list| &list.added),
+        changed: of(Fate::Changed, |list| &list.changed),
+        removed: of(Fate::Removed, |list| &list.removed),
+        unchanged: fresh.preview.files.unchanged,
+        warnings: warnings(plan, &fresh),
+    })
 }
 
 /// Whether what comes is what the plan was made for, as far as can be said without reading all of it.
@@ -102,29 +106,6 @@ fn is_same_source(plan: &Plan, fresh: &Plan) -> bool {
     plan.spec.source == fresh.spec.source
         && held(&plan.observed) == held(&fresh.observed)
         && plan.observed.displaced == fresh.observed.displaced
-}
-
-fn of_bounds(bounds: &Bounds) -> AllFiles {
-    let files = |fate| files(bounds.files(fate).into_iter());
-    AllFiles {
-        added: files(Fate::Added),
-        changed: files(Fate::Changed),
-        removed: files(Fate::Removed),
-        unchanged: 0,
-        warnings: Vec::new(),
-    }
-}
-
-fn of_list(list: &List) -> AllFiles {
-    let files =
-        |list: &[_]| files(list.iter().map(|(path, bytes): &(PathBuf, u64)| (path.as_path(), *bytes)));
-    AllFiles {
-        added: files(&list.added),
-        changed: files(&list.changed),
-        removed: files(&list.removed),
-        unchanged: 0,
-        warnings: Vec::new(),
-    }
 }
 
 fn files<'f>(all: impl Iterator<Item = (&'f Path, u64)>) -> Files {

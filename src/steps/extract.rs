@@ -1,6 +1,7 @@
 //! `extract`: unpacks the archive into this run's staging directory in one pass. It is on its way to the disk
-//! then, while `inspect` reads it: `prepare` waits until it is there. Undo removes that directory. A crash leaves it half full; the next apply removes it by its name,
-//! which the journal knows before the first file is written.
+//! then, while `inspect` reads it: `prepare` waits until it is there. Undo removes that directory. A crash
+//! leaves it half full; the next apply removes it by its name, which the journal knows before the first file
+//! is written.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::Read;

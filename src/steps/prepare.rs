@@ -1,7 +1,7 @@
 //! `prepare`: changes the unpacked tree as the plan wants it (`clients: reset`, `sessions: revoke`);
 //! with `merge` and `keep` it stays byte for byte. What was changed is proven whole once more. Then the
-//! digest of the whole tree goes into the journal: it is what will be put in place, once it is durable. Undo is `extract`'s:
-//! the tree is thrown away.
+//! digest of the whole tree goes into the journal: it is what will be put in place, once it is durable. Undo
+//! is `extract`'s: the tree is thrown away.
 
 use std::path::Path;
 
