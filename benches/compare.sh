@@ -61,9 +61,15 @@ instance() {
         for n in 1 2 3 4 5 6 7 8; do
             head -c "${part}M" /dev/urandom >"$data/file-0000000$n-0000-4000-8000-000000000000.blob"
         done
+    elif [ "$shape" = small ]; then
+        # As the server has them: zipped or encrypted, so that they do not compress.
+        for n in 2 4 8 16; do
+            head -c "$((${SMALL_FILES:-20000} / 4 * n))K" /dev/urandom |
+                split -b "${n}K" -d -a 8 --additional-suffix=-0000-4000-8000-000000000000.blob - "$data/file-$n-"
+        done
     else
         for n in $(seq "${SMALL_FILES:-20000}"); do
-            printf '%s of a budget, number %d' "$shape" "$n" \
+            printf 'small of a budget, number %d' "$n" \
                 >"$data/file-$(printf '%08x' "$n")-0000-4000-8000-000000000000.blob"
         done
     fi

@@ -10,7 +10,7 @@ use std::io::{self, Write};
 
 use flate2::write::GzEncoder;
 use zstd::bulk::Compressor;
-use zstd::zstd_safe::CParameter;
+use zstd::zstd_safe::{CParameter, compress_bound};
 
 use super::{Algorithm, ArchiveError};
 use crate::host::pool::InOrder;
@@ -27,6 +27,11 @@ pub(super) trait Output: Write {
     /// As `write_all`, of bytes that nobody else needs.
     fn put(&mut self, bytes: Vec<u8>) -> io::Result<()> {
         self.write_all(&bytes)
+    }
+
+    /// An empty buffer, with the memory of one that was put where there is one.
+    fn spare(&mut self) -> Vec<u8> {
+        Vec::new()
     }
 }
 
@@ -118,13 +123,15 @@ thread_local! {
     static COMPRESSOR: RefCell<Option<(i32, Compressor<'static>)>> = const { RefCell::new(None) };
 }
 
-fn compress(level: i32, plain: Vec<u8>) -> io::Result<Frame> {
+fn compress(level: i32, plain: Vec<u8>, mut bytes: Vec<u8>) -> io::Result<Frame> {
+    bytes.reserve(compress_bound(plain.len()));
     COMPRESSOR.with_borrow_mut(|kept| {
         let (_, compressor) = match kept {
             Some(same) if same.0 == level => same,
             other => other.insert((level, compressor(level)?)),
         };
-        Ok(Frame { bytes: compressor.compress(&plain)?, plain })
+        compressor.compress_to_buffer(&plain, &mut bytes)?;
+        Ok(Frame { bytes, plain })
     })
 }
 
@@ -147,8 +154,8 @@ impl<W: Output> Frames<W> {
         }
         let next = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(FRAME));
         let plain = std::mem::replace(&mut self.plain, next);
-        let level = self.level;
-        self.in_flight.submit(move || compress(level, plain));
+        let (level, bytes) = (self.level, self.out.spare());
+        self.in_flight.submit(move || compress(level, plain, bytes));
         Ok(())
     }
 

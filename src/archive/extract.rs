@@ -128,30 +128,34 @@ impl ExtractedEntry {
 pub type Stamp = (u64, i128);
 
 impl Extracted {
-    /// The digests of the files below `top` that nobody can have changed since without another time of change,
-    /// by their paths below it. The last ones are not among them: whoever writes at the same tick of the
-    /// file system's clock leaves the time as it is.
-    pub fn settled<'a>(&'a self, top: &'a Path) -> HashMap<&'a Path, (Stamp, Sha256)> {
+    /// The digests of the files below `top` that nobody can have changed since without another time of
+    /// change. The last ones are not among them: whoever writes at the same tick of the file system's clock
+    /// leaves the time as it is.
+    pub fn settled(&self, top: &Path) -> Known {
         let newest = self.entries.iter().filter_map(|entry| entry.stamp).map(|(_, changed)| changed).max();
         let before = |stamp: &Stamp| newest.is_some_and(|newest| stamp.1 < newest);
         self.known(top, |entry| entry.stamp.filter(before))
     }
 
     /// The same for the tree that files were copied from.
-    pub fn originals<'a>(&'a self, top: &'a Path) -> HashMap<&'a Path, (Stamp, Sha256)> {
+    pub fn originals(&self, top: &Path) -> Known {
         self.known(top, |entry| entry.original)
     }
 
-    fn known<'a>(
-        &'a self,
-        top: &'a Path,
-        stamp: impl Fn(&ExtractedEntry) -> Option<Stamp>,
-    ) -> HashMap<&'a Path, (Stamp, Sha256)> {
-        let known = self
-            .entries
-            .iter()
-            .filter_map(|entry| Some((entry.path.strip_prefix(top).ok()?, (stamp(entry)?, entry.sha256?))));
-        known.collect()
+    fn known(&self, top: &Path, stamp: impl Fn(&ExtractedEntry) -> Option<Stamp>) -> Known {
+        let below = self.entries.iter().filter(|entry| entry.path.starts_with(top));
+        Known(below.filter_map(|entry| Some((stamp(entry)?, entry.sha256?))).collect())
+    }
+}
+
+/// Digests of files of one file system, by what such a file is known by.
+#[derive(Debug, Default)]
+pub struct Known(HashMap<Stamp, Sha256>);
+
+impl Known {
+    /// The digest of the file that has this inode and this time of change, in nanoseconds since 1970.
+    pub fn get(&self, inode: u64, changed: i128) -> Option<Sha256> {
+        self.0.get(&(inode, changed)).copied()
     }
 }
 
@@ -387,11 +391,10 @@ impl Work<'_> {
     /// Takes up a small file, which is written later.
     fn small(&mut self, member: Member, body: &mut dyn Read) -> Result<(), ArchiveError> {
         let (dir, _) = self.parent_of(&member.path)?;
+        self.cancel.check()?;
         let mut content = Vec::with_capacity(usize::try_from(member.size).unwrap_or(0));
-        self.pass(body, |piece| {
-            content.extend_from_slice(piece);
-            Ok(())
-        })?;
+        self.bytes += body.read_to_end(&mut content)? as u64;
+        (self.progress)(self.bytes);
         let (entry, owner) = (self.entries.len() - 1, self.owner(&member));
         // Attributes lie in memory too, and may be larger than what they belong to.
         let attributes: usize = member.xattrs.values().map(Vec::len).sum();

@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 use std::io::{self, BufReader, Chain, Cursor, Read};
+use std::ops::Range;
 
 use zstd::bulk::Decompressor;
 use zstd::zstd_safe::{compress_bound, find_frame_compressed_size, get_frame_content_size};
@@ -28,8 +29,17 @@ type Stream<R> = zstd::stream::read::Decoder<'static, BufReader<Chain<Cursor<Vec
 pub(super) struct FrameReader<R: Read> {
     input: Input<R>,
     /// Whoever wants the beginning alone wakes no cores for it.
-    in_flight: InOrder<io::Result<Vec<u8>>>,
+    in_flight: InOrder<io::Result<Frame>>,
     current: Cursor<Vec<u8>>,
+    spare: Vec<Frame>,
+}
+
+/// The memory of one frame, which is used again for another: what is given back to the system and asked for
+/// anew costs as much as decoding.
+#[derive(Default)]
+struct Frame {
+    compressed: Vec<u8>,
+    plain: Vec<u8>,
 }
 
 enum Input<R: Read> {
@@ -73,7 +83,7 @@ impl<R: Read> FrameReader<R> {
     fn with(input: R, parallel: bool) -> io::Result<Self> {
         let ahead = Ahead { input, buffer: Vec::new(), at: 0, ended: false, begun: false };
         let input = if parallel { Input::Frames(ahead) } else { ahead.stream()? };
-        Ok(Self { input, in_flight: InOrder::growing(), current: Cursor::default() })
+        Ok(Self { input, in_flight: InOrder::growing(), current: Cursor::default(), spare: Vec::new() })
     }
 
     /// Gives the next frame to a thread; `false` where none follows that could be.
@@ -91,9 +101,9 @@ impl<R: Read> FrameReader<R> {
             let have = &ahead.buffer[ahead.at..];
             match next(have) {
                 Next::Frame { length, plain } => {
-                    let compressed = have[..length].to_vec();
-                    ahead.pass(length);
-                    self.in_flight.submit(move || decode(&compressed, plain));
+                    let mut frame = self.spare.pop().unwrap_or_default();
+                    let place = ahead.take(length, &mut frame.compressed);
+                    self.in_flight.submit(move || decode(frame, place, plain));
                     return Ok(true);
                 }
                 Next::Skippable { length } => ahead.pass(length),
@@ -118,8 +128,9 @@ impl<R: Read> FrameReader<R> {
     fn advance(&mut self) -> io::Result<bool> {
         match self.in_flight.pop() {
             None => Ok(false),
-            Some(Ok(frame)) => {
-                self.current = Cursor::new(frame);
+            Some(Ok(Frame { compressed, plain })) => {
+                let plain = std::mem::replace(&mut self.current, Cursor::new(plain)).into_inner();
+                self.spare.push(Frame { compressed, plain });
                 Ok(true)
             }
             Some(Err(error)) => {
@@ -168,6 +179,22 @@ impl<R: Read> Ahead<R> {
     fn pass(&mut self, length: usize) {
         self.at += length;
         self.begun = true;
+    }
+
+    /// Goes on behind a frame and gives it to `frame`; says where in there it lies.
+    fn take(&mut self, length: usize, frame: &mut Vec<u8>) -> Range<usize> {
+        let (begin, end) = (self.at, self.at + length);
+        frame.clear();
+        self.pass(length);
+        // What is less is copied.
+        if self.buffer.len() - end > length {
+            frame.extend_from_slice(&self.buffer[begin..end]);
+            return 0..length;
+        }
+        frame.extend_from_slice(&self.buffer[end..]);
+        std::mem::swap(&mut self.buffer, frame);
+        self.at = 0;
+        begin..end
     }
 
     fn fill(&mut self) -> io::Result<()> {
@@ -255,14 +282,18 @@ thread_local! {
     static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
 }
 
-fn decode(compressed: &[u8], plain: usize) -> io::Result<Vec<u8>> {
+/// Decodes the frame that lies at `place`, of so many bytes.
+fn decode(mut frame: Frame, place: Range<usize>, plain: usize) -> io::Result<Frame> {
+    frame.plain.clear();
+    frame.plain.reserve(plain);
     DECOMPRESSOR.with_borrow_mut(|kept| {
         let decompressor = match kept {
             Some(decompressor) => decompressor,
             none @ None => none.insert(Decompressor::new()?),
         };
-        decompressor.decompress(compressed, plain)
-    })
+        decompressor.decompress_to_buffer(&frame.compressed[place], &mut frame.plain)
+    })?;
+    Ok(frame)
 }
 
 #[cfg(test)]

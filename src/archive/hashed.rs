@@ -1,6 +1,7 @@
 //! A reader that hashes what passes through it: the digest of an archive in the same pass that decodes it.
 
 use std::io::{self, Read};
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use sha2::Digest as _;
 
@@ -63,26 +64,61 @@ impl<R: Read> Read for HashingReader<R> {
 pub(super) struct Aside {
     /// The first piece, as long as it is the only one.
     first: Option<Vec<u8>>,
-    strand: Option<Strand<sha2::Sha256, Vec<u8>>>,
+    rest: Option<Rest>,
+}
+
+#[derive(Debug)]
+struct Rest {
+    strand: Strand<Hashing, Vec<u8>>,
+    /// Pieces that are part of the digest.
+    used: Receiver<Vec<u8>>,
+}
+
+#[derive(Debug)]
+struct Hashing {
+    hasher: sha2::Sha256,
+    used: Sender<Vec<u8>>,
+}
+
+impl Hashing {
+    fn take(&mut self, piece: Vec<u8>) {
+        self.hasher.update(&piece);
+        // Nobody may want it any more.
+        drop(self.used.send(piece));
+    }
+}
+
+impl Rest {
+    fn begin(first: Vec<u8>) -> Self {
+        let (sender, used) = channel();
+        let mut strand = Strand::new(Hashing { hasher: sha2::Sha256::new(), used: sender }, Hashing::take);
+        strand.push(first);
+        Self { strand, used }
+    }
 }
 
 impl Aside {
     /// Adds a piece.
     pub(super) fn push(&mut self, piece: Vec<u8>) {
-        if self.strand.is_none() && self.first.is_none() {
-            self.first = Some(piece);
-            return;
+        match (&mut self.rest, self.first.take()) {
+            (Some(rest), _) => rest.strand.push(piece),
+            (None, None) => self.first = Some(piece),
+            (None, Some(first)) => self.rest.insert(Rest::begin(first)).strand.push(piece),
         }
-        let begin = || Strand::new(sha2::Sha256::new(), |hasher, piece: Vec<u8>| hasher.update(piece));
-        let strand = self.strand.get_or_insert_with(begin);
-        self.first.take().into_iter().for_each(|first| strand.push(first));
-        strand.push(piece);
+    }
+
+    /// An empty piece, with the memory of one that is done where there is one: to ask the system for it anew
+    /// each time costs as much as the digest.
+    pub(super) fn spare(&self) -> Vec<u8> {
+        let mut piece = self.rest.as_ref().and_then(|rest| rest.used.try_recv().ok()).unwrap_or_default();
+        piece.clear();
+        piece
     }
 
     /// The digest of all of them.
     pub(super) fn finish(self) -> Sha256 {
-        match self.strand {
-            Some(strand) => Sha256::from_bytes(strand.finish().finalize().into()),
+        match self.rest {
+            Some(rest) => Sha256::from_bytes(rest.strand.finish().hasher.finalize().into()),
             None => Sha256::of(&self.first.unwrap_or_default()),
         }
     }

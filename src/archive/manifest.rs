@@ -233,15 +233,8 @@ impl TryFrom<EntryText> for Entry {
 }
 
 impl Manifest {
-    /// A manifest of entries in any order.
-    pub(super) fn new(
-        id: &BackupId,
-        instance: &InstanceName,
-        created_at: Timestamp,
-        scope: Scope,
-        mut entries: Vec<Entry>,
-    ) -> Self {
-        entries.sort_by(|a, b| a.path.as_os_str().cmp(b.path.as_os_str()));
+    /// A manifest without entries.
+    pub(super) fn empty(id: &BackupId, instance: &InstanceName, created_at: Timestamp, scope: Scope) -> Self {
         Self {
             format_version: FORMAT_VERSION,
             id: id.clone(),
@@ -249,19 +242,32 @@ impl Manifest {
             created_at,
             generator: concat!("abssctl ", env!("CARGO_PKG_VERSION")).to_owned(),
             scope,
-            payload_bytes: entries.iter().map(|entry| entry.size).sum(),
-            entries,
+            payload_bytes: 0,
+            entries: Vec::new(),
         }
     }
 
     /// The text of it: one entry a line, a line break at the end.
+    ///
+    /// # Errors
+    /// A value that JSON cannot say: there is none.
     pub fn to_json(&self) -> Result<Vec<u8>, ArchiveError> {
+        self.to_json_with(self.entries.iter().collect())
+    }
+
+    /// The same with these entries, in any order, instead of its own.
+    pub(super) fn to_json_with(&self, mut entries: Vec<&Entry>) -> Result<Vec<u8>, ArchiveError> {
         let bad = |error: serde_json::Error| ArchiveError::BadManifest { why: error.to_string() };
-        let head = Self { entries: Vec::new(), ..self.clone_head() };
+        entries.sort_by(|a, b| a.path.as_os_str().cmp(b.path.as_os_str()));
+        let head = Self {
+            entries: Vec::new(),
+            payload_bytes: entries.iter().map(|entry| entry.size).sum(),
+            ..self.clone_head()
+        };
         let head = serde_json::to_string_pretty(&head).map_err(bad)?;
         // The pretty form ends in an empty list and a brace; the entries go between.
         let mut text = head.trim_end_matches('}').trim_end().trim_end_matches(']').to_owned().into_bytes();
-        for (index, entry) in self.entries.iter().enumerate() {
+        for (index, entry) in entries.into_iter().enumerate() {
             text.extend_from_slice(if index == 0 { b"\n    " } else { b",\n    " });
             serde_json::to_writer(&mut text, entry).map_err(bad)?;
         }
@@ -377,11 +383,10 @@ mod tests {
     #[test]
     fn names_that_are_not_utf8_survive_and_each_entry_is_a_line() {
         let bad = PathBuf::from(OsString::from_vec(b"data/bad\xff".to_vec()));
-        let entries = vec![entry("data/\u{e9}\n\"".into()), entry(bad), entry("data".into())];
-        let scope = Scope::Full;
-        let manifest =
-            Manifest::new(&id(), &"budget".parse().unwrap(), Timestamp::UNIX_EPOCH, scope, entries);
-        let text = manifest.to_json().unwrap();
+        let entries = vec![entry("data".into()), entry(bad), entry("data/\u{e9}\n\"".into())];
+        let empty = Manifest::empty(&id(), &"budget".parse().unwrap(), Timestamp::UNIX_EPOCH, Scope::Full);
+        let text = empty.to_json_with(entries.iter().rev().collect()).unwrap();
+        let manifest = Manifest { payload_bytes: 9, entries, ..empty };
         let lines: Vec<_> = text.split(|byte| *byte == b'\n').collect();
         assert_eq!(lines.len(), 3 + 12, "{}", String::from_utf8_lossy(&text));
         assert!(String::from_utf8_lossy(&text).contains(r#""pathBytes":"646174612f626164ff""#));
@@ -406,8 +411,7 @@ mod tests {
 
     #[test]
     fn an_empty_manifest_is_valid_json() {
-        let manifest =
-            Manifest::new(&id(), &"budget".parse().unwrap(), Timestamp::UNIX_EPOCH, Scope::Data, Vec::new());
+        let manifest = Manifest::empty(&id(), &"budget".parse().unwrap(), Timestamp::UNIX_EPOCH, Scope::Data);
         assert_eq!(Manifest::parse(&manifest.to_json().unwrap(), &id()).unwrap(), manifest);
     }
 }

@@ -17,6 +17,11 @@ const MAX_NUMBER: u64 = 0o777_7777_7777;
 /// Bytes of the name and link fields.
 const FIELD: usize = 100;
 
+/// Bytes between the end of a body of so many and the next block.
+pub(super) fn padding(size: u64) -> usize {
+    usize::try_from(size.next_multiple_of(BLOCK as u64) - size).unwrap_or(0)
+}
+
 /// The blocks that stand before a member's body.
 pub(super) fn header(id: &BackupId, entry: &Entry) -> Vec<u8> {
     let name = member_name(id, &entry.path, entry.kind == EntryKind::Directory);

@@ -3,37 +3,60 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
+use std::io::Read as _;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cap_std::fs::Dir;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
+use sha2::Digest as _;
 
 use super::header::MAX_EXTENSION;
 use super::manifest::to_hex;
 use super::name::MAX_NAME;
-use super::{ArchiveError, Entry, EntryKind, HashingReader, Payload};
+use super::{ArchiveError, DATA, Entry, EntryKind, HashingReader, Payload};
 use crate::host::cancel::Cancel;
 use crate::host::fs::{self, IoContext as _};
 use crate::host::pool::Batches;
-use crate::host::sqlite::{self, DatabaseSummary};
+use crate::host::sqlite;
 use crate::ids::Sha256;
 
 /// Bytes of a file that are read at once.
 const BUFFER: usize = 128 * 1024;
+/// Files up to this size are kept in memory between the passes, as many as this, with what each takes beside
+/// its content: small ones cost most by being opened.
+const KEPT_FILE: u64 = 64 << 10;
+const KEPT: u64 = 8 << 20;
+const KEPT_BESIDE: u64 = 64;
 
 /// Where the body of a regular file is read from in the second pass.
 #[derive(Debug)]
 pub(super) enum Source {
     /// There is none: a directory or link.
     Nothing,
-    /// The live tree, by the path relative to the instance directory.
-    Live(PathBuf),
+    /// The live tree, below `data/`; or what the first pass kept of it.
+    Live(Option<Kept>),
     /// A copy in the scratch directory.
     Scratch(String),
     /// Memory.
     Bytes(Vec<u8>),
+}
+
+/// The content of a file, and by what that is known which has it.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) content: Vec<u8>,
+    inode: u64,
+    changed: (i64, u64),
+}
+
+impl Kept {
+    /// Whether nobody changed the file since, whatever times they gave it.
+    pub(super) fn is_of(&self, stat: &Stat) -> bool {
+        (self.inode, self.changed) == (stat.st_ino, (stat.st_ctime, stat.st_ctime_nsec))
+    }
 }
 
 /// An entry with its body.
@@ -48,39 +71,29 @@ pub(super) fn walk(payload: &Payload<'_>, cancel: &Cancel) -> Result<Vec<Item>, 
     // Opened anew: the handle may be one for lookups only, whose attributes cannot be read.
     let data = fs::open_dir(payload.data, ".").context("open directory", "data")?;
     let mut found = vec![(PathBuf::new(), rustix::fs::fstat(&data).context("inspect", "data")?)];
-    let mut next = 0;
-    while let Some((path, stat)) = found.get(next) {
-        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            cancel.check()?;
-            let exclude = if path.as_os_str().is_empty() { payload.exclude } else { &[] };
-            let below = list(&data, &path.clone(), exclude)?;
-            found.extend(below);
-        }
-        next += 1;
-    }
-    // In the order of the archive: a hard link then refers to an earlier name, and a database comes
-    // before its companions, as its name is their beginning.
-    found.sort_by(|(a, _), (b, _)| a.cmp(b));
+    list(&data, Path::new(""), payload.exclude, &mut found, cancel)?;
     refuse_foreign_links(&found)?;
+    let looker = Looker {
+        data: data.try_clone().context("open directory", "data")?,
+        scratch: payload.scratch.try_clone().context("open directory", "data")?,
+        copies: AtomicUsize::new(0),
+    };
     let mut walk = Walk {
         data: &data,
-        scratch: payload.scratch,
         cancel,
         items: Vec::with_capacity(found.len()),
         inodes: HashMap::new(),
         companions: HashSet::new(),
-        copies: 0,
-        taken: Batches::new(cancel, |files: Vec<Taken>, cancel| {
+        kept: 0,
+        files: Batches::new(cancel, move |files: Vec<Regular>, cancel| {
             let mut buffer = vec![0; BUFFER];
-            files.into_iter().map(|file| file.look(&mut buffer, cancel)).collect()
+            files.into_iter().map(|file| looker.look(file, &mut buffer, cancel)).collect()
         }),
     };
-    for (path, stat) in &found {
+    for (path, stat) in found {
         walk.look(path, stat)?;
     }
-    while let Some(seen) = walk.taken.pop() {
-        walk.note(seen)?;
-    }
+    walk.note_all()?;
     Ok(walk.items)
 }
 
@@ -107,12 +120,23 @@ fn refuse_foreign_links(found: &[(PathBuf, Stat)]) -> Result<(), ArchiveError> {
     }
 }
 
-/// What stands in one directory.
-fn list(data: &Dir, path: &Path, exclude: &[String]) -> Result<Vec<(PathBuf, Stat)>, ArchiveError> {
+/// What stands below a directory, in the order of the archive: a hard link then refers to an earlier name,
+/// and a database comes before its companions, as its name is their beginning.
+fn list(
+    data: &Dir,
+    path: &Path,
+    exclude: &[String],
+    found: &mut Vec<(PathBuf, Stat)>,
+    cancel: &Cancel,
+) -> Result<(), ArchiveError> {
+    cancel.check()?;
     let dir = still_there(open_dir(data, path), path, "open directory")?;
-    let mut found = Vec::new();
-    for entry in dir.entries().context("list", in_archive(path))? {
-        let name = entry.context("list", in_archive(path))?.file_name();
+    let entries = dir.entries().context("list", in_archive(path))?;
+    let names = entries.map(|entry| Ok(entry?.file_name())).collect::<std::io::Result<Vec<_>>>();
+    let mut names = names.context("list", in_archive(path))?;
+    names.sort_unstable();
+    let mut level = Vec::with_capacity(names.len());
+    for name in names {
         if exclude.iter().any(|excluded| name == excluded.as_str()) {
             continue;
         }
@@ -122,13 +146,23 @@ fn list(data: &Dir, path: &Path, exclude: &[String]) -> Result<Vec<(PathBuf, Sta
         }
         let stat = rustix::fs::statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW).map_err(Into::into);
         match still_there(stat, &below, "inspect") {
-            Ok(stat) => found.push((below, stat)),
+            Ok(stat) => level.push((below, stat)),
             // A journal that went while we looked is no loss: its database is copied as it is then.
             Err(ArchiveError::FileChanged { .. }) if is_companion(&name) => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(found)
+    // One directory is open at a time, however deep the tree is.
+    drop(dir);
+    for (below, stat) in level {
+        let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        let inner = directory.then(|| below.clone());
+        found.push((below, stat));
+        if let Some(inner) = inner {
+            list(data, &inner, &[], found, cancel)?;
+        }
+    }
+    Ok(())
 }
 
 fn is_companion(name: &OsStr) -> bool {
@@ -163,74 +197,132 @@ pub(super) fn open_live(data: &Dir, path: &Path) -> rustix::io::Result<std::fs::
 
 struct Walk<'a> {
     data: &'a Dir,
-    scratch: &'a Dir,
     cancel: &'a Cancel,
     items: Vec<Item>,
     /// First name of each file with several names.
     inodes: HashMap<(u64, u64), PathBuf>,
     /// Journals of databases that were copied together with them.
     companions: HashSet<PathBuf>,
-    copies: u32,
-    /// Files on their way to a digest.
-    taken: Batches<Taken, Result<Vec<Seen>, ArchiveError>>,
+    /// What is kept of files in memory.
+    kept: u64,
+    /// Files that are looked at, in the order of their names.
+    files: Batches<Regular, Result<Vec<Item>, ArchiveError>>,
 }
 
-/// A file whose content is to be looked at.
-struct Taken {
-    item: usize,
-    path: PathBuf,
-    size: u64,
-    file: std::fs::File,
-    /// Where it is the copy of a database: in which directory, under which name.
-    copy: Option<(Dir, String)>,
+/// A regular file of the live tree that is to be looked at.
+struct Regular {
+    below: PathBuf,
+    stat: Stat,
+    /// Whether its content stays in memory.
+    keep: bool,
 }
 
-/// What a file holds, by its place among the items.
-struct Seen {
-    item: usize,
-    sha256: Sha256,
-    sqlite: Option<DatabaseSummary>,
+/// Looks at regular files, each on any core.
+struct Looker {
+    data: Dir,
+    scratch: Dir,
+    /// How many databases were copied.
+    copies: AtomicUsize,
 }
 
-impl Taken {
-    fn look(self, buffer: &mut [u8], cancel: &Cancel) -> Result<Seen, ArchiveError> {
-        let (sha256, size) = digest(&self.file, &self.path, buffer, cancel)?;
-        if size != self.size {
-            return Err(ArchiveError::FileChanged { path: self.path });
+impl Looker {
+    fn look(&self, file: Regular, buffer: &mut [u8], cancel: &Cancel) -> Result<Item, ArchiveError> {
+        if let Some(item) = self.plain(&file, false, buffer, cancel)? {
+            return Ok(item);
         }
-        // SQLite's own locks go with any descriptor of the file.
-        drop(self.file);
+        // Nobody holds the file open any more: closing one would drop SQLite's locks.
+        if let Some(item) = self.database(&file, buffer, cancel)? {
+            return Ok(item);
+        }
+        let changed = || ArchiveError::FileChanged { path: in_archive(&file.below) };
+        self.plain(&file, true, buffer, cancel)?.ok_or_else(changed)
+    }
+
+    /// Takes a file as it is; `None` where it begins as a database does, unless that is of no matter.
+    fn plain(
+        &self,
+        Regular { below, stat, keep }: &Regular,
+        as_is: bool,
+        buffer: &mut [u8],
+        cancel: &Cancel,
+    ) -> Result<Option<Item>, ArchiveError> {
+        let mut file = still_there(open_live(&self.data, below).map_err(Into::into), below, "open")?;
+        // Of now: looking at a database can touch its companions.
+        let Stat { st_ino: inode, st_ctime, st_ctime_nsec, .. } = same(&file, stat, below)?;
+        let mut entry = entry(below, EntryKind::File, stat, xattrs(&file, below)?);
+        let (mut hasher, mut size, mut content) = (sha2::Sha256::new(), 0, None);
+        // Exactly what was listed: whether there is more by now the second pass sees.
+        while size < entry.size {
+            cancel.check()?;
+            let most = buffer.len().min(usize::try_from(entry.size - size).unwrap_or(usize::MAX));
+            let piece = match file.read(&mut buffer[..most]) {
+                Ok(0) => return Err(ArchiveError::FileChanged { path: entry.path }),
+                Ok(count) => &buffer[..count],
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => Err(error).context("read", &entry.path)?,
+            };
+            if size == 0 && !as_is && sqlite::looks_like_sqlite(piece) {
+                return Ok(None);
+            }
+            hasher.update(piece);
+            if *keep {
+                content.get_or_insert_with(|| Vec::with_capacity(most)).extend_from_slice(piece);
+            }
+            size += piece.len() as u64;
+        }
+        entry.sha256 = Some(Sha256::from_bytes(hasher.finalize().into()));
+        let changed = (st_ctime, st_ctime_nsec);
+        let kept = content.map(|content| Kept { content, inode, changed });
+        Ok(Some(Item { entry, source: Source::Live(kept) }))
+    }
+
+    /// Copies a database to scratch, with what its companions say. `None` where it is damaged: then its files
+    /// are taken as they are, so that a damaged instance can still be backed up before it is replaced.
+    fn database(
+        &self,
+        Regular { below, stat, .. }: &Regular,
+        buffer: &mut [u8],
+        cancel: &Cancel,
+    ) -> Result<Option<Item>, ArchiveError> {
+        let name = format!("database-{}", self.copies.fetch_add(1, Ordering::Relaxed));
+        match sqlite::snapshot(&self.data, below, &self.scratch, &name) {
+            Ok(()) => {}
+            Err(error) if error.is_damage() => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+        let live = still_there(open_live(&self.data, below).map_err(Into::into), below, "open")?;
+        same(&live, stat, below)?;
+        let mut entry = entry(below, EntryKind::File, stat, xattrs(&live, below)?);
+        let copy = self.scratch.open(&name).context("open", &entry.path)?;
+        let read = HashingReader::new(copy).read_out(buffer, cancel);
+        // A wish to stop is no error of the file.
+        cancel.check()?;
+        let (sha256, size) = read.context("read", &entry.path)?;
+        (entry.sha256, entry.size) = (Some(sha256), size);
         let _stop = sqlite::stop_on(cancel);
         // Damage inside is for `backup verify` to tell; the copy is what there is.
-        let summarize =
-            |(scratch, copy): (Dir, String)| sqlite::summarize(&scratch, Path::new(&copy), true).ok();
-        Ok(Seen { item: self.item, sha256, sqlite: self.copy.and_then(summarize) })
+        entry.sqlite = sqlite::summarize(&self.scratch, Path::new(&name), true).ok();
+        Ok(Some(Item { entry, source: Source::Scratch(name) }))
     }
 }
 
 impl Walk<'_> {
-    fn look(&mut self, path: &Path, stat: &Stat) -> Result<(), ArchiveError> {
+    fn look(&mut self, path: PathBuf, stat: Stat) -> Result<(), ArchiveError> {
         self.cancel.check()?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => {
-                let dir = still_there(open_dir(self.data, path), path, "open directory")?;
-                same(&dir, stat, path)?;
-                let entry = entry(path, EntryKind::Directory, stat, xattrs(&dir, path)?);
+                let dir = still_there(open_dir(self.data, &path), &path, "open directory")?;
+                same(&dir, &stat, &path)?;
+                let entry = entry(&path, EntryKind::Directory, &stat, xattrs(&dir, &path)?);
                 self.items.push(Item { entry, source: Source::Nothing });
                 Ok(())
             }
-            FileType::RegularFile if self.companions.contains(path) => Ok(()),
-            FileType::RegularFile => {
-                if self.file(path, stat)? {
-                    self.companions.extend(sqlite::companions(path));
-                }
-                Ok(())
-            }
-            FileType::Symlink => self.symlink(path, stat),
-            FileType::Fifo => Err(unsupported(path, "a FIFO")),
-            FileType::Socket => Err(unsupported(path, "a socket")),
+            FileType::RegularFile => self.file(path, stat),
+            FileType::Symlink => self.symlink(&path, &stat),
+            FileType::Fifo => Err(unsupported(&path, "a FIFO")),
+            FileType::Socket => Err(unsupported(&path, "a socket")),
             FileType::CharacterDevice | FileType::BlockDevice | FileType::Unknown => {
-                Err(unsupported(path, "a device"))
+                Err(unsupported(&path, "a device"))
             }
         }
     }
@@ -247,100 +339,64 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Takes up a regular file; whether it is a database that was copied with what its companions say.
-    fn file(&mut self, below: &Path, stat: &Stat) -> Result<bool, ArchiveError> {
-        let inode = (stat.st_dev, stat.st_ino);
+    /// Takes up a regular file.
+    fn file(&mut self, below: PathBuf, stat: Stat) -> Result<(), ArchiveError> {
+        if is_companion(below.file_name().unwrap_or_default()) {
+            // Its database comes before it, and while that is copied nobody may open this.
+            self.note_all()?;
+            if self.companions.contains(&below) {
+                return Ok(());
+            }
+        }
         if stat.st_nlink > 1 {
+            let inode = (stat.st_dev, stat.st_ino);
             if let Some(first) = self.inodes.get(&inode) {
-                let mut entry = entry(below, EntryKind::Hardlink, stat, BTreeMap::new());
+                let mut entry = entry(&below, EntryKind::Hardlink, &stat, BTreeMap::new());
                 entry.target = Some(in_archive(first));
                 self.items.push(Item { entry, source: Source::Nothing });
-                return Ok(false);
+                return Ok(());
             }
-            self.inodes.insert(inode, below.to_owned());
+            self.inodes.insert(inode, below.clone());
         }
-        let opened = open_live(self.data, below).map_err(Into::into);
-        let mut file = still_there(opened, below, "open")?;
-        same(&file, stat, below)?;
-        let entry = entry(below, EntryKind::File, stat, xattrs(&file, below)?);
-        if sqlite::is_database(&file).unwrap_or(false) {
-            // Before SQLite opens its own: closing this one later would drop SQLite's locks.
-            drop(file);
-            if self.database(below, entry.clone())? {
-                return Ok(true);
-            }
-            file = still_there(open_live(self.data, below).map_err(Into::into), below, "open")?;
-            same(&file, stat, below)?;
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        let keep = size <= KEPT_FILE && self.kept + size + KEPT_BESIDE <= KEPT;
+        if keep {
+            self.kept += size + KEPT_BESIDE;
         }
-        self.plain(below, entry, file)?;
-        Ok(false)
-    }
-
-    fn plain(&mut self, below: &Path, entry: Entry, file: std::fs::File) -> Result<(), ArchiveError> {
-        self.take(entry, Source::Live(below.to_owned()), file, None)
-    }
-
-    fn take(
-        &mut self,
-        entry: Entry,
-        source: Source,
-        file: std::fs::File,
-        copy: Option<(Dir, String)>,
-    ) -> Result<(), ArchiveError> {
-        let (item, path, size) = (self.items.len(), entry.path.clone(), entry.size);
-        self.items.push(Item { entry, source });
-        match self.taken.push(Taken { item, path, size, file, copy }, size) {
-            Some(seen) => self.note(seen),
+        match self.files.push(Regular { below, stat, keep }, size) {
+            Some(items) => self.note(items),
             None => Ok(()),
         }
     }
 
-    fn note(&mut self, seen: Result<Vec<Seen>, ArchiveError>) -> Result<(), ArchiveError> {
-        for Seen { item, sha256, sqlite } in seen? {
-            let entry = &mut self.items[item].entry;
-            (entry.sha256, entry.sqlite) = (Some(sha256), sqlite);
+    /// Takes up what came of files.
+    fn note(&mut self, items: Result<Vec<Item>, ArchiveError>) -> Result<(), ArchiveError> {
+        for item in items? {
+            if matches!(item.source, Source::Scratch(_)) {
+                self.companions.extend(sqlite::companions(below_data(&item.entry)));
+            }
+            self.items.push(item);
         }
         Ok(())
     }
 
-    /// Copies a database to scratch. `false` where it is damaged: then its files are taken as they are,
-    /// so that a damaged instance can still be backed up before it is replaced.
-    fn database(&mut self, below: &Path, mut entry: Entry) -> Result<bool, ArchiveError> {
-        let copy = format!("database-{}", self.copies);
-        self.copies += 1;
-        match sqlite::snapshot(self.data, below, self.scratch, &copy) {
-            Ok(()) => {}
-            Err(error) if error.is_damage() => return Ok(false),
-            Err(error) => return Err(error.into()),
+    /// The same, of all that are on their way.
+    fn note_all(&mut self) -> Result<(), ArchiveError> {
+        while let Some(items) = self.files.pop() {
+            self.note(items)?;
         }
-        let file = self.scratch.open(&copy).context("open", &entry.path)?.into_std();
-        entry.size = file.metadata().context("inspect", &entry.path)?.len();
-        let scratch = self.scratch.try_clone().context("open", &entry.path)?;
-        self.take(entry, Source::Scratch(copy.clone()), file, Some((scratch, copy)))?;
-        Ok(true)
+        Ok(())
     }
-}
-
-fn digest(
-    file: &std::fs::File,
-    path: &Path,
-    buffer: &mut [u8],
-    cancel: &Cancel,
-) -> Result<(Sha256, u64), ArchiveError> {
-    let read = HashingReader::new(file).read_out(buffer, cancel);
-    // A wish to stop is no error of the file.
-    cancel.check()?;
-    Ok(read.context("read", path)?)
 }
 
 /// What was opened must be what was listed: owner and mode in the archive are of the file whose content
 /// is in it, whoever exchanges names meanwhile.
-fn same(opened: &impl AsFd, listed: &Stat, path: &Path) -> Result<(), ArchiveError> {
+fn same(opened: &impl AsFd, listed: &Stat, path: &Path) -> Result<Stat, ArchiveError> {
     let stat = rustix::fs::fstat(opened).context("inspect", in_archive(path))?;
     if (stat.st_dev, stat.st_ino, stat.st_uid, stat.st_gid)
         == (listed.st_dev, listed.st_ino, listed.st_uid, listed.st_gid)
     {
-        return Ok(());
+        return Ok(stat);
     }
     Err(ArchiveError::FileChanged { path: in_archive(path) })
 }
@@ -375,9 +431,13 @@ fn xattrs(file: &impl AsFd, below: &Path) -> Result<BTreeMap<String, String>, Ar
     // The kernel's limits for the list and for one value.
     const MOST: usize = 64 * 1024;
     let mut found = BTreeMap::new();
+    // Most have none, and it is asked for each.
+    if let Ok(0) | Err(_) = rustix::fs::flistxattr_query(file) {
+        return Ok(found);
+    }
     let mut list = vec![0_u8; MOST];
     let Ok(length) = rustix::fs::flistxattr(file, &mut list[..]) else { return Ok(found) };
-    let mut value = vec![0_u8; if length == 0 { 0 } else { MOST }];
+    let mut value = vec![0_u8; MOST];
     let mut total = 0;
     for name in list[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
         let Ok(name) = std::str::from_utf8(name) else { continue };
@@ -391,11 +451,14 @@ fn xattrs(file: &impl AsFd, below: &Path) -> Result<BTreeMap<String, String>, Ar
     Ok(found)
 }
 
-/// Whether a live file is still what the first pass saw.
-pub(super) fn unchanged(file: &std::fs::File, entry: &Entry) -> bool {
-    rustix::fs::fstat(file).is_ok_and(|stat| {
-        stat.st_mtime == entry.mtime
-            && u32::try_from(stat.st_mtime_nsec) == Ok(entry.mtime_nanos)
-            && u64::try_from(stat.st_size) == Ok(entry.size)
-    })
+/// The path of a file of the live tree, relative to the instance directory.
+pub(super) fn below_data(entry: &Entry) -> &Path {
+    entry.path.strip_prefix(DATA).unwrap_or(&entry.path)
+}
+
+/// Whether a live file is still what the first pass saw, by size and time.
+pub(super) fn is_unchanged(stat: &Stat, entry: &Entry) -> bool {
+    stat.st_mtime == entry.mtime
+        && u32::try_from(stat.st_mtime_nsec) == Ok(entry.mtime_nanos)
+        && u64::try_from(stat.st_size) == Ok(entry.size)
 }

@@ -18,10 +18,13 @@ use super::walk::{self, Item, Source};
 use super::{Algorithm, ArchiveError, DATA, Entry, EntryKind, Manifest, Scope, pack};
 use crate::host::cancel::Cancel;
 use crate::host::fs::IoContext as _;
+use crate::host::pool::Batches;
 use crate::ids::{BackupId, InstanceName, Sha256};
 
 /// Bytes of a file that are read at once.
 const PIECE: usize = 256 << 10;
+/// Files up to this size are read on any core, many in one go.
+const SMALL: u64 = 256 << 10;
 
 /// What goes into a backup.
 #[derive(Debug)]
@@ -92,23 +95,22 @@ pub fn write(
         let order = |path: &Path| path.starts_with(DATA);
         order(&a.entry.path).cmp(&order(&b.entry.path)).then_with(|| a.entry.path.cmp(&b.entry.path))
     });
-    let entries: Vec<Entry> = items.iter().map(|item| item.entry.clone()).collect();
-    let manifest = Manifest::new(payload.id, payload.instance, payload.created_at, payload.scope, entries);
-    let (payload_bytes, entries) = (manifest.payload_bytes, manifest.entries.len() as u64);
-    let text = manifest.to_json()?;
-    drop(manifest);
-    let mut pack = Pack { payload, encoder, cancel, progress, done: 0 };
-    pack.item(&made(payload, PathBuf::new(), EntryKind::Directory, 0o750, Vec::new()))?;
+    let payload_bytes = items.iter().map(|item| item.entry.size).sum();
+    let entries = items.len() as u64;
+    let manifest = Manifest::empty(payload.id, payload.instance, payload.created_at, payload.scope);
+    let text = manifest.to_json_with(items.iter().map(|item| &item.entry).collect())?;
+    let manifest = made(payload, MANIFEST_PATH.into(), EntryKind::File, 0o640, text);
+    let mut pack = Pack::new(payload, encoder, cancel, progress)?;
+    pack.item(made(payload, PathBuf::new(), EntryKind::Directory, 0o750, Vec::new()))?;
     let metadata = Path::new(MANIFEST_PATH).parent().unwrap_or(Path::new(""));
-    let first = items.iter().position(|item| item.entry.path == metadata);
-    if let Some(index) = first {
-        pack.item(&items.remove(index))?;
+    if let Some(index) = items.iter().position(|item| item.entry.path == metadata) {
+        pack.item(items.remove(index))?;
     }
-    pack.item(&made(payload, MANIFEST_PATH.into(), EntryKind::File, 0o640, text))?;
-    for item in &items {
+    pack.item(manifest)?;
+    for item in items {
         pack.item(item)?;
     }
-    let counted = pack.finish().map_err(ArchiveError::Write)?;
+    let counted = pack.finish()?;
     let sha256 = counted.digest.finish();
     Ok(Written { sha256, size_bytes: counted.length, payload_bytes, entries })
 }
@@ -193,6 +195,10 @@ impl<W: Write> Output for Counted<'_, W> {
         self.digest.push(bytes);
         Ok(())
     }
+
+    fn spare(&mut self) -> Vec<u8> {
+        self.digest.spare()
+    }
 }
 
 /// The second pass.
@@ -202,11 +208,46 @@ struct Pack<'a, W: Output> {
     cancel: &'a Cancel,
     progress: &'a dyn Fn(u64),
     done: u64,
+    /// Small files on their way into the archive.
+    small: Batches<Item, Result<Members, ArchiveError>>,
 }
 
-impl<W: Output> Pack<'_, W> {
-    fn item(&mut self, item: &Item) -> Result<(), ArchiveError> {
+/// Members of an archive that follow one another, with all their blocks.
+struct Members {
+    blocks: Vec<u8>,
+    /// Bytes of their files.
+    bytes: u64,
+}
+
+impl<'a, W: Output> Pack<'a, W> {
+    fn new(
+        payload: &'a Payload<'a>,
+        encoder: Encoder<W>,
+        cancel: &'a Cancel,
+        progress: &'a dyn Fn(u64),
+    ) -> Result<Self, ArchiveError> {
+        let (id, data) = (payload.id.clone(), payload.data.try_clone().context("open directory", DATA)?);
+        let small = Batches::new(cancel, move |items: Vec<Item>, cancel| {
+            let mut members = Members { blocks: Vec::new(), bytes: 0 };
+            for item in items {
+                cancel.check()?;
+                members.add(&id, &data, item)?;
+            }
+            Ok(members)
+        });
+        Ok(Self { payload, encoder, cancel, progress, done: 0, small })
+    }
+
+    fn item(&mut self, item: Item) -> Result<(), ArchiveError> {
         self.cancel.check()?;
+        if matches!(item.source, Source::Live(_)) && item.entry.size <= SMALL {
+            let size = item.entry.size;
+            return match self.small.push(item, size) {
+                Some(members) => self.members(members),
+                None => Ok(()),
+            };
+        }
+        self.members_before()?;
         self.put(&pack::header(self.payload.id, &item.entry))?;
         match &item.source {
             Source::Nothing => Ok(()),
@@ -215,16 +256,28 @@ impl<W: Output> Pack<'_, W> {
                 let mut file = self.payload.scratch.open(copy).context("open", &item.entry.path)?;
                 self.body(&mut file, &item.entry)
             }
-            Source::Live(path) => {
-                let changed = || ArchiveError::FileChanged { path: item.entry.path.clone() };
-                let mut file = match walk::open_live(self.payload.data, path) {
-                    Err(rustix::io::Errno::NOENT | rustix::io::Errno::LOOP) => return Err(changed()),
-                    other => other.context("open", &item.entry.path)?,
-                };
+            Source::Live(_) => {
+                let mut file = open_live(self.payload.data, &item.entry)?;
                 self.body(&mut file, &item.entry)?;
-                if walk::unchanged(&file, &item.entry) { Ok(()) } else { Err(changed()) }
+                unchanged(&file, &item.entry)
             }
         }
+    }
+
+    /// Writes what was taken up before.
+    fn members_before(&mut self) -> Result<(), ArchiveError> {
+        while let Some(members) = self.small.pop() {
+            self.members(members)?;
+        }
+        Ok(())
+    }
+
+    fn members(&mut self, members: Result<Members, ArchiveError>) -> Result<(), ArchiveError> {
+        let Members { blocks, bytes } = members?;
+        self.put(&blocks)?;
+        self.done += bytes;
+        (self.progress)(self.done);
+        Ok(())
     }
 
     /// Exactly the bytes that the first pass saw, and the padding after them.
@@ -233,10 +286,11 @@ impl<W: Output> Pack<'_, W> {
         let mut size = 0;
         loop {
             self.cancel.check()?;
-            let mut piece =
-                Vec::with_capacity(usize::try_from(entry.size - size).unwrap_or(PIECE).clamp(1, PIECE));
-            let most = piece.capacity() as u64;
-            let length = source.take(most).read_to_end(&mut piece).context("read", &entry.path)? as u64;
+            let mut piece = digest.spare();
+            let most = usize::try_from(entry.size - size).unwrap_or(PIECE).clamp(1, PIECE);
+            piece.reserve_exact(most);
+            let length =
+                source.take(most as u64).read_to_end(&mut piece).context("read", &entry.path)? as u64;
             if length == 0 {
                 break;
             }
@@ -250,20 +304,65 @@ impl<W: Output> Pack<'_, W> {
             (self.progress)(self.done);
         }
         if size != entry.size || Some(digest.finish()) != entry.sha256 {
-            return Err(ArchiveError::FileChanged { path: entry.path.clone() });
+            return Err(changed(entry));
         }
-        let padding = size.next_multiple_of(pack::BLOCK as u64) - size;
-        self.put(&[0; pack::BLOCK][..usize::try_from(padding).unwrap_or(0)])
+        self.put(&[0; pack::BLOCK][..pack::padding(size)])
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), ArchiveError> {
         self.encoder.write_all(bytes).map_err(ArchiveError::Write)
     }
 
-    fn finish(mut self) -> io::Result<W> {
-        self.encoder.write_all(&[0; 2 * pack::BLOCK])?;
-        let mut out = self.encoder.finish()?;
-        out.flush()?;
+    fn finish(mut self) -> Result<W, ArchiveError> {
+        self.members_before()?;
+        self.put(&[0; 2 * pack::BLOCK])?;
+        let mut out = self.encoder.finish().map_err(ArchiveError::Write)?;
+        out.flush().map_err(ArchiveError::Write)?;
         Ok(out)
     }
+}
+
+impl Members {
+    /// Adds a small file of the live tree.
+    fn add(&mut self, id: &BackupId, data: &Dir, item: Item) -> Result<(), ArchiveError> {
+        let entry = &item.entry;
+        self.blocks.extend_from_slice(&pack::header(id, entry));
+        if let Source::Live(Some(kept)) = item.source {
+            let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+            let stat = rustix::fs::statat(data, walk::below_data(entry), flags);
+            if !stat.is_ok_and(|stat| walk::is_unchanged(&stat, entry) && kept.is_of(&stat)) {
+                return Err(changed(entry));
+            }
+            self.blocks.extend_from_slice(&kept.content);
+        } else {
+            let file = open_live(data, entry)?;
+            let from = self.blocks.len();
+            // One more, to see whether there is more by now.
+            (&file).take(entry.size + 1).read_to_end(&mut self.blocks).context("read", &entry.path)?;
+            if Some(Sha256::of(&self.blocks[from..])) != entry.sha256 {
+                return Err(changed(entry));
+            }
+            unchanged(&file, entry)?;
+        }
+        self.blocks.resize(self.blocks.len() + pack::padding(entry.size), 0);
+        self.bytes += entry.size;
+        Ok(())
+    }
+}
+
+fn open_live(data: &Dir, entry: &Entry) -> Result<std::fs::File, ArchiveError> {
+    match walk::open_live(data, walk::below_data(entry)) {
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::LOOP) => Err(changed(entry)),
+        other => Ok(other.context("open", &entry.path)?),
+    }
+}
+
+/// Refuses a file of the live tree that is not any more what the first pass saw.
+fn unchanged(file: &std::fs::File, entry: &Entry) -> Result<(), ArchiveError> {
+    let is = rustix::fs::fstat(file).is_ok_and(|stat| walk::is_unchanged(&stat, entry));
+    if is { Ok(()) } else { Err(changed(entry)) }
+}
+
+fn changed(entry: &Entry) -> ArchiveError {
+    ArchiveError::FileChanged { path: entry.path.clone() }
 }

@@ -3,8 +3,8 @@
 //! takes its end for the archive's only once `verify` said that the digest is the planned one.
 
 use std::io::{self, Read};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, SendError, SyncSender, sync_channel};
 
 use super::context::lock;
 
@@ -15,7 +15,7 @@ const QUEUE: usize = 8;
 pub const BLOCK: usize = 256 << 10;
 
 enum Block {
-    Bytes(Arc<[u8]>),
+    Bytes(Vec<u8>),
     /// The archive is over and is the planned one.
     Proven,
 }
@@ -23,8 +23,8 @@ enum Block {
 /// Both ends of the queue, until the steps take them. Empty when the steps read on their own.
 #[derive(Default)]
 pub struct Pass {
-    sender: Mutex<Option<SyncSender<Block>>>,
-    receiver: Mutex<Option<Receiver<Block>>>,
+    feed: Mutex<Option<Feed>>,
+    source: Mutex<Option<Source>>,
 }
 
 impl std::fmt::Debug for Pass {
@@ -36,37 +36,35 @@ impl std::fmt::Debug for Pass {
 impl Pass {
     /// Connects the two steps: called before either begins, when both will run in this process.
     pub fn connect(&self) {
-        let (sender, receiver) = sync_channel(QUEUE);
-        *lock(&self.sender) = Some(sender);
-        *lock(&self.receiver) = Some(receiver);
+        let (blocks, receiver) = sync_channel(QUEUE);
+        // Blocks on their way back: those in the queue, and one in each hand.
+        let (back, used) = sync_channel(QUEUE + 2);
+        *lock(&self.feed) = Some(Feed { blocks, used });
+        *lock(&self.source) = Some(Source { receiver, back, block: Vec::new(), at: 0, proven: false });
     }
 
     /// Drops whatever end was not taken, so that no step waits for one that will not run.
     pub fn disconnect(&self) {
-        *lock(&self.sender) = None;
-        *lock(&self.receiver) = None;
+        *lock(&self.feed) = None;
+        *lock(&self.source) = None;
     }
 
     /// The end that `verify` feeds; `None` when it reads alone.
     pub fn feed(&self) -> Option<Feed> {
-        lock(&self.sender).take().map(|sender| Feed { sender })
+        lock(&self.feed).take()
     }
 
     /// The end that `extract` reads from; `None` when it reads on its own.
     pub fn source(&self) -> Option<Source> {
-        lock(&self.receiver).take().map(|receiver| Source {
-            receiver,
-            block: Arc::from([]),
-            at: 0,
-            proven: false,
-        })
+        lock(&self.source).take()
     }
 }
 
 /// The end that `verify` feeds.
 #[derive(Debug)]
 pub struct Feed {
-    sender: SyncSender<Block>,
+    blocks: SyncSender<Block>,
+    used: Receiver<Vec<u8>>,
 }
 
 impl std::fmt::Debug for Block {
@@ -79,15 +77,19 @@ impl std::fmt::Debug for Block {
 }
 
 impl Feed {
-    /// Hands a block on; `false` once the reader is gone, which does not stop the hashing.
-    pub fn send(&self, bytes: &[u8]) -> bool {
-        self.sender.send(Block::Bytes(Arc::from(bytes))).is_ok()
+    /// Hands a block on, and gives one to fill, whatever it holds; that one again once the reader is gone,
+    /// which does not stop the hashing.
+    pub fn send(&self, block: Vec<u8>) -> Vec<u8> {
+        match self.blocks.send(Block::Bytes(block)) {
+            Err(SendError(Block::Bytes(block))) => block,
+            Err(SendError(Block::Proven)) | Ok(()) => self.used.try_recv().unwrap_or_default(),
+        }
     }
 
     /// Says that all blocks together have the planned digest.
     pub fn prove(self) {
         // A reader that is gone has failed by itself.
-        drop(self.sender.send(Block::Proven));
+        drop(self.blocks.send(Block::Proven));
     }
 }
 
@@ -95,7 +97,8 @@ impl Feed {
 #[derive(Debug)]
 pub struct Source {
     receiver: Receiver<Block>,
-    block: Arc<[u8]>,
+    back: SyncSender<Vec<u8>>,
+    block: Vec<u8>,
     at: usize,
     proven: bool,
 }
@@ -104,7 +107,12 @@ impl Read for Source {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.at == self.block.len() && !self.proven {
             match self.receiver.recv() {
-                Ok(Block::Bytes(bytes)) => (self.block, self.at) = (bytes, 0),
+                Ok(Block::Bytes(block)) => {
+                    let used = std::mem::replace(&mut self.block, block);
+                    self.at = 0;
+                    // Who feeds may be gone, being done.
+                    drop(self.back.try_send(used));
+                }
                 Ok(Block::Proven) => self.proven = true,
                 Err(_) => return Err(io::Error::other("the archive was not proven to be the planned one")),
             }
@@ -125,7 +133,9 @@ mod tests {
         let pass = Pass::default();
         pass.connect();
         let (feed, mut source) = (pass.feed().unwrap(), pass.source().unwrap());
-        assert!(feed.send(b"abc") && feed.send(b"") && feed.send(b"def"));
+        for block in ["abc", "", "def"] {
+            let _next = feed.send(block.into());
+        }
         feed.prove();
         let mut text = String::new();
         source.read_to_string(&mut text).unwrap();
@@ -137,7 +147,7 @@ mod tests {
         let pass = Pass::default();
         pass.connect();
         let (feed, mut source) = (pass.feed().unwrap(), pass.source().unwrap());
-        assert!(feed.send(b"abc"));
+        let _next = feed.send(b"abc".to_vec());
         drop(feed);
         assert!(source.read_to_end(&mut Vec::new()).is_err());
     }
@@ -149,7 +159,7 @@ mod tests {
         let feed = pass.feed().unwrap();
         pass.disconnect();
         for _ in 0..20 {
-            assert!(!feed.send(b"abc"));
+            assert_eq!(feed.send(b"abc".to_vec()), b"abc");
         }
     }
 }

@@ -2,14 +2,12 @@
 //! the displaced one after it. Evidence for the receipt, so a tree that cannot be read is a warning here,
 //! and never what a restore fails for. Reads only; after a crash the digest is computed again.
 
-use std::collections::HashMap;
 use std::path::Path;
 
 use super::context::{Done, StepContext, lock};
 use super::error::StepError;
 use super::staging;
 use crate::archive::DATA;
-use crate::archive::extract::Stamp;
 use crate::host::fs::IoContext as _;
 use crate::ids::{AbsPath, Sha256};
 use crate::plan::step::Step;
@@ -46,12 +44,6 @@ pub(super) fn note(
     }
 }
 
-/// The digest of a file that is still the one it was taken of.
-pub(super) fn unchanged(known: &HashMap<&Path, (Stamp, Sha256)>, entry: &Entry) -> Option<Sha256> {
-    let (stamp, sha256) = known.get(entry.path.as_path())?;
-    (*stamp == (entry.inode, entry.ctime)).then_some(*sha256)
-}
-
 /// Digests the displaced tree, once it is displaced and as long as nothing was noted of it.
 pub(super) fn note_displaced(cx: &StepContext<'_>, step: &Step, done: &mut Done) -> Result<(), StepError> {
     let displaced = cx.fact(|fact| fact.displaced().cloned());
@@ -60,7 +52,7 @@ pub(super) fn note_displaced(cx: &StepContext<'_>, step: &Step, done: &mut Done)
             let held = lock(&cx.shared.extracted);
             let originals =
                 held.as_ref().map(|extracted| extracted.originals(Path::new(DATA))).unwrap_or_default();
-            let known = |entry: &Entry| unchanged(&originals, entry);
+            let known = |entry: &Entry| originals.get(entry.inode, entry.ctime);
             note(cx, step, Side::Before, &displaced, &known, done)
         }
         None => Ok(()),

@@ -26,17 +26,19 @@ impl StepRunner for Verify {
         let archive = store::open(&cx.host.root, &cx.host.config, &source.path)?;
         let (mut file, path) = (archive.file, cx.host.root.host_path(&source.path));
         let mut hasher = sha2::Sha256::new();
-        let mut buffer = vec![0; BLOCK];
+        let mut buffer = Vec::new();
         let mut read = 0_u64;
         loop {
             cx.check_cancelled()?;
+            buffer.resize(BLOCK, 0);
             let count = file.read(&mut buffer).context("read", &path)?;
             if count == 0 {
                 break;
             }
-            hasher.update(&buffer[..count]);
+            buffer.truncate(count);
+            hasher.update(&buffer);
             if let Some(feed) = &feed {
-                feed.send(&buffer[..count]);
+                buffer = feed.send(buffer);
             }
             read += count as u64;
             (cx.progress)(&step.id, read);

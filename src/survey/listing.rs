@@ -17,9 +17,9 @@
 //! a database for the restore changes them. `.abssctl` at the top is no part of a tree.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cap_std::fs::{Dir, MetadataExt as _};
 use sha2::Digest as _;
@@ -52,7 +52,8 @@ pub fn digest(dir: &Dir, known: Known<'_>, cancel: &Cancel, progress: &dyn Fn(u6
         lines: Batches::new(cancel, read),
     };
     let own = dir.dir_metadata()?;
-    listing.push(line('d', own.mode() & 0o7777, (own.uid(), own.gid()), 0, Content::None, b"."), 0)?;
+    let (mode, owner) = (own.mode() & 0o7777, (own.uid(), own.gid()));
+    listing.push(Line { letter: 'd', mode, owner, size: 0, content: Content::None, path: ".".into() }, 0)?;
     tree::walk(dir, &mut |entry, parent| listing.add(entry, parent))?;
     while let Some(read) = listing.lines.pop() {
         listing.take(read)?;
@@ -71,9 +72,12 @@ struct Listing<'a> {
 
 /// One record, but for what only the content of a file says.
 struct Line {
-    before: String,
+    letter: char,
+    mode: u32,
+    owner: (u32, u32),
+    size: u64,
     content: Content,
-    path: Vec<u8>,
+    path: PathBuf,
 }
 
 enum Content {
@@ -109,8 +113,8 @@ impl Listing<'_> {
             }
         };
         let bytes = if matches!(content, Content::Of(_)) { entry.size } else { 0 };
-        let path = entry.path.as_os_str().as_bytes();
-        self.push(line(letter, entry.mode, (entry.uid, entry.gid), entry.size, content, path), bytes)
+        let (owner, path) = ((entry.uid, entry.gid), entry.path.clone());
+        self.push(Line { letter, mode: entry.mode, owner, size: entry.size, content, path }, bytes)
     }
 
     fn push(&mut self, line: Line, bytes: u64) -> io::Result<()> {
@@ -132,33 +136,30 @@ impl Listing<'_> {
 }
 
 fn read(lines: Vec<Line>, cancel: &Cancel) -> io::Result<Records> {
-    let mut buffer = vec![0; PIECE];
+    let any = lines.iter().any(|line| matches!(line.content, Content::Of(_)));
+    let mut buffer = vec![0; if any { PIECE } else { 0 }];
     let mut read = Records { text: Vec::new(), bytes: 0 };
-    for line in lines {
-        let content = match line.content {
-            Content::None => "-".to_owned(),
-            Content::Known(sha256) => sha256.to_string(),
+    for Line { letter, mode, owner: (uid, gid), size, content, path } in lines {
+        let content = match content {
+            Content::None => None,
+            Content::Known(sha256) => Some(sha256),
             Content::Of(file) => {
-                let path = Path::new(std::ffi::OsStr::from_bytes(&line.path));
                 let (sha256, bytes) = HashingReader::new(file)
                     .read_out(&mut buffer, cancel)
-                    .map_err(|error| at(path, &error))?;
+                    .map_err(|error| at(&path, &error))?;
                 read.bytes += bytes;
-                sha256.to_string()
+                Some(sha256)
             }
         };
-        read.text.extend(line.before.into_bytes());
-        read.text.extend(content.into_bytes());
-        read.text.push(b' ');
-        read.text.extend(line.path);
+        write!(read.text, "{letter} {mode:o} {uid} {gid} {size} ")?;
+        match content {
+            Some(sha256) => write!(read.text, "{sha256} ")?,
+            None => write!(read.text, "- ")?,
+        }
+        read.text.extend_from_slice(path.as_os_str().as_bytes());
         read.text.push(0);
     }
     Ok(read)
-}
-
-fn line(letter: char, mode: u32, (uid, gid): (u32, u32), size: u64, content: Content, path: &[u8]) -> Line {
-    let before = format!("{letter} {mode:o} {uid} {gid} {size} ");
-    Line { before, content, path: path.to_owned() }
 }
 
 fn at(path: &Path, error: &io::Error) -> io::Error {
@@ -253,9 +254,9 @@ mod tests {
         let error = digest(&open(temporary.path()), &|_| None, &cancel, &|_| {}).unwrap_err();
         assert_eq!(error.to_string(), "stopped on request");
         // In the middle of a file too.
-        let path = Path::new("file").as_os_str().as_bytes();
         let file = fs::open_regular(&open(temporary.path()), "file").unwrap();
-        let line = line('f', 0o644, (0, 0), 0, Content::Of(file), path);
+        let (content, path) = (Content::Of(file), PathBuf::from("file"));
+        let line = Line { letter: 'f', mode: 0o644, owner: (0, 0), size: 0, content, path };
         let error = read(vec![line], &cancel).map(drop).unwrap_err();
         assert_eq!(error.to_string(), "file: stopped on request");
     }

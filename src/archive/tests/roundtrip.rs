@@ -425,5 +425,7 @@ fn files_of_the_last_tick_count_as_changed() {
         entry.stamp = Some((5, at));
     }
     let settled = extracted.settled(Path::new("data"));
-    assert_eq!(settled.into_iter().collect::<Vec<_>>(), [(Path::new("a"), ((5, 1), Sha256::of(b"one")))]);
+    let found = [(5, 1), (5, 2), (6, 1)].map(|(inode, changed)| settled.get(inode, changed));
+    assert_eq!(found, [Some(Sha256::of(b"one")), None, None]);
+    assert_eq!(extracted.settled(Path::new("metadata")).get(5, 1), None);
 }
