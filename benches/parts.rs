@@ -120,7 +120,7 @@ impl Data {
         let (out, name) = (self.dir("out"), number.to_string());
         out.create_dir(&name).unwrap();
         let staging = out.open_dir(&name).unwrap();
-        let options = ExtractOptions { limits: LIMITS, owners: Owners::Archive, base: None };
+        let options = ExtractOptions { limits: LIMITS, owners: Owners::Archive, base: None, proof: None };
         let began = Instant::now();
         let tar = decoder(Algorithm::Zstd, &self.archive[..]).unwrap();
         let unpacked = extract(tar, &id(0), &staging, &options, &Cancel::default(), &|_| ()).unwrap();
@@ -306,6 +306,7 @@ fn actor() -> Actor {
 fn backup(number: u64) -> NewBackup {
     let id = id(number);
     NewBackup {
+        manifest: Sha256::of(b"manifest"),
         path: format!("/srv/backups/budget/{id}.tar.zst").parse().unwrap(),
         id,
         instance: instance(),

@@ -5,6 +5,7 @@ use crate::host::cancel::Cancel;
 use crate::host::fs::Root;
 use crate::host::machine::Actor;
 use crate::host::service::{NoManager, ServiceManager, Systemd};
+use crate::host::stamp::Known;
 use crate::state::config::Config;
 use crate::state::restore_config::ServiceManagerChoice;
 
@@ -19,6 +20,8 @@ pub struct Context {
     pub actor: Actor,
     /// Set by signals; long work looks at it.
     pub cancel: Cancel,
+    /// Digests of large files that this process read: what a plan is compared with need not be read again.
+    pub known: Known,
     /// Whether this process runs while the machine comes up, and units of servers wait for its end.
     pub before_units: bool,
 }

@@ -17,6 +17,7 @@ use abssctl::engine::report::{Outcome, Report};
 use abssctl::host::cancel::Cancel;
 use abssctl::host::fs::Root;
 use abssctl::host::machine::{Actor, ActorKind};
+use abssctl::host::stamp::Known;
 use abssctl::ids::RunId;
 use abssctl::plan::model::Plan;
 use abssctl::plan::spec::{PreBackupMode, RestartPolicy};
@@ -77,7 +78,14 @@ impl World {
         let root = Root::open(dir.path()).unwrap();
         let config = Config::load(&root, &ConfigFlags::default(), &BTreeMap::new()).unwrap();
         let actor = Actor { kind: ActorKind::User, name: "tester".into(), session: None };
-        let cx = Context { root, config, actor, cancel: Cancel::default(), before_units: false };
+        let cx = Context {
+            root,
+            config,
+            actor,
+            cancel: Cancel::default(),
+            known: Known::default(),
+            before_units: false,
+        };
         Self { dir, cx, first: None, restores: 0, service: None }
     }
 

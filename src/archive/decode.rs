@@ -2,14 +2,15 @@
 //! Changes nothing.
 
 use std::fmt;
-use std::io::{self, BufReader, Read};
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek as _, SeekFrom};
 use std::str::FromStr;
 
 use flate2::bufread::MultiGzDecoder;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::frames::FrameReader;
+use super::frames::{self, FrameReader, Leap};
 
 const BUFFER: usize = 64 * 1024;
 
@@ -108,7 +109,8 @@ impl<R: Read> Skip for Decoder<R> {
     fn skip(&mut self, bytes: u64) -> io::Result<()> {
         let whole = match &mut self.inner {
             Inner::Zstd(frames) => frames.skip_frames(bytes),
-            Inner::Gzip(_) | Inner::None(_) => Ok(0),
+            Inner::None(input) => self.leap.map_or(Ok(0), |leap| leap(input, bytes).map(|()| bytes)),
+            Inner::Gzip(_) => Ok(0),
         };
         let left = bytes - whole.map_err(|error| self.failure(error))?;
         // A part of a frame is read.
@@ -119,6 +121,8 @@ impl<R: Read> Skip for Decoder<R> {
 /// The tar inside an archive. Reads its input to the end: only then does it report the end itself.
 pub struct Decoder<R: Read> {
     inner: Inner<R>,
+    /// How an input that is not compressed passes over bytes unread.
+    leap: Option<Leap<R>>,
     /// Whether anything came out yet: damage before that is no trailing data.
     begun: bool,
 }
@@ -153,7 +157,27 @@ pub fn decoder<R: Read>(algorithm: Algorithm, input: R) -> Result<Decoder<R>, su
         }
         Algorithm::None => Inner::None(input),
     };
-    Ok(Decoder { inner, begun: false })
+    Ok(Decoder { inner, leap: None, begun: false })
+}
+
+/// The same of a file, of which what is skipped is not read either. No digest of the whole file comes of that,
+/// and a damaged seek table leads anywhere: who uses it must prove what comes out.
+///
+/// # Errors
+/// As [`decoder`].
+pub fn leaping_decoder(algorithm: Algorithm, file: File) -> Result<Decoder<File>, super::ArchiveError> {
+    let leap: Leap<File> = |file, bytes| {
+        let bytes = i64::try_from(bytes).map_err(io::Error::other)?;
+        file.seek(SeekFrom::Current(bytes)).map(drop)
+    };
+    let table = if algorithm == Algorithm::Zstd { frames::seek_table(&file) } else { None };
+    match table {
+        Some(table) => {
+            let frames = FrameReader::with_table(file, leap, table)?;
+            Ok(Decoder { inner: Inner::Zstd(Box::new(frames)), leap: None, begun: false })
+        }
+        None => Ok(Decoder { leap: Some(leap), ..decoder(algorithm, file)? }),
+    }
 }
 
 impl<R: Read> Decoder<R> {

@@ -18,9 +18,9 @@ use crate::host::pool::InOrder;
 /// Payload of one zstd frame.
 const FRAME: usize = 1024 * 1024;
 /// The skippable frame that holds the seek table.
-const SKIPPABLE_MAGIC: u32 = 0x184D_2A5E;
+pub(super) const SKIPPABLE_MAGIC: u32 = 0x184D_2A5E;
 /// The last bytes of a file with a seek table.
-const SEEKABLE_MAGIC: u32 = 0x8F92_EAB1;
+pub(super) const SEEKABLE_MAGIC: u32 = 0x8F92_EAB1;
 
 /// Where compressed bytes go.
 pub(super) trait Output: Write {

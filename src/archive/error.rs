@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::host::cancel::Cancelled;
 use crate::host::fs::FsError;
 use crate::host::sqlite::SqliteError;
+use crate::ids::Sha256;
 
 use super::decode::DecodeFailure;
 
@@ -165,6 +166,15 @@ pub enum ArchiveError {
         /// The difference.
         why: String,
     },
+    /// The manifest is not the one that was planned.
+    #[error("{}, planned was the manifest with SHA-256 {planned}", manifest_found(.found.as_ref()))]
+    #[diagnostic(code(abssctl::archive::other_manifest), help("{OTHER_BACKUP}"))]
+    OtherManifest {
+        /// Its digest, where there is one.
+        found: Option<Sha256>,
+        /// The one that the plan names.
+        planned: Sha256,
+    },
     /// A file changed while it was being backed up.
     #[error("{} changed while it was being backed up", .path.display())]
     #[diagnostic(
@@ -217,5 +227,12 @@ impl From<io::Error> for ArchiveError {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Self::Truncated,
             Err(error) => Self::Read(error),
         }
+    }
+}
+
+fn manifest_found(found: Option<&Sha256>) -> String {
+    match found {
+        Some(sha256) => format!("the archive's manifest has SHA-256 {sha256}"),
+        None => "the archive does not begin with a manifest".to_owned(),
     }
 }

@@ -13,23 +13,24 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Write as _};
-use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cap_std::fs::{Dir, DirBuilder, DirBuilderExt as _};
-use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::AtFlags;
 use sha2::Digest as _;
 
+use super::attributes::{finish, ids, made, settle, times};
+use super::proof::Proof;
 use super::reader::Members;
-use super::reuse::{Reuse, Reused};
+use super::reuse::{Base, Reuse, Reused};
 use super::{ArchiveError, EntryKind, Limits, Manifest, Member, Skip};
 use crate::host::cancel::Cancel;
 use crate::host::fs::{self, IoContext as _, Syncing, WriteBehind};
 use crate::host::pool::Batches;
 use crate::host::sqlite;
+use crate::host::stamp::{Known, Stamp};
 use crate::ids::{BackupId, Sha256};
 
 const BUFFER: usize = 128 * 1024;
@@ -65,10 +66,12 @@ pub struct ExtractOptions<'a> {
     pub limits: Limits,
     /// Where owners come from.
     pub owners: Owners<'a>,
-    /// A tree that stands for `data/`: what it holds of the manifest's files, byte for byte, is copied from
-    /// it, and not decoded. No SQLite connection of this process may be open there: copying closes
-    /// descriptors, and locks with them.
-    pub base: Option<&'a Dir>,
+    /// What this tree holds of the manifest's files, byte for byte, is copied from it, and not decoded.
+    pub base: Option<Base<'a>>,
+    /// The digest of the manifest that is to prove everything, where the digest of the whole archive does not:
+    /// each header must say what the manifest says, in every field. What was unpacked must be compared with it
+    /// as ever ([`Manifest::verify`]).
+    pub proof: Option<Sha256>,
 }
 
 /// What was unpacked.
@@ -124,16 +127,13 @@ impl ExtractedEntry {
     }
 }
 
-/// Inode and time of the last change, in nanoseconds since 1970.
-pub type Stamp = (u64, i128);
-
 impl Extracted {
     /// The digests of the files below `top` that nobody can have changed since without another time of
     /// change. The last ones are not among them: whoever writes at the same tick of the file system's clock
     /// leaves the time as it is.
     pub fn settled(&self, top: &Path) -> Known {
-        let newest = self.entries.iter().filter_map(|entry| entry.stamp).map(|(_, changed)| changed).max();
-        let before = |stamp: &Stamp| newest.is_some_and(|newest| stamp.1 < newest);
+        let newest = self.entries.iter().filter_map(|entry| entry.stamp).map(|stamp| stamp.changed).max();
+        let before = |stamp: &Stamp| newest.is_some_and(|newest| stamp.changed < newest);
         self.known(top, |entry| entry.stamp.filter(before))
     }
 
@@ -144,18 +144,7 @@ impl Extracted {
 
     fn known(&self, top: &Path, stamp: impl Fn(&ExtractedEntry) -> Option<Stamp>) -> Known {
         let below = self.entries.iter().filter(|entry| entry.path.starts_with(top));
-        Known(below.filter_map(|entry| Some((stamp(entry)?, entry.sha256?))).collect())
-    }
-}
-
-/// Digests of files of one file system, by what such a file is known by.
-#[derive(Debug, Default)]
-pub struct Known(HashMap<Stamp, Sha256>);
-
-impl Known {
-    /// The digest of the file that has this inode and this time of change, in nanoseconds since 1970.
-    pub fn get(&self, inode: u64, changed: i128) -> Option<Sha256> {
-        self.0.get(&(inode, changed)).copied()
+        below.filter_map(|entry| Some((stamp(entry)?, entry.sha256?))).collect()
     }
 }
 
@@ -192,6 +181,7 @@ pub fn extract(
         unsynced: (0, 0),
         syncing: None,
         base: options.base,
+        proof: options.proof.map(Proof::new),
         reuse: None,
         reused: (0, 0),
     };
@@ -200,6 +190,10 @@ pub fn extract(
     // Whatever happened: who removes the tree must not meet one who writes into it.
     let failed = work.failed;
     let written = work.write_out();
+    let written = written.and_then(|()| match &work.proof {
+        Some(proof) if !failed && unpacked.is_ok() => proof.end(&members),
+        Some(_) | None => Ok(()),
+    });
     // What comes first in the archive is told.
     if failed { unpacked.and(written) } else { written.and(unpacked) }?;
     if let Some(reuse) = work.reuse.take() {
@@ -238,7 +232,8 @@ struct Work<'a> {
     /// How many of them nobody has brought to disk, and their bytes.
     unsynced: (usize, u64),
     syncing: Option<Syncing>,
-    base: Option<&'a Dir>,
+    base: Option<Base<'a>>,
+    proof: Option<Proof>,
     /// What is copied from there, once the manifest is known.
     reuse: Option<Reuse>,
     /// How many files were, and their bytes.
@@ -278,6 +273,9 @@ impl Small {
 impl Work<'_> {
     fn all(&mut self, members: &mut Members<'_, impl Skip>) -> Result<(), ArchiveError> {
         while let Some(member) = members.next(self.cancel)? {
+            if let Some(proof) = &mut self.proof {
+                proof.check(&member, members)?;
+            }
             for path in &member.implied {
                 self.implied_directory(path, &member)?;
             }
@@ -538,79 +536,7 @@ impl Work<'_> {
     }
 }
 
-/// The mode that a file is made with: its own at once where no right of anybody else's is in it before owner
-/// and attributes are set.
-fn made(member: &Member, owner: (u32, u32)) -> u32 {
-    let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    if owner == own && member.xattrs.is_empty() { file_mode(member) } else { 0o600 }
-}
-
-/// Privileges must not come out of an archive; data files need none.
-fn file_mode(member: &Member) -> u32 {
-    member.mode & 0o777
-}
-
-/// Gives a file whose content is written everything else; by what it is known from then on.
-fn finish(file: &std::fs::File, member: &Member, owner: (u32, u32)) -> Result<Stamp, ArchiveError> {
-    let look = || file.metadata().context("inspect", &member.path);
-    // Most are as they should be but for the time, and are looked at once.
-    rustix::fs::futimens(file, &times(member)).context("set the time of", &member.path)?;
-    let mut meta = look()?;
-    let is = (meta.uid(), meta.gid());
-    if is != owner || meta.mode() & 0o7777 != file_mode(member) || !member.xattrs.is_empty() {
-        settle(file, member, file_mode(member), [is, owner])?;
-        meta = look()?;
-    }
-    Ok(stamp(&meta))
-}
-
-/// By what a file is known.
-pub(super) fn stamp(meta: &std::fs::Metadata) -> Stamp {
-    (meta.ino(), i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec()))
-}
-
-/// Owner, attributes, mode, time: in this order, as the first drops attributes and privileges, and the mode
-/// may forbid attributes. The owners are who it belongs to and who it is to belong to.
-fn settle(
-    file: impl AsFd,
-    member: &Member,
-    mode: u32,
-    [is, wanted]: [(u32, u32); 2],
-) -> Result<(), ArchiveError> {
-    if is != wanted {
-        let (uid, gid) = ids(wanted);
-        rustix::fs::fchown(&file, uid, gid).context("set the owner of", &member.path)?;
-    }
-    for (name, value) in member.xattrs.iter().filter(|(name, _)| is_restorable(name)) {
-        let set = rustix::fs::fsetxattr(&file, name.as_str(), value, XattrFlags::empty());
-        // Which attributes a system takes depends on file system, user and kernel.
-        if matches!(set, Err(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT)) {
-            set.context("set an attribute of", &member.path)?;
-        }
-    }
-    rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).context("set the mode of", &member.path)?;
-    rustix::fs::futimens(&file, &times(member)).context("set the time of", &member.path)?;
-    Ok(())
-}
-
 fn open_below(staging: &Dir, path: &Path) -> Result<Dir, ArchiveError> {
     let name = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     Ok(fs::open_dir(staging, name).context("open directory", path)?)
-}
-
-/// Whether an extended attribute may come out of an archive: capabilities, labels and marks of the kernel
-/// give a file rights that its mode does not show.
-fn is_restorable(name: &str) -> bool {
-    name.starts_with("user.") || matches!(name, "system.posix_acl_access" | "system.posix_acl_default")
-}
-
-/// `u32::MAX` would mean "leave it"; a resolver that gives it gets just that.
-fn ids((uid, gid): (u32, u32)) -> (Option<Uid>, Option<Gid>) {
-    let real = |id: u32| (id != u32::MAX).then_some(id);
-    (real(uid).map(Uid::from_raw), real(gid).map(Gid::from_raw))
-}
-
-fn times(member: &Member) -> Timestamps {
-    let time = Timespec { tv_sec: member.mtime, tv_nsec: i64::from(member.mtime_nanos) };
-    Timestamps { last_access: time, last_modification: time }
 }

@@ -6,12 +6,15 @@
 //! one frame mostly. Damage is told by the stream as well, so that there is one set of messages.
 
 use std::cell::RefCell;
+use std::fs::File;
 use std::io::{self, BufReader, Chain, Cursor, Read};
 use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
 
 use zstd::bulk::Decompressor;
 use zstd::zstd_safe::{compress_bound, find_frame_compressed_size, get_frame_content_size};
 
+use super::encode::{SEEKABLE_MAGIC, SKIPPABLE_MAGIC};
 use crate::host::pool::{self, InOrder};
 
 /// The largest window a zstd frame may ask for: 128 MiB, the most that `zstd -d` takes unasked.
@@ -58,7 +61,14 @@ struct Ahead<R> {
     ended: bool,
     /// Whether there was a frame.
     begun: bool,
+    /// Where the input can pass over bytes unread: how, and the frames that follow, as the seek table says.
+    leaps: Option<(Leap<R>, Table)>,
 }
+
+/// Passes over so many bytes of an input.
+pub(super) type Leap<R> = fn(&mut R, u64) -> io::Result<()>;
+/// Compressed and plain size of each frame.
+pub(super) type Table = std::vec::IntoIter<(u32, u32)>;
 
 /// What comes next.
 enum Next {
@@ -77,11 +87,17 @@ enum Next {
 
 impl<R: Read> FrameReader<R> {
     pub(super) fn new(input: R) -> io::Result<Self> {
-        Self::with(input, pool::threads() > 1)
+        Self::with(input, pool::threads() > 1, None)
     }
 
-    fn with(input: R, parallel: bool) -> io::Result<Self> {
-        let ahead = Ahead { input, buffer: Vec::new(), at: 0, ended: false, begun: false };
+    /// Of an input that can pass over frames unread. A table that is wrong leads to no frame, or to another
+    /// one than was asked for: who uses it must prove what comes out.
+    pub(super) fn with_table(input: R, leap: Leap<R>, table: Table) -> io::Result<Self> {
+        Self::with(input, true, Some((leap, table)))
+    }
+
+    fn with(input: R, parallel: bool, leaps: Option<(Leap<R>, Table)>) -> io::Result<Self> {
+        let ahead = Ahead { input, buffer: Vec::new(), at: 0, ended: false, begun: false, leaps };
         let input = if parallel { Input::Frames(ahead) } else { ahead.stream()? };
         Ok(Self { input, in_flight: InOrder::growing(), current: Cursor::default(), spare: Vec::new() })
     }
@@ -101,6 +117,7 @@ impl<R: Read> FrameReader<R> {
             let have = &ahead.buffer[ahead.at..];
             match next(have) {
                 Next::Frame { length, plain } => {
+                    ahead.frame(length, plain);
                     let mut frame = self.spare.pop().unwrap_or_default();
                     let place = ahead.take(length, &mut frame.compressed);
                     self.in_flight.submit(move || decode(frame, place, plain));
@@ -160,10 +177,15 @@ impl<R: Read> FrameReader<R> {
         self.in_flight = InOrder::growing();
         let Input::Frames(ahead) = &mut self.input else { return Ok(bytes - left) };
         loop {
+            if let Some(plain) = ahead.leap(left)? {
+                left -= plain;
+                continue;
+            }
             let have = &ahead.buffer[ahead.at..];
             match next(have) {
                 Next::Frame { length, plain } if plain as u64 <= left => {
                     left -= plain as u64;
+                    ahead.frame(length, plain);
                     ahead.pass(length);
                 }
                 Next::Skippable { length } => ahead.pass(length),
@@ -179,6 +201,36 @@ impl<R: Read> Ahead<R> {
     fn pass(&mut self, length: usize) {
         self.at += length;
         self.begun = true;
+    }
+
+    /// Notes that a frame of this size, with so much in it, is passed; the table is no more of use where it
+    /// says something else.
+    fn frame(&mut self, length: usize, plain: usize) {
+        if let Some((_, table)) = &mut self.leaps
+            && table.next().is_none_or(|(packed, out)| (packed as usize, out as usize) != (length, plain))
+        {
+            self.leaps = None;
+        }
+    }
+
+    /// Goes on behind the next frame without reading it, if not more than so much is in it: how much that is.
+    fn leap(&mut self, most: u64) -> io::Result<Option<u64>> {
+        let Some((leap, table)) = &mut self.leaps else { return Ok(None) };
+        let Some((packed, plain)) =
+            table.as_slice().first().copied().filter(|next| u64::from(next.1) <= most)
+        else {
+            return Ok(None);
+        };
+        let _passed = table.next();
+        let have = self.buffer.len() - self.at;
+        match (packed as usize).checked_sub(have) {
+            None | Some(0) => self.at += packed as usize,
+            Some(rest) => {
+                (self.at, self.begun) = (self.buffer.len(), true);
+                leap(&mut self.input, rest as u64)?;
+            }
+        }
+        Ok(Some(plain.into()))
     }
 
     /// Goes on behind a frame and gives it to `frame`; says where in there it lies.
@@ -246,6 +298,34 @@ impl<R: Read> Read for FrameReader<R> {
             }
         }
     }
+}
+
+/// The seek table at the end of a file ("zstd seekable format", version 0.1.0, without checksums); `None` where
+/// there is none that is whole.
+pub(super) fn seek_table(file: &File) -> Option<Table> {
+    /// Number of frames, a byte of flags, the magic number.
+    const FOOTER: usize = 9;
+    let end = file.metadata().ok()?.len();
+    let mut footer = [0; FOOTER];
+    file.read_exact_at(&mut footer, end.checked_sub(FOOTER as u64)?).ok()?;
+    let number = |bytes: &[u8]| bytes.try_into().map(u32::from_le_bytes).ok();
+    let frames = number(&footer[..4])?;
+    if footer[4] != 0 || number(&footer[5..])? != SEEKABLE_MAGIC {
+        return None;
+    }
+    let content = u64::from(frames) * 8 + FOOTER as u64;
+    let mut table = vec![0; usize::try_from(content + 8).ok()?];
+    file.read_exact_at(&mut table, end.checked_sub(content + 8)?).ok()?;
+    if number(&table[..4])? != SKIPPABLE_MAGIC || u64::from(number(&table[4..8])?) != content {
+        return None;
+    }
+    let frames = table[8..].chunks_exact(8).take(frames as usize);
+    Some(
+        frames
+            .filter_map(|frame| Some((number(&frame[..4])?, number(&frame[4..])?)))
+            .collect::<Vec<_>>()
+            .into_iter(),
+    )
 }
 
 /// What the input begins with.
@@ -326,7 +406,7 @@ mod tests {
     /// What comes out, and the end: `None` where it is one.
     fn read(bytes: &[u8], parallel: bool) -> (Vec<u8>, Option<&'static str>) {
         let mut out = Vec::new();
-        let end = FrameReader::with(bytes, parallel).and_then(|mut reader| {
+        let end = FrameReader::with(bytes, parallel, None).and_then(|mut reader| {
             let mut buffer = [0; 1000];
             loop {
                 match reader.read(&mut buffer)? {
@@ -392,11 +472,21 @@ mod tests {
             parts in prop::collection::vec(part(), 0..12),
             steps in prop::collection::vec((any::<bool>(), 0_usize..9000), 1..12),
             parallel in any::<bool>(),
+            with_table in any::<bool>(),
         ) {
             let bytes = parts.concat();
             let (whole, end) = read(&bytes, false);
             prop_assume!(end.is_none());
-            let mut reader = FrameReader::with(&bytes[..], parallel).unwrap();
+            let leap: Leap<&[u8]> = |input, bytes| io::copy(&mut input.take(bytes), &mut io::sink()).map(drop);
+            let table = parts.iter().map(|part| match next(part) {
+                Next::Frame { length, plain } if length == part.len() => {
+                    Some((u32::try_from(length).unwrap(), u32::try_from(plain).unwrap()))
+                }
+                Next::Frame { .. } | Next::Skippable { .. } | Next::Unknown | Next::Other => None,
+            });
+            let table = table.collect::<Option<Vec<_>>>().filter(|_| with_table && parallel);
+            let leaps = table.map(|table| (leap, table.into_iter()));
+            let mut reader = FrameReader::with(&bytes[..], parallel, leaps).unwrap();
             let mut at = 0;
             for (skips, length) in steps {
                 if skips {
@@ -418,7 +508,7 @@ mod tests {
         let mut damaged = sized(&[9; 1000]);
         *damaged.last_mut().unwrap() ^= 1;
         let bytes = [sized(b"first"), damaged.clone(), damaged, sized(b"last")].concat();
-        let mut reader = FrameReader::with(&bytes[..], true).unwrap();
+        let mut reader = FrameReader::with(&bytes[..], true, None).unwrap();
         assert_eq!(reader.skip_frames(5 + 2000).unwrap(), 5 + 2000);
         let mut rest = String::new();
         reader.read_to_string(&mut rest).unwrap();
@@ -435,7 +525,7 @@ mod tests {
         }
         let frames: Vec<u8> = (0..40).flat_map(|_| sized(&[9; 100])).collect();
         for parallel in [false, true] {
-            let mut reader = FrameReader::with(frames.chain(Broken), parallel).unwrap();
+            let mut reader = FrameReader::with(frames.chain(Broken), parallel, None).unwrap();
             let mut out = Vec::new();
             assert_eq!(reader.read_to_end(&mut out).unwrap_err().raw_os_error(), Some(5));
             assert_eq!(out, [9; 4000]);
@@ -448,7 +538,7 @@ mod tests {
         let mut damaged = sized(b"a frame that is damaged in its checksum");
         *damaged.last_mut().unwrap() ^= 1;
         let bytes = [sized(b"first"), damaged, sized(b"last")].concat();
-        let mut reader = FrameReader::with(&bytes[..], true).unwrap();
+        let mut reader = FrameReader::with(&bytes[..], true, None).unwrap();
         let mut buffer = [0; 100];
         assert_eq!(reader.read(&mut buffer).unwrap(), 5);
         for _ in 0..3 {

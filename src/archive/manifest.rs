@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::ArchiveError;
 use super::extract::Extracted;
+use super::{ArchiveError, Member};
 use crate::host::sqlite::DatabaseSummary;
 use crate::ids::{BackupId, InstanceName, Sha256};
 
@@ -317,6 +317,41 @@ impl Manifest {
     pub fn entry(&self, path: &Path) -> Option<&Entry> {
         let found = self.entries.binary_search_by(|entry| entry.path.as_os_str().cmp(path.as_os_str()));
         found.ok().map(|index| &self.entries[index])
+    }
+
+    /// Proves that a member's header says what is listed, in every field; that of the manifest itself is not.
+    ///
+    /// # Errors
+    /// [`ArchiveError::ManifestMismatch`].
+    pub(super) fn require_member(&self, member: &Member) -> Result<(), ArchiveError> {
+        let Member { path, kind, mode, uid, gid, mtime, mtime_nanos, size, target, xattrs, implied } = member;
+        let differs = |path: &Path, why: &str| {
+            Err(ArchiveError::ManifestMismatch { path: path.to_owned(), why: why.to_owned() })
+        };
+        if let Some(above) = implied.first() {
+            return differs(above, "no header of its own tells of it");
+        }
+        if path == Path::new(MANIFEST_PATH) {
+            return Ok(());
+        }
+        let Some(entry) = self.entry(path) else { return differs(path, "it is not listed") };
+        let hex = |(name, value): (&String, &Vec<u8>)| (name.clone(), to_hex(value));
+        let said = Entry {
+            path: path.clone(),
+            kind: *kind,
+            mode: *mode,
+            uid: *uid,
+            gid: *gid,
+            mtime: *mtime,
+            mtime_nanos: *mtime_nanos,
+            size: *size,
+            target: target.clone(),
+            xattrs: xattrs.iter().map(hex).collect(),
+            // What is in it is compared once it was read.
+            sha256: entry.sha256,
+            sqlite: entry.sqlite.clone(),
+        };
+        if said == *entry { Ok(()) } else { differs(path, "its header says something else") }
     }
 
     /// Proves that what was unpacked is what is listed: the same names, types, sizes, digests and link

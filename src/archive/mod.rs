@@ -6,6 +6,7 @@
 //! [`fn@extract`] and [`fn@write`] change anything: staging the one, its output and scratch the other; a
 //! crash in either leaves parts there that no reader takes for whole.
 
+mod attributes;
 pub mod decode;
 mod encode;
 pub mod error;
@@ -16,18 +17,20 @@ mod header;
 pub mod manifest;
 mod name;
 mod pack;
+mod proof;
 pub mod reader;
 mod reuse;
 mod walk;
 pub mod writer;
 
-pub use decode::{Algorithm, Decoder, Skip, decoder};
+pub use decode::{Algorithm, Decoder, Skip, decoder, leaping_decoder};
 pub use error::ArchiveError;
 pub use extract::{ExtractOptions, Extracted, ExtractedEntry, Owners, extract};
 pub use hashed::HashingReader;
 pub use manifest::{Entry, EntryKind, Manifest, Scope};
 pub use name::DATA;
-pub use reader::{Body, Limits, MAX_ENTRIES, Member, Totals, scan};
+pub use reader::{Body, Limits, MAX_ENTRIES, Member, Totals, require_manifest, scan};
+pub use reuse::Base;
 pub use writer::{Extra, Payload, Written, write};
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::manifest::MANIFEST_PATH;
 use super::name::{self, Names, escape, shown};
 use super::{ArchiveError, EntryKind, Manifest, Skip};
 use crate::host::cancel::Cancel;
-use crate::ids::BackupId;
+use crate::ids::{BackupId, Sha256};
 
 /// A manifest larger than this is not read.
 const MAX_MANIFEST: u64 = 64 * 1024 * 1024;
@@ -77,6 +77,8 @@ pub(super) struct Members<'a, R> {
     seen_file: bool,
     pub(super) totals: Totals,
     pub(super) manifest: Option<Manifest>,
+    /// Its digest, where there is one.
+    manifest_sha256: Option<Sha256>,
 }
 
 impl<'a, R: Read> Members<'a, R> {
@@ -91,6 +93,15 @@ impl<'a, R: Read> Members<'a, R> {
             seen_file: false,
             totals: Totals::default(),
             manifest: None,
+            manifest_sha256: None,
+        }
+    }
+
+    /// Refuses an archive that has not the manifest with this digest, or none so far.
+    pub(super) fn require_manifest(&self, planned: Sha256) -> Result<(), ArchiveError> {
+        match self.manifest_sha256 {
+            Some(found) if found == planned => Ok(()),
+            found => Err(ArchiveError::OtherManifest { found, planned }),
         }
     }
 
@@ -201,6 +212,7 @@ impl<'a, R: Read> Members<'a, R> {
         }
         let mut bytes = Vec::new();
         self.tar.read_to_end(&mut bytes)?;
+        self.manifest_sha256 = Some(Sha256::of(&bytes));
         self.manifest = Some(Manifest::parse(&bytes, self.id)?);
         self.buffered = Some(Cursor::new(bytes));
         Ok(())
@@ -252,6 +264,22 @@ pub fn scan(
         visitor(&member, &mut members)?;
     }
     Ok(members.totals)
+}
+
+/// Proves that an archive begins with the manifest that has this digest; reads no further.
+///
+/// # Errors
+/// [`ArchiveError::OtherManifest`], or what does not belong into a backup before it.
+pub fn require_manifest(
+    tar: impl Read,
+    id: &BackupId,
+    limits: &Limits,
+    planned: Sha256,
+    cancel: &Cancel,
+) -> Result<(), ArchiveError> {
+    let mut members = Members::new(tar, id, limits);
+    while members.manifest.is_none() && members.next(cancel)?.is_some() {}
+    members.require_manifest(planned)
 }
 
 /// As a message shows a member.

@@ -3,25 +3,24 @@
 //! with the original where the file system can (XFS, Btrfs), never the file itself.
 //!
 //! Writes into one directory below staging only, under names of its own. The digest is taken from the copy:
-//! whoever writes to the original meanwhile changes nothing that was proven. A crash leaves copies there,
-//! which go with staging.
+//! whoever writes to the original meanwhile changes nothing that was proven. Where the digest of the original
+//! is known already, and the original is the same file before and after the copy was taken, the copy has it.
+//! A crash leaves copies there, which go with staging.
 
 use std::collections::HashMap;
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use cap_std::fs::Dir;
 use sha2::Digest as _;
 
-use super::extract::{Stamp, stamp};
 use super::{ArchiveError, DATA, EntryKind, Manifest, Member};
 use crate::host::cancel::Cancel;
 use crate::host::fs::{self, IoContext as _, WriteBehind};
 use crate::host::pool::Batches;
 use crate::host::sqlite;
+use crate::host::stamp::{Known, Stamp};
 use crate::ids::Sha256;
 
 /// Where copies lie until the archive names them. No archive of ours has a member of this name.
@@ -33,11 +32,22 @@ const BUFFER: usize = 128 << 10;
 pub(super) struct Reuse {
     to: Arc<Dir>,
     base: Arc<Dir>,
+    known: Known,
     /// What was not looked for yet, in the archive's order.
     wanted: std::vec::IntoIter<Wanted>,
     copies: Batches<Job, Result<Vec<Outcome>, ArchiveError>>,
     found: HashMap<PathBuf, Option<Reused>>,
     count: u64,
+}
+
+/// A tree that stands for `data/`, and digests of its files, as far as they are known already.
+#[derive(Debug, Clone, Copy)]
+pub struct Base<'a> {
+    /// The tree. No SQLite connection of this process may be open there: copying closes descriptors, and
+    /// locks with them.
+    pub dir: &'a Dir,
+    /// The digests.
+    pub known: &'a Known,
 }
 
 /// A file of the manifest.
@@ -52,6 +62,7 @@ struct Job {
     base: Arc<Dir>,
     to: Arc<Dir>,
     name: String,
+    known: Known,
 }
 
 type Outcome = (PathBuf, Option<Reused>);
@@ -66,9 +77,9 @@ pub(super) struct Reused {
 }
 
 impl Reuse {
-    /// Of `base`, which stands for `data/`, for an archive with this manifest that is unpacked to `staging`.
+    /// Of a tree, which stands for `data/`, for an archive with this manifest that is unpacked to `staging`.
     pub(super) fn new(
-        base: &Dir,
+        Base { dir: base, known }: Base<'_>,
         staging: &Dir,
         manifest: &Manifest,
         cancel: &Cancel,
@@ -86,6 +97,7 @@ impl Reuse {
         Ok(Self {
             to: Arc::new(fs::open_dir(staging, DIRECTORY).context("open", DIRECTORY)?),
             base: Arc::new(base.try_clone().context("open", DATA)?),
+            known: known.clone(),
             wanted: wanted.into_iter(),
             copies: Batches::new(cancel, |jobs: Vec<Job>, cancel| {
                 jobs.into_iter().map(|job| job.run(cancel)).collect()
@@ -117,7 +129,7 @@ impl Reuse {
                         (Arc::clone(&self.base), Arc::clone(&self.to), self.count.to_string());
                     self.count += 1;
                     let size = wanted.size;
-                    self.copies.push(Job { wanted, base, to, name }, size)
+                    self.copies.push(Job { wanted, base, to, name, known: self.known.clone() }, size)
                 }
                 // Everything was looked for, and this one was taken already.
                 None => match self.copies.pop() {
@@ -149,16 +161,22 @@ impl Reuse {
 
 impl Job {
     fn run(self, cancel: &Cancel) -> Result<Outcome, ArchiveError> {
-        let Self { wanted: Wanted { path, size, sha256 }, base, to, name } = self;
+        let Self { wanted: Wanted { path, size, sha256 }, base, to, name, known } = self;
         let below = path.strip_prefix(DATA).unwrap_or(&path);
         // What cannot be read there comes out of the archive.
         let Some(original) = fs::open_regular(&base, below).ok().filter(|file| has_size(file, size)) else {
             return Ok((path, None));
         };
-        let original_stamp = settled_stamp(&original);
+        let original_stamp = Stamp::settled(&original);
+        let known_as = original_stamp.and_then(|stamp| known.get(stamp));
         let mut copy = fs::create_file(&to, &name, 0o600).context("create", &path)?;
         let read = if rustix::fs::ioctl_ficlone(&copy, &original).is_ok() {
-            digest(fs::open_regular(&to, &name).context("open", &path)?, None, &path, cancel)?
+            let cloned = fs::open_regular(&to, &name).context("open", &path)?;
+            let is_same = original_stamp == Stamp::settled(&original);
+            match known_as.filter(|_| is_same) {
+                Some(known_as) => Some((known_as, sqlite::is_database(&cloned).context("read", &path)?)),
+                None => digest(cloned, None, &path, cancel)?,
+            }
         } else {
             digest(original, Some(WriteBehind::new(&mut copy)), &path, cancel)?
         };
@@ -172,15 +190,6 @@ impl Job {
             }
         }
     }
-}
-
-/// Inode and time of change of a file that nobody can change from now on without another time of change;
-/// `None` of one that was changed just now, perhaps at the same tick of the file system's clock.
-fn settled_stamp(file: &std::fs::File) -> Option<Stamp> {
-    let meta = file.metadata().ok()?;
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
-    let is_old = i64::try_from(now.as_secs()).is_ok_and(|now| meta.ctime() < now - 2);
-    is_old.then(|| stamp(&meta))
 }
 
 fn has_size(file: &std::fs::File, size: u64) -> bool {

@@ -87,7 +87,7 @@ pub(super) fn walk(payload: &Payload<'_>, cancel: &Cancel) -> Result<Vec<Item>, 
         kept: 0,
         files: Batches::new(cancel, move |files: Vec<Regular>, cancel| {
             let mut buffer = vec![0; BUFFER];
-            files.into_iter().map(|file| looker.look(file, &mut buffer, cancel)).collect()
+            files.iter().map(|file| looker.look(file, &mut buffer, cancel)).collect()
         }),
     };
     for (path, stat) in found {
@@ -226,16 +226,16 @@ struct Looker {
 }
 
 impl Looker {
-    fn look(&self, file: Regular, buffer: &mut [u8], cancel: &Cancel) -> Result<Item, ArchiveError> {
-        if let Some(item) = self.plain(&file, false, buffer, cancel)? {
+    fn look(&self, file: &Regular, buffer: &mut [u8], cancel: &Cancel) -> Result<Item, ArchiveError> {
+        if let Some(item) = self.plain(file, false, buffer, cancel)? {
             return Ok(item);
         }
         // Nobody holds the file open any more: closing one would drop SQLite's locks.
-        if let Some(item) = self.database(&file, buffer, cancel)? {
+        if let Some(item) = self.database(file, buffer, cancel)? {
             return Ok(item);
         }
         let changed = || ArchiveError::FileChanged { path: in_archive(&file.below) };
-        self.plain(&file, true, buffer, cancel)?.ok_or_else(changed)
+        self.plain(file, true, buffer, cancel)?.ok_or_else(changed)
     }
 
     /// Takes a file as it is; `None` where it begins as a database does, unless that is of no matter.
@@ -319,12 +319,17 @@ impl Walk<'_> {
             }
             FileType::RegularFile => self.file(path, stat),
             FileType::Symlink => self.symlink(&path, &stat),
-            FileType::Fifo => Err(unsupported(&path, "a FIFO")),
-            FileType::Socket => Err(unsupported(&path, "a socket")),
+            FileType::Fifo => self.refuse(&path, "a FIFO"),
+            FileType::Socket => self.refuse(&path, "a socket"),
             FileType::CharacterDevice | FileType::BlockDevice | FileType::Unknown => {
-                Err(unsupported(&path, "a device"))
+                self.refuse(&path, "a device")
             }
         }
+    }
+
+    /// What is wrong with an earlier file explains more.
+    fn refuse(&mut self, path: &Path, what: &'static str) -> Result<(), ArchiveError> {
+        self.note_all().and(Err(unsupported(path, what)))
     }
 
     fn symlink(&mut self, path: &Path, stat: &Stat) -> Result<(), ArchiveError> {

@@ -69,6 +69,8 @@ pub struct Written {
     pub payload_bytes: u64,
     /// Files, directories and links in it, without the manifest.
     pub entries: u64,
+    /// Digest of the manifest.
+    pub manifest: Sha256,
 }
 
 /// Writes an archive. `level`: zstd 1 to 22 (default 2), gzip 1 to 9 (default 6). `progress` gets the
@@ -99,6 +101,7 @@ pub fn write(
     let entries = items.len() as u64;
     let manifest = Manifest::empty(payload.id, payload.instance, payload.created_at, payload.scope);
     let text = manifest.to_json_with(items.iter().map(|item| &item.entry).collect())?;
+    let manifest_sha256 = Sha256::of(&text);
     let manifest = made(payload, MANIFEST_PATH.into(), EntryKind::File, 0o640, text);
     let mut pack = Pack::new(payload, encoder, cancel, progress)?;
     pack.item(made(payload, PathBuf::new(), EntryKind::Directory, 0o750, Vec::new()))?;
@@ -112,7 +115,7 @@ pub fn write(
     }
     let counted = pack.finish()?;
     let sha256 = counted.digest.finish();
-    Ok(Written { sha256, size_bytes: counted.length, payload_bytes, entries })
+    Ok(Written { sha256, size_bytes: counted.length, payload_bytes, entries, manifest: manifest_sha256 })
 }
 
 /// An entry that is not in the live tree: owned by this process, as old as the backup.

@@ -73,6 +73,8 @@ pub struct Created {
     pub archive: AbsPath,
     /// The archive's digest.
     pub checksum: Sha256,
+    /// The digest of the archive's manifest.
+    pub manifest: Sha256,
     /// The archive's size.
     pub size_bytes: u64,
     /// How it is compressed.
@@ -141,6 +143,7 @@ pub fn create(cx: &Context, request: &Request, progress: &dyn Fn(u64)) -> Result
         id: request.id.clone(),
         archive: published.path,
         checksum: written.sha256,
+        manifest: written.manifest,
         size_bytes: written.size_bytes,
         algorithm,
         level: request.level,
@@ -229,6 +232,7 @@ fn index(cx: &Context, request: &Request, created: &Created, at: Timestamp) -> R
         algorithm: created.algorithm.to_string(),
         size_bytes: created.size_bytes,
         sha256: created.checksum,
+        manifest: created.manifest,
         data_only: request.data_only,
         labels: request.labels.clone(),
         compression_level: request.level,

@@ -26,6 +26,7 @@ use crate::host::lock::{LockGuard, LockName, LockWait, acquire};
 use crate::host::machine;
 use crate::host::pool;
 use crate::host::sqlite;
+use crate::host::stamp::Known;
 use crate::ids::AbsPath;
 use crate::plan::render::is_hidden;
 use crate::state::config::{Config, ConfigFlags};
@@ -171,7 +172,14 @@ impl Session {
         let flags = ConfigFlags { config_file, lock_timeout: self.global.lock_timeout.map(seconds) };
         let config = Config::load(&root, &flags, &environment)?;
         let actor = Self::actor();
-        Ok(Context { root, config, actor, cancel: self.cancel.clone(), before_units: false })
+        Ok(Context {
+            root,
+            config,
+            actor,
+            cancel: self.cancel.clone(),
+            known: Known::default(),
+            before_units: false,
+        })
     }
 
     /// Who runs this, by the environment.

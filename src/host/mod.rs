@@ -18,4 +18,5 @@ pub mod program;
 pub mod proxy;
 pub mod service;
 pub mod sqlite;
+pub mod stamp;
 pub mod terminal;

@@ -63,6 +63,11 @@ pub struct Spec {
 }
 
 impl Spec {
+    /// The digest of the manifest that proves what comes out of the archive, where that is not read whole.
+    pub fn manifest_proof(&self) -> Option<Sha256> {
+        self.source.backup().filter(|_| self.transfer == Transfer::Delta)?.manifest_sha256
+    }
+
     /// Whether only single budgets are restored.
     pub fn is_single(&self) -> bool {
         !self.budgets.is_empty()
@@ -208,6 +213,10 @@ pub struct BackupSource {
     pub size_bytes: u64,
     /// SHA-256 of the archive file.
     pub sha256: Sha256,
+    /// SHA-256 of the manifest in the archive, where the index knows it: with `transfer: delta` everything
+    /// that comes out of the archive is proven by it, and what does not is not read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest_sha256: Option<Sha256>,
     /// When the backup was made.
     pub created_at: Time,
     /// What the archive holds.

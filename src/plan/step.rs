@@ -244,6 +244,10 @@ parameters! {
         size_bytes: u64,
         /// Its digest.
         sha256: Sha256,
+        /// The digest of the manifest in it, where that proves what comes out, and the archive is not read
+        /// whole.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        manifest_sha256: Option<Sha256>,
     }
     /// Parameters of `extract`.
     ExtractWith {
@@ -507,7 +511,7 @@ pub fn derive(
         StepKind::Verify => {
             let (source, _) = backup()?;
             let (path, size_bytes, sha256) = (source.path.clone(), source.size_bytes, source.sha256);
-            Action::Verify(VerifyWith { path, size_bytes, sha256 })
+            Action::Verify(VerifyWith { path, size_bytes, sha256, manifest_sha256: spec.manifest_proof() })
         }
         StepKind::Extract => {
             let (source, held) = backup()?;

@@ -12,7 +12,13 @@ impl Action {
             Action::Lock(with) => format!("take the global lock and the lock of instance {}", with.instance),
             Action::Check(with) => format!("look at every precondition again (drift: {})", with.drift),
             Action::Verify(with) => {
-                format!("prove that {} has {} bytes and SHA-256 {}", with.path, with.size_bytes, with.sha256)
+                let has = format!("prove that {} has {} bytes", with.path, with.size_bytes);
+                match &with.manifest_sha256 {
+                    None => format!("{has} and SHA-256 {}", with.sha256),
+                    Some(manifest) => {
+                        format!("{has} and the manifest {manifest}, which proves what is unpacked")
+                    }
+                }
             }
             Action::Extract(with) => format!(
                 "unpack {} ({}) beside the target, at most {} bytes in {} entries, {}{}",

@@ -18,6 +18,7 @@ use crate::facts::model::{BudgetFiles, Changes, FileChange, FileState};
 use crate::host::cancel::Cancel;
 use crate::host::fs;
 use crate::host::pool::Batches;
+use crate::host::stamp::Known;
 use crate::ids::{AbsPath, Sha256};
 use crate::plan::accounts::Accounts;
 use crate::plan::preview::{BudgetPresence, BudgetPreview, DeletedIn, FileChanges, FileGroup, KeyChange};
@@ -29,6 +30,8 @@ use crate::survey::tree::{self, Entry, Kind};
 /// More names of a group are not shown.
 pub const MAX_EXAMPLES: usize = 10;
 const MAX_CONFIG: u64 = 1 << 20;
+/// Files of so many bytes are better not read twice; of smaller ones there may be very many to remember.
+const LARGE: u64 = 1 << 20;
 
 /// A target that backups are compared with.
 #[derive(Debug)]
@@ -39,15 +42,23 @@ pub struct Target {
     data: PathBuf,
     /// Digests of its files, as far as they were read; `None` for one that went away meanwhile.
     digests: RefCell<HashMap<PathBuf, Option<Sha256>>>,
+    /// Those of large files, by what the files are known.
+    known: Known,
     /// What the machine could not read of it.
     unread: RefCell<Vec<String>>,
 }
 
 impl Target {
-    /// A target that was looked at.
-    pub fn new(place: Place, data: &Path) -> Self {
+    /// A target that was looked at. The digests of its large files are added to those that are known.
+    pub fn new(place: Place, data: &Path, known: &Known) -> Self {
         let unread = place.target.unread.iter().map(|unread| unread.why.clone()).collect();
-        Self { place, data: data.to_owned(), digests: RefCell::default(), unread: RefCell::new(unread) }
+        Self {
+            place,
+            data: data.to_owned(),
+            digests: RefCell::default(),
+            known: known.clone(),
+            unread: RefCell::new(unread),
+        }
     }
 
     /// Notes what the machine could not read; comparing goes on without.
@@ -163,8 +174,13 @@ impl Target {
         found.extend(std::iter::from_fn(|| reading.pop()).flatten());
         for (digest, path) in found {
             // What could not be read is told where it is needed.
-            if let Ok(digest) = digest {
+            if let Ok((digest, stamp)) = digest {
+                let stamp =
+                    stamp.filter(|_| contents.files.get(&path).is_some_and(|file| file.size >= LARGE));
                 digests.insert(path, Some(digest));
+                if let Some(stamp) = stamp {
+                    self.known.insert(stamp, digest);
+                }
             }
         }
     }
@@ -205,7 +221,7 @@ impl Target {
         // A file that goes away while it is read is one that changes.
         let digest =
             digests.entry(entry.path.clone()).or_insert_with(|| match tree::digest(dir, &entry.path) {
-                Ok(digest) => Some(digest),
+                Ok((digest, _)) => Some(digest),
                 Err(error) => {
                     if error.kind() != ErrorKind::NotFound {
                         self.not_read(format!("{}: {error}", entry.path.display()));

@@ -12,7 +12,7 @@ use crate::plan::assets::ObservedAssets;
 use crate::plan::follows::{Claims, InUse};
 use crate::plan::observed::{Observed, ObservedBackup, ObservedSpace};
 use crate::plan::preview::{TextDiff, Verdict};
-use crate::plan::spec::{AssetScope, Source, Spec};
+use crate::plan::spec::{AssetScope, BackupSource, Source, Spec, Transfer};
 use crate::survey::assets::Refusal;
 use crate::survey::observe;
 
@@ -118,10 +118,14 @@ impl<'f> Known<'f> {
         Ok(Self { facts, instance, target, origin, contents: &found.contents, changes, local: None })
     }
 
-    /// What comes, as a plan describes it.
-    pub fn source(&self) -> Source {
+    /// What comes, as a plan describes it that transfers it so.
+    pub fn source(&self, transfer: Transfer) -> Source {
         match self.origin {
-            Origin::Backup(backup) => Source::Backup(backup.source.clone()),
+            Origin::Backup(backup) => {
+                // Where all of the archive is read, its own digest says everything.
+                let manifest_sha256 = backup.source.manifest_sha256.filter(|_| transfer == Transfer::Delta);
+                Source::Backup(BackupSource { manifest_sha256, ..backup.source.clone() })
+            }
             Origin::Displaced(tree) => Source::Run(tree.source.clone()),
         }
     }

@@ -197,7 +197,7 @@ pub fn target(cx: &Context, data: &Path, target: &Target) -> Result<(TargetFacts
         backup_fits: most <= observe::backup_free(cx)?,
         rows: seen.account.as_ref().map(rows).unwrap_or_default(),
     };
-    Ok((facts, Compared::new(place, data)))
+    Ok((facts, Compared::new(place, data, &cx.known)))
 }
 
 fn rows(account: &Account) -> Vec<TableRows> {

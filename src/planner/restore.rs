@@ -129,7 +129,7 @@ pub(super) fn look_again<T>(
 }
 
 pub(super) fn again(metadata: Metadata, old: &Plan, known: &Known<'_>) -> Result<Plan, PlanError> {
-    let spec = Spec { source: known.source(), ..old.spec.clone() };
+    let spec = Spec { source: known.source(old.spec.transfer), ..old.spec.clone() };
     assemble(metadata, spec, known)
 }
 

@@ -14,7 +14,7 @@ use crate::plan::model::Metadata;
 use crate::plan::observed::{Observed, Presence};
 use crate::plan::preview::{BudgetPresence, BudgetPreview, FileChanges, FileGroup, RowChange};
 use crate::plan::render::is_hidden;
-use crate::plan::spec::{ClientPolicy, CopyAs, SessionPolicy, SingleBudget, Spec};
+use crate::plan::spec::{ClientPolicy, CopyAs, SessionPolicy, SingleBudget, Spec, Transfer};
 use crate::state::nearest::nearest;
 
 /// Names that one message lists.
@@ -43,7 +43,7 @@ pub fn chosen(wish: &Wish, known: &Known<'_>) -> Result<Vec<SingleBudget>, PlanE
                 "abssctl plan restore BACKUP_ID --budget NAME --as-copy",
             ));
         };
-        let date = known.source().created_at().to_string();
+        let date = known.source(Transfer::Full).created_at().to_string();
         let day = date.split('T').next().unwrap_or_default().to_owned();
         let old: String = only.name.as_deref().unwrap_or(&only.id).chars().take(150).collect();
         let name = wish.copy_name.clone().unwrap_or_else(|| format!("{old} (restored {day})"));
@@ -78,7 +78,7 @@ fn find<'k>(asked: &str, known: &Known<'k>) -> Result<&'k BudgetPreview, PlanErr
             ));
         }
     }
-    let source = known.source();
+    let source = known.source(Transfer::Full);
     let backup = source.backup_id();
     let deleted = &known.contents.deleted;
     if deleted.iter().any(|budget| budget.id == asked || budget.name.as_deref() == Some(asked)) {

@@ -188,6 +188,7 @@ pub fn source(entry: &BackupEntry) -> Result<BackupSource, PlanError> {
         algorithm,
         size_bytes: entry.size_bytes,
         sha256: entry.sha256,
+        manifest_sha256: entry.manifest,
         created_at: Time::from(entry.created_at),
         scope: if entry.data_only { SourceScope::Data } else { SourceScope::Full },
     })
@@ -213,9 +214,10 @@ pub fn destination(path: &Path) -> Result<AbsPath, PlanError> {
 /// It names a budget that the backup does not hold, or holds twice.
 pub fn spec(wish: &Wish, target: Target, known: &Known<'_>) -> Result<Spec, PlanError> {
     let defaults = &known.facts.defaults;
+    let transfer = wish.transfer.unwrap_or_default();
     Ok(Spec {
         instance: known.instance.name.clone(),
-        source: known.source(),
+        source: known.source(transfer),
         target,
         // Chosen by who knows the backup's budgets.
         budgets: Vec::new(),
@@ -243,7 +245,7 @@ pub fn spec(wish: &Wish, target: Target, known: &Known<'_>) -> Result<Spec, Plan
         replay: wish.replay.unwrap_or(ReplayPolicy::Once),
         retain: wish.retain.clone().unwrap_or_else(|| defaults.retain.clone()),
         ownership: ownership(known),
-        transfer: wish.transfer.unwrap_or_default(),
+        transfer,
         allow_incomplete: if wish.allow_incomplete { allowed(known) } else { Vec::new() },
     })
 }

@@ -23,6 +23,8 @@ use crate::state::seen::Seen;
 
 use self::split::{ENTRIES, Split, split};
 
+/// The field of `metadata`, of our own, that holds the digest of the archive's manifest.
+const MANIFEST: &str = "manifest_sha256";
 /// No index is larger.
 const LIMIT: u64 = 256 << 20;
 
@@ -108,6 +110,8 @@ pub struct BackupEntry {
     pub size_bytes: u64,
     /// The archive's digest.
     pub sha256: Sha256,
+    /// The digest of the manifest in it; `None` for those of the peer, and older ones.
+    pub manifest: Option<Sha256>,
     /// `available`, `missing`, `corrupt`, `error`, `unknown` or `removed`.
     pub status: String,
     /// Whether unit and vhost were left out.
@@ -139,6 +143,8 @@ pub struct NewBackup {
     pub size_bytes: u64,
     /// The archive's digest.
     pub sha256: Sha256,
+    /// The digest of the manifest in it.
+    pub manifest: Sha256,
     /// Whether unit and vhost were left out.
     pub data_only: bool,
     /// Labels.
@@ -223,6 +229,10 @@ impl BackupEntry {
                 Some(_) | None => return Err("'size_bytes' is not a whole number".to_owned()),
             },
             sha256: text(checksum, "value")?.parse().map_err(|error| format!("'checksum.value': {error}"))?,
+            manifest: match about(MANIFEST).and_then(Seen::text) {
+                Some(text) => Some(text.parse().map_err(|error| format!("'metadata.{MANIFEST}': {error}"))?),
+                None => None,
+            },
             status: text(seen, "status")?.to_owned(),
             data_only: about("data_only") == Some(&Seen::Flag(true)),
             labels: strings(about("labels")),
@@ -254,7 +264,7 @@ impl NewBackup {
             "size_bytes": self.size_bytes,
             "checksum": {"algorithm": "sha256", "value": self.sha256},
             "status": "available",
-            "metadata": {"data_only": self.data_only, "labels": self.labels},
+            "metadata": {"data_only": self.data_only, "labels": self.labels, MANIFEST: self.manifest},
         });
         if let Some(level) = self.compression_level {
             raw["compression_level"] = json!(level);

@@ -13,7 +13,7 @@ use super::context::{Done, Probe, StepContext, StepRunner, lock};
 use super::error::StepError;
 use super::{staging, swap};
 use crate::archive::{
-    self, Algorithm, ArchiveError, DATA, ExtractOptions, Extracted, HashingReader, Limits, Owners,
+    self, Algorithm, ArchiveError, Base, DATA, ExtractOptions, Extracted, HashingReader, Limits, Owners,
 };
 use crate::host::cancel::Cancel;
 use crate::host::fs::{self, IoContext as _, Syncing};
@@ -48,12 +48,21 @@ impl StepRunner for Extract {
             OwnershipSource::Live | OwnershipSource::Fixed => Owners::Resolve(&resolve),
         };
         let limits = Limits { bytes: with.max_bytes, entries: with.max_entries };
-        let base = base(cx, with)?;
-        let options = ExtractOptions { limits, owners, base: base.as_ref() };
+        let (base, proof) = (base(cx, with)?, cx.plan.spec.manifest_proof());
+        let options = ExtractOptions {
+            limits,
+            owners,
+            base: base.as_ref().map(|dir| Base { dir, known: &cx.host.known }),
+            proof,
+        };
         let (id, algorithm) = (&archive.backup_id, survey_archive::algorithm(archive.algorithm));
         let progress = |bytes: u64| (cx.progress)(&step.id, bytes);
         let extracted = if let Some(source) = source {
             unpack(source, algorithm, id, &dir, &options, &cx.stop, &progress)
+        } else if proof.is_some() {
+            let opened = store::open(&cx.host.root, &cx.host.config, &archive.path)?;
+            let tar = archive::leaping_decoder(algorithm, opened.file)?;
+            archive::extract(tar, id, &dir, &options, &cx.stop, &progress)
         } else {
             let opened = store::open(&cx.host.root, &cx.host.config, &archive.path)?;
             let mut hashed = HashingReader::new(opened.file);

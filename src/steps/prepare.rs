@@ -40,7 +40,7 @@ impl StepRunner for Prepare {
             let held = lock(&cx.shared.extracted);
             let settled =
                 held.as_ref().map(|extracted| extracted.settled(Path::new(DATA))).unwrap_or_default();
-            let known = |entry: &Entry| settled.get(entry.inode, entry.ctime);
+            let known = |entry: &Entry| settled.get(entry.stamp());
             let data = staging::join(&directory, DATA)?;
             trees::note(cx, step, Side::After, &data, &known, &mut done)?;
         }

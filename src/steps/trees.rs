@@ -52,7 +52,7 @@ pub(super) fn note_displaced(cx: &StepContext<'_>, step: &Step, done: &mut Done)
             let held = lock(&cx.shared.extracted);
             let originals =
                 held.as_ref().map(|extracted| extracted.originals(Path::new(DATA))).unwrap_or_default();
-            let known = |entry: &Entry| originals.get(entry.inode, entry.ctime);
+            let known = |entry: &Entry| originals.get(entry.stamp());
             note(cx, step, Side::Before, &displaced, &known, done)
         }
         None => Ok(()),

@@ -8,7 +8,7 @@ use crate::actual::whole::{self, Gap};
 use crate::context::Context;
 use crate::host::lock::{self, LockName};
 use crate::host::{clock, fs, machine, processes};
-use crate::ids::{AbsPath, InstanceName, PlanDigest, RunId, ServerUrl};
+use crate::ids::{AbsPath, InstanceName, PlanDigest, RunId, ServerUrl, Sha256};
 use crate::plan::drift::{self, Drift};
 use crate::plan::gate::Gate;
 use crate::plan::model::{Plan, Time};
@@ -295,7 +295,10 @@ impl Preflight {
             }
         };
         let scope = if entry.data_only { SourceScope::Data } else { SourceScope::Full };
+        let manifest = |known: Option<Sha256>| known.map_or("nothing".to_owned(), |known| known.to_string());
+        let planned = source.manifest_sha256;
         let fields = [
+            ("manifestSha256", manifest(entry.manifest.filter(|_| planned.is_some())), manifest(planned)),
             ("path", entry.path.to_string(), source.path.to_string()),
             ("sizeBytes", entry.size_bytes.to_string(), source.size_bytes.to_string()),
             ("sha256", entry.sha256.to_string(), source.sha256.to_string()),

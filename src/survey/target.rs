@@ -212,7 +212,7 @@ fn header(parent: &Dir, name: &Path) -> io::Result<String> {
 
 fn fixed_digest(entry: &Entry, parent: &Dir, name: &Path) -> io::Result<Sha256> {
     let content = match entry.kind {
-        Kind::File if entry.size <= MAX_HASHED => tree::digest(parent, name)?.to_string(),
+        Kind::File if entry.size <= MAX_HASHED => tree::digest(parent, name)?.0.to_string(),
         Kind::File => format!("{} bytes at {}", entry.size, entry.mtime),
         Kind::Symlink => {
             let target = parent.read_link_contents(name)?;

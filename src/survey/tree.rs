@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::archive::HashingReader;
 use crate::host::fs;
+use crate::host::stamp::Stamp;
 use crate::ids::Sha256;
 use cap_std::fs::Dir;
 use rustix::fs::{AtFlags, FileType, Statx, StatxAttributes, StatxFlags, StatxTimestamp};
@@ -47,6 +48,13 @@ pub struct Entry {
     pub inode: u64,
     /// Whether another file system, or a part of one, is mounted there.
     pub mount_point: bool,
+}
+
+impl Entry {
+    /// By what it is known as long as nobody changes it.
+    pub fn stamp(&self) -> Stamp {
+        Stamp { inode: self.inode, changed: self.ctime }
+    }
 }
 
 /// Visits every entry below `dir` in the order of names, directories before their content.
@@ -115,7 +123,11 @@ fn described(path: PathBuf, stat: &Statx) -> Entry {
     }
 }
 
-/// SHA-256 of a regular file below `dir`; anything else is refused, and a FIFO does not block.
-pub fn digest(dir: &Dir, path: &Path) -> io::Result<Sha256> {
-    HashingReader::new(fs::open_regular(dir, path)?).finish()
+/// SHA-256 of a regular file below `dir`, and by what the file is known that has it, where it can be;
+/// anything else is refused, and a FIFO does not block.
+pub fn digest(dir: &Dir, path: &Path) -> io::Result<(Sha256, Option<Stamp>)> {
+    let file = fs::open_regular(dir, path)?;
+    let stamp = Stamp::settled(&file);
+    let sha256 = HashingReader::new(&file).finish()?;
+    Ok((sha256, stamp.filter(|stamp| file.metadata().is_ok_and(|meta| Stamp::of(&meta) == *stamp))))
 }

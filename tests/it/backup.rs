@@ -93,7 +93,12 @@ fn what_create_says_is_what_there_is() {
         ]
     );
     assert_eq!(entry["message"], "vor dem Umzug: é");
-    assert_eq!(entry["metadata"], serde_json::json!({ "data_only": false, "labels": ["a", "b c"] }));
+    let member = format!("{id}/metadata/manifest.json");
+    let manifest = tool("tar", &["-xOf", archive(&root, &made).to_str().unwrap(), &member]).ok().stdout;
+    let manifest = abssctl::ids::Sha256::of(manifest.as_bytes());
+    let metadata =
+        serde_json::json!({ "data_only": false, "labels": ["a", "b c"], "manifest_sha256": manifest });
+    assert_eq!(entry["metadata"], metadata);
     let index = root.read(INDEX);
     assert!(index.contains("Umzug: \\u00e9") && index.ends_with("}\n"), "written as the peer does");
     let listed = root.json(&["backup", "list"]).ok().json();

@@ -1,11 +1,13 @@
 //! `transfer: delta`: what the target holds already, byte for byte, is copied from there; the restored tree is
 //! the same as without, on file systems that share content and on those that do not.
 
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::support::TestRoot;
-use crate::support::root::{LIVE, ZSTD};
+use crate::support::root::{LIVE, Running, ZSTD};
+use crate::support::strace;
 use crate::support::tools::{is_root, noise, skip_unless, tool};
 use crate::support::tree::Tree;
 
@@ -82,15 +84,8 @@ fn content_is_shared_where_the_file_system_can() {
         return;
     }
     for kind in ["xfs", "btrfs"] {
-        let dir = tempfile::tempdir().unwrap();
-        let (image, at) = (dir.path().join("image"), dir.path().join("root"));
-        std::fs::create_dir(&at).unwrap();
-        let (image, mount) = (image.to_str().unwrap(), at.to_str().unwrap());
-        let _ = tool("truncate", &["-s", "400M", image]).ok();
-        let _ = tool(&format!("mkfs.{kind}"), &["-q", "-f", image]).ok();
-        let _ = tool("mount", &["-o", "loop", image, mount]).ok();
-        let ended = std::panic::catch_unwind(|| {
-            let root = TestRoot::at(&at);
+        on(kind, &|at| {
+            let root = TestRoot::at(at);
             let _ = restores(&root);
             let extents = |path: &str| {
                 let path = root.path(path);
@@ -104,9 +99,61 @@ fn content_is_shared_where_the_file_system_can() {
             let old = root.path(displaced.unwrap()).join("data/user-files/large");
             assert_eq!(std::fs::read(old).unwrap(), noise(5 << 20));
         });
-        let _ = tool("umount", &["-l", mount]).ok();
-        ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     }
+}
+
+/// A file system of this kind, as long as somebody works on it.
+fn on(kind: &str, work: &dyn Fn(&Path)) {
+    let dir = tempfile::tempdir().unwrap();
+    let (image, at) = (dir.path().join("image"), dir.path().join("root"));
+    std::fs::create_dir(&at).unwrap();
+    let (image, mount) = (image.to_str().unwrap(), at.to_str().unwrap());
+    let _ = tool("truncate", &["-s", "400M", image]).ok();
+    let _ = tool(&format!("mkfs.{kind}"), &["-q", "-f", image]).ok();
+    let _ = tool("mount", &["-o", "loop", image, mount]).ok();
+    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&at)));
+    let _ = tool("umount", &["-l", mount]).ok();
+    ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
+
+/// The look at the preconditions hashes the files, and what it hashed is not hashed again; but it may be another
+/// file by then, whatever time it says it has.
+#[test]
+fn what_changes_behind_the_look_comes_out_of_the_archive() {
+    const FIRST: &str = "srv/budget/data/.first";
+    let test = "what_changes_behind_the_look_comes_out_of_the_archive";
+    if skip_unless(test, is_root() && strace::works(), "needs root, to mount a file system, and strace") {
+        return;
+    }
+    on("xfs", &|at| {
+        let root = TestRoot::at(at);
+        root.write(FIRST, noise(3 << 20));
+        let (id, then) = changed(&root);
+        // So old that a change since would show.
+        std::thread::sleep(Duration::from_millis(3500));
+        let plan = root.plan(&[&id, "--transfer", "delta", "--no-pre-backup"]);
+        let args = ["apply", plan.to_str().unwrap(), "--yes"];
+        let (log, slowly) = (root.work("strace"), "inject=ioctl:delay_enter=1000000");
+        let log = log.to_str().unwrap();
+        let options = ["-o", log, "-e", "trace=ioctl", "-e", slowly];
+        let running = Running::start(&mut strace::wrap(&root.command(&args), &options));
+        // The first copy is about to be taken.
+        let copying = || tool("find", &[root.path("srv").to_str().unwrap(), "-path", "*/.reused/0"]).stdout;
+        while copying().is_empty() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let path = root.path(FIRST);
+        let time = path.metadata().unwrap().modified().unwrap();
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        file.write_all_at(b"other", 1 << 20).unwrap();
+        file.set_modified(time).unwrap();
+        // Nobody may have it open when it is replaced.
+        drop(file);
+        let _ = running.end().ok();
+        then.assert_same(&tree(&root), "the tree of the backup");
+        let asked = std::fs::read_to_string(log).unwrap();
+        assert!(asked.contains("FICLONE"), "{asked}");
+    });
 }
 
 /// The older tool's archives do not say what is in them.
@@ -140,5 +187,74 @@ fn a_pre_backup_beside_the_unpacking_comes_after_it() {
     let refused = root.json(&["plan", "validate", file.to_str().unwrap()]);
     let _ = refused.refused(2, &["abssctl::plan::graph::pre_backup_order"]);
     let _ = root.apply(&plan).ok();
+    then.assert_same(&tree(&root), "the tree of the backup");
+}
+
+const INDEX: &str = "srv/backups/backups.json";
+
+fn archive(root: &TestRoot, id: &str) -> PathBuf {
+    root.path("srv/backups/budget").join(format!("{id}.tar.zst"))
+}
+
+/// Flips a bit of an archive, in the middle: there lies the large file, which is the last and most of it.
+fn damage(archive: &Path) {
+    let mut bytes = std::fs::read(archive).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(archive, bytes).unwrap();
+}
+
+#[test]
+fn damage_harms_where_it_is_needed_and_is_found_elsewhere() {
+    let root = TestRoot::new();
+    let (id, then) = changed(&root);
+    let archive = archive(&root, &id);
+    let plan = root.plan(&[&id, "--transfer", "delta", "--no-pre-backup"]);
+    assert!(std::fs::read_to_string(&plan).unwrap().contains("\"manifestSha256\""));
+
+    // The large file is not what it was, so it is needed.
+    damage(&archive);
+    let other: Vec<u8> = noise((5 << 20) + 1)[1..].to_vec();
+    root.write(LARGE, &other);
+    let now = tree(&root);
+    let needed = root.plan(&[&id, "--transfer", "delta", "--no-pre-backup"]);
+    let _ =
+        root.apply(&needed).error(4, "abssctl::apply::rolled_back", &["extract", "everything is as it was"]);
+    now.assert_same(&tree(&root), "the tree before");
+
+    // Now it is equal again, and what is damaged is not read.
+    root.write(LARGE, noise(5 << 20));
+    let result = root.apply(&plan).ok().json();
+    then.assert_same(&tree(&root), "the tree of the backup");
+    assert!(step(&result, "verify").contains("manifest"), "{result}");
+    let verified = root.json(&["backup", "verify", &id]).stdout;
+    assert!(verified.contains("\"status\": \"corrupt\""), "{verified}");
+}
+
+#[test]
+fn the_manifest_is_the_one_that_the_index_names() {
+    let root = TestRoot::new();
+    let (id, then) = changed(&root);
+    let index = std::fs::read_to_string(root.path(INDEX)).unwrap();
+    let digest = index.split("\"manifest_sha256\": \"").nth(1).unwrap()[..64].to_owned();
+    let planned = root.plan(&[&id, "--transfer", "delta", "--no-pre-backup"]);
+    let now = tree(&root);
+
+    // Another one than when the plan was made.
+    let other = "0".repeat(64);
+    root.write(INDEX, index.replace(&digest, &other));
+    let _ = root.apply(&planned).error(5, "abssctl::apply::refused", &["manifestSha256", &digest, &other]);
+    // Another one than the archive has.
+    let wrong = root.plan(&[&id, "--transfer", "delta", "--no-pre-backup"]);
+    let said = ["the archive's manifest has SHA-256", &digest, "planned was the manifest", &other];
+    let _ = root.apply(&wrong).error(4, "abssctl::apply::rolled_back", &said);
+    now.assert_same(&tree(&root), "the tree before");
+
+    // None: the whole archive is proven.
+    root.write(INDEX, index.replace(&format!(",\n        \"manifest_sha256\": \"{digest}\""), ""));
+    let plan = root.plan(&[&id, "--transfer", "delta", "--no-pre-backup"]);
+    assert!(!std::fs::read_to_string(&plan).unwrap().contains("manifestSha256"));
+    let result = root.apply(&plan).ok().json();
+    assert!(step(&result, "verify").contains("SHA-256 as planned"), "{result}");
     then.assert_same(&tree(&root), "the tree of the backup");
 }

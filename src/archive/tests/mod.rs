@@ -20,6 +20,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::host::cancel::Cancel;
+use crate::host::stamp::{Known, Stamp};
 use crate::ids::{BackupId, InstanceName, Sha256};
 
 const ROOMY: Limits = Limits { bytes: 1 << 40, entries: 1 << 20 };
@@ -137,7 +138,7 @@ fn unpack_to(
     limits: Limits,
     owners: Owners<'_>,
 ) -> Result<Extracted, ArchiveError> {
-    let options = ExtractOptions { limits, owners, base: None };
+    let options = ExtractOptions { limits, owners, base: None, proof: None };
     extract(decoder(algorithm, bytes)?, &id(), &dir(staging), &options, &Cancel::default(), &|_| ())
 }
 

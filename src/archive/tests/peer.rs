@@ -23,7 +23,8 @@ fn the_peers_archives_unpack_to_what_it_backed_up() {
         let staging = TempDir::new().unwrap();
         let owner = if is_root() { (12345, 54321) } else { own() };
         let resolve = |_: &Path| owner;
-        let options = ExtractOptions { limits: ROOMY, owners: Owners::Resolve(&resolve), base: None };
+        let options =
+            ExtractOptions { limits: ROOMY, owners: Owners::Resolve(&resolve), base: None, proof: None };
         let extracted =
             extract(tar(), &id, &dir(staging.path()), &options, &Cancel::default(), &|_| ()).unwrap();
         assert_eq!(extracted.manifest, None);

@@ -39,7 +39,9 @@ fn seen(top: &Path) -> BTreeMap<PathBuf, (u32, u64, i64, i64, Vec<u8>)> {
 }
 
 fn unpack_with(bytes: &[u8], algorithm: Algorithm, base: Option<&Dir>, staging: &Path) -> Extracted {
-    let options = ExtractOptions { limits: ROOMY, owners: Owners::Archive, base };
+    let known = Known::default();
+    let base = base.map(|dir| Base { dir, known: &known });
+    let options = ExtractOptions { limits: ROOMY, owners: Owners::Archive, base, proof: None };
     let tar = decoder(algorithm, bytes).unwrap();
     extract(tar, &id(), &dir(staging), &options, &Cancel::default(), &|_| ()).unwrap()
 }
@@ -105,7 +107,7 @@ fn what_comes_out_is_the_same_and_only_equal_files_are_reused() {
             assert_ne!(inode(at(name)), inode(delta.path().join("data").join(name)), "{name}");
         }
         for (path, stamp) in some.entries.iter().filter_map(|entry| Some((&entry.path, entry.stamp?))) {
-            assert_eq!(inode(delta.path().join(path)), stamp.0, "{path:?}");
+            assert_eq!(inode(delta.path().join(path)), stamp.inode, "{path:?}");
         }
     }
 }
@@ -132,7 +134,9 @@ fn a_copy_that_cannot_be_written_is_an_error_and_a_wish_to_stop_is_heard() {
     file(&live.path().join("file"), 1 << 20, 1);
     let (bytes, _) = pack(live.path(), Algorithm::Zstd);
     let (taken, free, base) = (TempDir::new().unwrap(), TempDir::new().unwrap(), dir(live.path()));
-    let options = ExtractOptions { limits: ROOMY, owners: Owners::Archive, base: Some(&base) };
+    let known = Known::default();
+    let base = Some(Base { dir: &base, known: &known });
+    let options = ExtractOptions { limits: ROOMY, owners: Owners::Archive, base, proof: None };
     let unpack = |staging: &TempDir, cancel: &Cancel, progress: &dyn Fn(u64)| {
         let tar = decoder(Algorithm::Zstd, &bytes[..]).unwrap();
         extract(tar, &id(), &dir(staging.path()), &options, cancel, progress)
@@ -144,4 +148,84 @@ fn a_copy_that_cannot_be_written_is_an_error_and_a_wish_to_stop_is_heard() {
     let cancel = Cancel::default();
     let stopped = unpack(&free, &cancel, &|_| cancel.request());
     assert!(matches!(stopped, Err(ArchiveError::Cancelled(_))));
+}
+
+/// As a restore does it that reads the parts of an archive that it needs, each proven by the manifest.
+fn unpack_parts(
+    bytes: &[u8],
+    algorithm: Algorithm,
+    live: &Path,
+    proof: Sha256,
+    staging: &Path,
+) -> Result<Extracted, ArchiveError> {
+    let archive = staging.with_extension("archive");
+    create(&archive, bytes);
+    let (base, known) = (dir(live), Known::default());
+    let base = Some(Base { dir: &base, known: &known });
+    let options = ExtractOptions { limits: ROOMY, owners: Owners::Archive, base, proof: Some(proof) };
+    let tar = leaping_decoder(algorithm, std::fs::File::open(&archive).unwrap())?;
+    let cancel = Cancel::default();
+    let unpacked = extract(tar, &id(), &dir(staging), &options, &cancel, &|_| ())?;
+    unpacked.manifest.as_ref().unwrap().verify(&unpacked)?;
+    Ok(unpacked)
+}
+
+#[test]
+fn the_parts_that_are_read_are_proven_by_the_manifest() {
+    let live = super::roundtrip::rich_tree();
+    let at = |name: &str| live.path().join(name);
+    file(&at("m-same"), 6 << 20, 3);
+    file(&at("n-other"), 3 << 20, 4);
+    file(&at("o-same"), 5 << 20, 5);
+    let mut packed = Vec::new();
+    for algorithm in [Algorithm::Zstd, Algorithm::Gzip, Algorithm::None] {
+        let (bytes, written) = pack(live.path(), algorithm);
+        packed.push((algorithm, bytes, written.manifest));
+    }
+    std::fs::remove_file(at("n-other")).unwrap();
+    file(&at("n-other"), 3 << 20, 6);
+    for (algorithm, bytes, manifest) in &packed {
+        let (full, staging) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        let _all = unpack_with(bytes, *algorithm, None, full.path());
+        let some = unpack_parts(bytes, *algorithm, live.path(), *manifest, staging.path()).unwrap();
+        assert_eq!(seen(staging.path()), seen(full.path()), "{algorithm}");
+        assert!(some.reused > 2, "{algorithm}");
+        let staging = TempDir::new().unwrap();
+        let other = unpack_parts(bytes, *algorithm, live.path(), Sha256::of(b"other"), staging.path());
+        assert!(matches!(other, Err(ArchiveError::OtherManifest { found: Some(_), .. })), "{other:?}");
+    }
+
+    // What is damaged where nothing is read does no harm, and is noticed where something is.
+    let (algorithm, bytes, manifest) = packed.pop().unwrap();
+    assert_eq!(algorithm, Algorithm::None);
+    let body = |name: &str| {
+        let content = noise(64, if name == "m-same" { 3 } else { 4 });
+        bytes.windows(64).position(|window| window == content).unwrap()
+    };
+    for (name, is_read) in [("m-same", false), ("n-other", true)] {
+        let mut damaged = bytes.clone();
+        damaged[body(name) + 1_000_000] ^= 1;
+        let staging = TempDir::new().unwrap();
+        let unpacked = unpack_parts(&damaged, algorithm, live.path(), manifest, staging.path());
+        assert_eq!(unpacked.is_err(), is_read, "{name}: {unpacked:?}");
+        assert!(
+            unpacked.map_or_else(|error| error.to_string().contains("another digest"), |_| true),
+            "{name}"
+        );
+    }
+
+    // A header that says something else than the manifest: more rights, another owner.
+    let header =
+        bytes.chunks(512).position(|block| block.starts_with(b"20261124-022632-budget-fc166c/data/n-other"));
+    let header = header.unwrap() * 512;
+    for (field, value) in [(100, &b"0000777"[..]), (108, &b"0000007"[..])] {
+        let mut forged = bytes.clone();
+        forged[header + field..header + field + value.len()].copy_from_slice(value);
+        let mut block = tar::Header::from_byte_slice(&forged[header..header + 512]).clone();
+        block.set_cksum();
+        forged[header..header + 512].copy_from_slice(block.as_bytes());
+        let staging = TempDir::new().unwrap();
+        let error = unpack_parts(&forged, algorithm, live.path(), manifest, staging.path()).unwrap_err();
+        assert!(error.to_string().contains("its header says something else"), "{error}");
+    }
 }

@@ -17,7 +17,7 @@ fn set_time(path: &Path, seconds: i64, nanos: i64) {
 }
 
 /// A tree with one of everything. The special file modes are left to a test of their own.
-fn rich_tree() -> TempDir {
+pub(super) fn rich_tree() -> TempDir {
     let temp = TempDir::new().unwrap();
     let at = |name: &str| temp.path().join(name);
     for name in ["data", "data/empty", "data/sub", "data/sub/deeper", "data-x", "sticky", ".abssctl"] {
@@ -357,7 +357,7 @@ fn a_stop_is_heard_while_packing_and_unpacking() {
     let (bytes, _) = pack(live.path(), Algorithm::Zstd);
     let cancel = Cancel::default();
     let staging = TempDir::new().unwrap();
-    let options = ExtractOptions { limits: ROOMY, owners: Owners::Archive, base: None };
+    let options = ExtractOptions { limits: ROOMY, owners: Owners::Archive, base: None, proof: None };
     let tar = decoder(Algorithm::Zstd, &bytes[..]).unwrap();
     let stopped = extract(tar, &id(), &dir(staging.path()), &options, &cancel, &|_| cancel.request());
     assert!(matches!(stopped, Err(ArchiveError::Cancelled(_))));
@@ -417,15 +417,15 @@ fn files_of_the_last_tick_count_as_changed() {
     let (staging, mut extracted) = unpack(&bytes, Algorithm::Zstd).unwrap();
     for entry in &extracted.entries {
         let meta = staging.path().join(&entry.path).symlink_metadata().unwrap();
-        let stamp = (meta.ino(), i128::from(meta.ctime()) * 1_000_000_000 + i128::from(meta.ctime_nsec()));
-        assert_eq!(entry.stamp, (entry.kind == EntryKind::File).then_some(stamp), "{:?}", entry.path);
+        let stamp = (entry.kind == EntryKind::File).then(|| Stamp::of(&meta));
+        assert_eq!(entry.stamp, stamp, "{:?}", entry.path);
     }
     for entry in extracted.entries.iter_mut().filter(|entry| entry.stamp.is_some()) {
         let at = if entry.path.ends_with("a") { 1 } else { 2 };
-        entry.stamp = Some((5, at));
+        entry.stamp = Some(Stamp { inode: 5, changed: at });
     }
     let settled = extracted.settled(Path::new("data"));
-    let found = [(5, 1), (5, 2), (6, 1)].map(|(inode, changed)| settled.get(inode, changed));
+    let found = [(5, 1), (5, 2), (6, 1)].map(|(inode, changed)| settled.get(Stamp { inode, changed }));
     assert_eq!(found, [Some(Sha256::of(b"one")), None, None]);
-    assert_eq!(extracted.settled(Path::new("metadata")).get(5, 1), None);
+    assert_eq!(extracted.settled(Path::new("metadata")).get(Stamp { inode: 5, changed: 1 }), None);
 }

@@ -2,12 +2,15 @@
 //! what that takes.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::time::Duration;
 
 use cap_std::fs::Dir;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, MAIN_DB};
+use rustix::fs::Advice;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +19,8 @@ use super::tables::{computes, count_rows, stored_columns, tables};
 use super::{Access, HEADER, SqliteError, connect, location, looks_like_sqlite, open_read_only};
 use crate::host::fs::IoContext as _;
 
+/// So much of a database is asked for before it is checked.
+const READ_AHEAD: u64 = 256 << 20;
 /// How many messages of `quick_check` are worth showing.
 const SHOWN: usize = 5;
 
@@ -102,7 +107,9 @@ pub fn quick_check_beside(dir: &Dir, name: &Path, bytes: u64) -> Result<(), Sqli
     let path = location(dir, name);
     let file = super::open_file(dir, name)?;
     super::header(&file, &path)?;
-    let size = file.metadata().context("inspect", &path)?.len().max(bytes);
+    let own = file.metadata().context("inspect", &path)?.len();
+    let size = own.max(bytes);
+    read_ahead(&file, own);
     drop(file);
     let mut conn = connect(dir, name, Access::Immutable)?;
     let sql = |error| SqliteError::from_sql(&path, error);
@@ -113,6 +120,16 @@ pub fn quick_check_beside(dir: &Dir, name: &Path, bytes: u64) -> Result<(), Sqli
     }
     let messages = first_messages(&conn).map_err(sql)?;
     if messages == ["ok"] { Ok(()) } else { Err(SqliteError::Corrupt { path, messages }) }
+}
+
+/// Lets the system read a file from its disk at once, if it is not in memory: page by page, as SQLite asks for
+/// them, a disk takes ten times as long. Only a wish.
+fn read_ahead(file: &File, size: u64) {
+    // No more is read at once, whatever is asked for.
+    const PIECE: u32 = 128 << 10;
+    for at in (0..size.min(READ_AHEAD)).step_by(PIECE as usize) {
+        let _hint = rustix::fs::fadvise(file, at, NonZeroU64::new(PIECE.into()), Advice::WillNeed);
+    }
 }
 
 fn first_messages(conn: &Connection) -> rusqlite::Result<Vec<String>> {

@@ -65,7 +65,8 @@ pub fn archive(bytes: &[u8]) {
         std::fs::write(top.join("witness"), b"untouched").unwrap();
         let staging = Dir::open_ambient_dir(top.join("staging"), cap_std::ambient_authority()).unwrap();
         let keep = |_: &Path| (u32::MAX, u32::MAX);
-        let options = ExtractOptions { limits: LIMITS, owners: Owners::Resolve(&keep), base: None };
+        let options =
+            ExtractOptions { limits: LIMITS, owners: Owners::Resolve(&keep), base: None, proof: None };
         let tar = decoder(algorithm, &packed[..]).unwrap();
         let unpacked = extract(tar, &id(), &staging, &options, &Cancel::default(), &|_| ());
         let mut members = 0;

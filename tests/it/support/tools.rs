@@ -82,5 +82,13 @@ impl Drop for Mount {
 
 /// So many bytes that no compression makes smaller, the same each time.
 pub(crate) fn noise(length: u32) -> Vec<u8> {
-    (0..length).map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[1]).collect()
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
+        // Xorshift, by Marsaglia.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_be_bytes()[1]
+    };
+    (0..length).map(|_| next()).collect()
 }
