@@ -6,7 +6,8 @@
 //! the manifest itself are not listed. A name that is not UTF-8 stands as hexadecimal bytes in `pathBytes`
 //! instead of `path` (`targetBytes` instead of `target`). One entry a line, so that two manifests diff.
 
-use std::collections::{BTreeMap, HashMap};
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
@@ -363,13 +364,18 @@ impl Manifest {
         let differs = |path: &Path, why: &str| {
             Err(ArchiveError::ManifestMismatch { path: path.to_owned(), why: why.to_owned() })
         };
-        let mut unpacked: HashMap<&Path, _> =
-            extracted.entries.iter().map(|entry| (entry.path.as_path(), entry)).collect();
-        unpacked.remove(Path::new(MANIFEST_PATH));
+        let listed = extracted.entries.iter().filter(|found| found.path != Path::new(MANIFEST_PATH));
+        let mut unpacked: Vec<_> = listed.collect();
+        unpacked.sort_by(|a, b| a.path.as_os_str().cmp(b.path.as_os_str()));
+        let mut unpacked = unpacked.into_iter();
         for entry in &self.entries {
-            let Some(found) = unpacked.remove(entry.path.as_path()) else {
-                return differs(&entry.path, "it is missing");
-            };
+            let missing = || differs(&entry.path, "it is missing");
+            let Some(found) = unpacked.next() else { return missing() };
+            match found.path.as_os_str().cmp(entry.path.as_os_str()) {
+                Ordering::Less => return differs(&found.path, "it is not listed"),
+                Ordering::Greater => return missing(),
+                Ordering::Equal => {}
+            }
             if found.kind != entry.kind {
                 return differs(&entry.path, "it is of another type");
             }
@@ -383,8 +389,8 @@ impl Manifest {
                 return differs(&entry.path, "it refers to something else");
             }
         }
-        match unpacked.keys().min() {
-            Some(extra) => differs(extra, "it is not listed"),
+        match unpacked.next() {
+            Some(extra) => differs(&extra.path, "it is not listed"),
             None => Ok(()),
         }
     }

@@ -20,6 +20,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
@@ -259,6 +260,13 @@ pub fn companions(name: &Path) -> [PathBuf; 3] {
         text.push(suffix);
         PathBuf::from(text)
     })
+}
+
+/// The database that a rollback journal or write-ahead log of this name belongs to; `None` for other names.
+pub fn accompanied(name: &Path) -> Option<PathBuf> {
+    let name = name.as_os_str().as_bytes();
+    let base = [&b"-journal"[..], b"-wal"].iter().find_map(|suffix| name.strip_suffix(*suffix))?;
+    Some(PathBuf::from(OsStr::from_bytes(base)))
 }
 
 /// Opens a database for reading without creating or changing anything, also while a server uses it.

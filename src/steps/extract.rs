@@ -173,12 +173,11 @@ fn owner_of(ownership: &Ownership, live: &BTreeMap<PathBuf, (u32, u32)>, path: &
 
 /// Lets SQLite roll back or finish what a database's companions hold, so that what is put in place is sound.
 fn settle_databases(dir: &Dir, extracted: &mut Extracted) -> Result<usize, StepError> {
-    let names: HashSet<&Path> = extracted.entries.iter().map(|entry| entry.path.as_path()).collect();
-    let accompanied = |path: &Path| {
-        let [journal, wal, _] = sqlite::companions(path);
-        names.contains(journal.as_path()) || names.contains(wal.as_path())
-    };
-    let places = (0..extracted.entries.len()).filter(|place| accompanied(&extracted.entries[*place].path));
+    // Of very many files few have a companion.
+    let accompanied: HashSet<PathBuf> =
+        extracted.entries.iter().filter_map(|entry| sqlite::accompanied(&entry.path)).collect();
+    let has_one = |place: &usize| accompanied.contains(&extracted.entries[*place].path);
+    let places = (0..extracted.entries.len()).filter(|place| !accompanied.is_empty() && has_one(place));
     let mut settled = 0;
     for place in places.collect::<Vec<_>>() {
         let entry = &mut extracted.entries[place];

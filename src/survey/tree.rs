@@ -1,16 +1,21 @@
 //! Walks a directory tree by handles, in a stable order, without following links. Reads only.
 
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::archive::HashingReader;
 use crate::host::fs;
+use crate::host::pool::InOrder;
 use crate::host::stamp::Stamp;
 use crate::ids::Sha256;
 use cap_std::fs::Dir;
 use rustix::fs::{AtFlags, FileType, Statx, StatxAttributes, StatxFlags, StatxTimestamp};
 
 const MAX_DEPTH: usize = 128;
+/// Names that are looked at in one go.
+const PIECE: usize = 256;
 
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,25 +80,50 @@ fn level(
         ));
     }
     let mut names = dir.entries()?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?;
-    names.sort();
-    for name in names {
-        if depth == 0 && fs::is_foreign(&name) {
-            continue;
-        }
-        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-        let stat = match rustix::fs::statx(dir, &name, flags, StatxFlags::BASIC_STATS) {
+    names.retain(|name| depth > 0 || !fs::is_foreign(name));
+    names.sort_unstable();
+    each_stat(dir, names, &mut |name, stat| {
+        let stat = match stat {
             Ok(stat) => stat,
             // A running server's temporary files come and go.
-            Err(rustix::io::Errno::NOENT) => continue,
+            Err(rustix::io::Errno::NOENT) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        let entry = described(base.join(&name), &stat);
+        let entry = described(base.join(name), &stat);
         visit(&entry, dir)?;
         if entry.kind == Kind::Directory {
-            level(&fs::open_dir(dir, &name)?, &entry.path, depth + 1, visit)?;
+            level(&fs::open_dir(dir, name)?, &entry.path, depth + 1, visit)?;
         }
+        Ok(())
+    })
+}
+
+/// Tells what the system says of each name of a directory; those of a large one are looked at on all cores.
+fn each_stat(
+    dir: &Dir,
+    names: Vec<OsString>,
+    tell: &mut dyn FnMut(&OsStr, rustix::io::Result<Statx>) -> io::Result<()>,
+) -> io::Result<()> {
+    fn stat(dir: &Dir, name: &OsStr) -> rustix::io::Result<Statx> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+        rustix::fs::statx(dir, name, flags, StatxFlags::BASIC_STATS)
     }
-    Ok(())
+    if names.len() <= PIECE {
+        return names.iter().try_for_each(|name| tell(name, stat(dir, name)));
+    }
+    let shared = Arc::new(dir.try_clone()?);
+    let (mut names, mut looks) = (names.into_iter(), InOrder::new());
+    loop {
+        while !looks.is_full() && names.len() > 0 {
+            let (dir, piece) = (Arc::clone(&shared), names.by_ref().take(PIECE).collect::<Vec<_>>());
+            looks.submit(move || {
+                let look = |name: OsString| (stat(&dir, &name), name);
+                piece.into_iter().map(look).collect::<Vec<_>>()
+            });
+        }
+        let Some(looked) = looks.pop() else { return Ok(()) };
+        looked.into_iter().try_for_each(|(stat, name)| tell(&name, stat))?;
+    }
 }
 
 fn described(path: PathBuf, stat: &Statx) -> Entry {
