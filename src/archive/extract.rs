@@ -19,9 +19,9 @@ use std::sync::Arc;
 
 use cap_std::fs::{Dir, DirBuilder, DirBuilderExt as _};
 use rustix::fs::AtFlags;
-use sha2::Digest as _;
 
 use super::attributes::{finish, ids, made, settle, times};
+use super::hashed::Aside;
 use super::proof::Proof;
 use super::reader::Members;
 use super::reuse::{Base, Reuse, Reused};
@@ -33,7 +33,8 @@ use crate::host::sqlite;
 use crate::host::stamp::{Known, Stamp};
 use crate::ids::{BackupId, Sha256};
 
-const BUFFER: usize = 128 * 1024;
+/// Bytes of a large file that are read, written and hashed at once.
+const PIECE: usize = 256 << 10;
 /// Files up to this size are held in memory, and written on any core.
 const SMALL: u64 = 256 << 10;
 /// After so many small files, or bytes of them, the file system is brought to disk beside the unpacking.
@@ -175,7 +176,6 @@ pub fn extract(
         implied: HashMap::new(),
         entries: Vec::new(),
         bytes: 0,
-        buffer: vec![0; BUFFER],
         small: Batches::new(cancel, |files, _| files.into_iter().map(Small::write).collect()),
         failed: false,
         unsynced: (0, 0),
@@ -224,7 +224,6 @@ struct Work<'a> {
     implied: HashMap<PathBuf, usize>,
     entries: Vec<ExtractedEntry>,
     bytes: u64,
-    buffer: Vec<u8>,
     /// Small files on their way into the tree.
     small: Batches<Small, Result<Vec<Written>, ArchiveError>>,
     /// Whether one of them could not be written: then reading the archive ended with that.
@@ -447,42 +446,27 @@ impl Work<'_> {
         let owner = self.owner(member);
         let mut file = fs::create_file(&dir, name, made(member, owner)).context("create", &member.path)?;
         let mut out = WriteBehind::new(&mut file);
-        let mut hasher = sha2::Sha256::new();
-        let mut beginning = Vec::new();
-        self.pass(body, |piece| {
-            out.write_all(piece).context("write", &member.path)?;
-            hasher.update(piece);
-            if beginning.len() < sqlite::MAGIC_BYTES {
-                beginning.extend(piece.iter().take(sqlite::MAGIC_BYTES - beginning.len()));
-            }
-            Ok(())
-        })?;
-        let stamp = finish(&file, member, owner)?;
-        if let Some(entry) = self.entries.last_mut() {
-            (entry.sha256, entry.stamp) = (Some(Sha256::from_bytes(hasher.finalize().into())), Some(stamp));
-            entry.is_sqlite = sqlite::looks_like_sqlite(&beginning);
-        }
-        Ok(())
-    }
-
-    /// Reads a body to its end, piece by piece.
-    fn pass(
-        &mut self,
-        body: &mut dyn Read,
-        mut take: impl FnMut(&[u8]) -> Result<(), ArchiveError>,
-    ) -> Result<(), ArchiveError> {
+        let (mut digest, mut is_sqlite) = (Aside::default(), None);
         loop {
             self.cancel.check()?;
-            let length = match body.read(&mut self.buffer) {
-                Ok(0) => return Ok(()),
-                Ok(length) => length,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error.into()),
-            };
-            take(&self.buffer[..length])?;
+            let mut piece = digest.spare();
+            piece.reserve_exact(PIECE);
+            let length = body.take(PIECE as u64).read_to_end(&mut piece)?;
+            if length == 0 {
+                break;
+            }
+            let _first = is_sqlite.get_or_insert_with(|| sqlite::looks_like_sqlite(&piece));
+            out.write_all(&piece).context("write", &member.path)?;
+            digest.push(piece);
             self.bytes += length as u64;
             (self.progress)(self.bytes);
         }
+        let stamp = finish(&file, member, owner)?;
+        if let Some(entry) = self.entries.last_mut() {
+            (entry.sha256, entry.stamp) = (Some(digest.finish()), Some(stamp));
+            entry.is_sqlite = is_sqlite.unwrap_or_default();
+        }
+        Ok(())
     }
 
     fn symlink(&mut self, member: &Member) -> Result<(), ArchiveError> {

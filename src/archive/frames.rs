@@ -222,14 +222,12 @@ impl<R: Read> Ahead<R> {
             return Ok(None);
         };
         let _passed = table.next();
-        let have = self.buffer.len() - self.at;
-        match (packed as usize).checked_sub(have) {
-            None | Some(0) => self.at += packed as usize,
-            Some(rest) => {
-                (self.at, self.begun) = (self.buffer.len(), true);
-                leap(&mut self.input, rest as u64)?;
-            }
+        let here = (packed as usize).min(self.buffer.len() - self.at);
+        let rest = packed as usize - here;
+        if rest > 0 {
+            leap(&mut self.input, rest as u64)?;
         }
+        self.pass(here);
         Ok(Some(plain.into()))
     }
 
@@ -501,6 +499,31 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn by_the_table_all_may_be_passed_over() {
+        let parts = [sized(&[3; 5000]), sized(b"last")];
+        let bytes = parts.concat();
+        let leap: Leap<&[u8]> = |input, bytes| {
+            *input = &input[usize::try_from(bytes).unwrap()..];
+            Ok(())
+        };
+        let length = |part: &Vec<u8>| u32::try_from(part.len()).unwrap();
+        let table = vec![(length(&parts[0]), 5000), (length(&parts[1]), 4)];
+        for (skipped, left) in [(5000, "last"), (5004, ""), (5001, "ast")] {
+            let leaps = Some((leap, table.clone().into_iter()));
+            let mut reader = FrameReader::with(&bytes[..], true, leaps).unwrap();
+            let whole = reader.skip_frames(skipped).unwrap();
+            let mut rest = String::new();
+            reader.read_to_string(&mut rest).unwrap();
+            assert_eq!(&rest[usize::try_from(skipped - whole).unwrap()..], left, "{skipped}");
+        }
+        // A table that lies leads to no frame.
+        let leaps = Some((leap, vec![(length(&parts[0]) - 1, 5000)].into_iter()));
+        let mut reader = FrameReader::with(&bytes[..], true, leaps).unwrap();
+        assert_eq!(reader.skip_frames(5000).unwrap(), 5000);
+        assert!(reader.read_to_string(&mut String::new()).is_err());
     }
 
     #[test]

@@ -66,12 +66,12 @@ pub(super) struct Item {
     pub(super) source: Source,
 }
 
-/// Looks at everything in the live tree, sorted by the bytes of the path.
+/// Looks at everything in the live tree. What is a file comes when it was looked at, so that there is no order.
 pub(super) fn walk(payload: &Payload<'_>, cancel: &Cancel) -> Result<Vec<Item>, ArchiveError> {
     // Opened anew: the handle may be one for lookups only, whose attributes cannot be read.
     let data = fs::open_dir(payload.data, ".").context("open directory", "data")?;
     let mut found = vec![(PathBuf::new(), rustix::fs::fstat(&data).context("inspect", "data")?)];
-    list(&data, Path::new(""), payload.exclude, &mut found, cancel)?;
+    list(&data, payload.exclude, &mut found, cancel)?;
     refuse_foreign_links(&found)?;
     let looker = Looker {
         data: data.try_clone().context("open directory", "data")?,
@@ -120,22 +120,38 @@ fn refuse_foreign_links(found: &[(PathBuf, Stat)]) -> Result<(), ArchiveError> {
     }
 }
 
-/// What stands below a directory, in the order of the archive: a hard link then refers to an earlier name,
-/// and a database comes before its companions, as its name is their beginning.
+/// Adds what stands in the tree, in the order of the archive: a hard link then refers to an earlier name, and a
+/// database comes before its companions, as its name is their beginning.
 fn list(
     data: &Dir,
-    path: &Path,
     exclude: &[String],
     found: &mut Vec<(PathBuf, Stat)>,
     cancel: &Cancel,
 ) -> Result<(), ArchiveError> {
-    cancel.check()?;
+    // What is left of each directory on the way down: a tree may be deeper than the stack.
+    let mut open = vec![level(data, Path::new(""), exclude)?.into_iter()];
+    while let Some(rest) = open.last_mut() {
+        let Some((below, stat)) = rest.next() else {
+            let _done = open.pop();
+            continue;
+        };
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            cancel.check()?;
+            open.push(level(data, &below, &[])?.into_iter());
+        }
+        found.push((below, stat));
+    }
+    Ok(())
+}
+
+/// What stands in one directory.
+fn level(data: &Dir, path: &Path, exclude: &[String]) -> Result<Vec<(PathBuf, Stat)>, ArchiveError> {
     let dir = still_there(open_dir(data, path), path, "open directory")?;
     let entries = dir.entries().context("list", in_archive(path))?;
     let names = entries.map(|entry| Ok(entry?.file_name())).collect::<std::io::Result<Vec<_>>>();
     let mut names = names.context("list", in_archive(path))?;
     names.sort_unstable();
-    let mut level = Vec::with_capacity(names.len());
+    let mut found = Vec::with_capacity(names.len());
     for name in names {
         if exclude.iter().any(|excluded| name == excluded.as_str()) {
             continue;
@@ -146,23 +162,13 @@ fn list(
         }
         let stat = rustix::fs::statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW).map_err(Into::into);
         match still_there(stat, &below, "inspect") {
-            Ok(stat) => level.push((below, stat)),
+            Ok(stat) => found.push((below, stat)),
             // A journal that went while we looked is no loss: its database is copied as it is then.
             Err(ArchiveError::FileChanged { .. }) if is_companion(&name) => {}
             Err(error) => return Err(error),
         }
     }
-    // One directory is open at a time, however deep the tree is.
-    drop(dir);
-    for (below, stat) in level {
-        let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        let inner = directory.then(|| below.clone());
-        found.push((below, stat));
-        if let Some(inner) = inner {
-            list(data, &inner, &[], found, cancel)?;
-        }
-    }
-    Ok(())
+    Ok(found)
 }
 
 fn is_companion(name: &OsStr) -> bool {

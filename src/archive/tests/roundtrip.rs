@@ -304,6 +304,25 @@ fn a_file_that_changes_between_the_passes_is_an_error() {
 }
 
 #[test]
+fn a_deep_tree_needs_no_deep_stack() {
+    const DEPTH: u64 = 1800;
+    let live = TempDir::new().unwrap();
+    let mut deepest = dir(live.path());
+    for _ in 0..DEPTH {
+        deepest.create_dir("a").unwrap();
+        deepest = deepest.open_dir("a").unwrap();
+    }
+    deepest.write("file", b"text").unwrap();
+    let packing = || pack(live.path(), Algorithm::None).1;
+    let written = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(512 << 10);
+        thread.spawn_scoped(scope, packing).unwrap().join().unwrap()
+    });
+    assert!(written.entries > DEPTH, "{written:?}");
+    run(Command::new("rm").arg("-rf").arg(live.path().join("a")));
+}
+
+#[test]
 fn fifos_and_sockets_are_named() {
     let live = TempDir::new().unwrap();
     run(Command::new("mkfifo").arg(live.path().join("pipe")));
