@@ -21,6 +21,7 @@ use abssctl::host::cancel::Cancel;
 use abssctl::host::fs::{self, Root};
 use abssctl::host::machine::{Actor, ActorKind};
 use abssctl::host::pool;
+use abssctl::host::stamp::Known;
 use abssctl::ids::{BackupId, InstanceName, Sha256};
 use abssctl::plan::{emit, load, testing};
 use abssctl::state::backup_index::{BackupIndex, NewBackup};
@@ -177,7 +178,8 @@ fn look(group: &mut BenchmarkGroup<'_, WallTime>, data: &Data) {
 fn digest(group: &mut BenchmarkGroup<'_, WallTime>, data: &Data) {
     let live = data.dir("live");
     let _ = group.bench_function(name(data.name), |bencher| {
-        bencher.iter(|| listing::digest(&live, &|_| None, &Cancel::default(), &|_| ()).unwrap());
+        let known = Known::default();
+        bencher.iter(|| listing::digest(&live, &known, &Cancel::default(), &|_| ()).unwrap());
     });
 }
 

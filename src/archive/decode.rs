@@ -109,7 +109,7 @@ impl<R: Read> Skip for Decoder<R> {
     fn skip(&mut self, bytes: u64) -> io::Result<()> {
         let whole = match &mut self.inner {
             Inner::Zstd(frames) => frames.skip_frames(bytes),
-            Inner::None(input) => self.leap.map_or(Ok(0), |leap| leap(input, bytes).map(|()| bytes)),
+            Inner::None(input, leap) => leap.map_or(Ok(0), |leap| leap(input, bytes).map(|()| bytes)),
             Inner::Gzip(_) => Ok(0),
         };
         let left = bytes - whole.map_err(|error| self.failure(error))?;
@@ -121,8 +121,6 @@ impl<R: Read> Skip for Decoder<R> {
 /// The tar inside an archive. Reads its input to the end: only then does it report the end itself.
 pub struct Decoder<R: Read> {
     inner: Inner<R>,
-    /// How an input that is not compressed passes over bytes unread.
-    leap: Option<Leap<R>>,
     /// Whether anything came out yet: damage before that is no trailing data.
     begun: bool,
 }
@@ -130,7 +128,8 @@ pub struct Decoder<R: Read> {
 enum Inner<R: Read> {
     Zstd(Box<FrameReader<R>>),
     Gzip(Box<MultiGzDecoder<BufReader<R>>>),
-    None(R),
+    /// With the way to pass over bytes unread, where there is one.
+    None(R, Option<Leap<R>>),
 }
 
 impl<R: Read> fmt::Debug for Decoder<R> {
@@ -138,7 +137,7 @@ impl<R: Read> fmt::Debug for Decoder<R> {
         let algorithm = match self.inner {
             Inner::Zstd(_) => Algorithm::Zstd,
             Inner::Gzip(_) => Algorithm::Gzip,
-            Inner::None(_) => Algorithm::None,
+            Inner::None(..) => Algorithm::None,
         };
         f.debug_struct("Decoder").field("algorithm", &algorithm).finish_non_exhaustive()
     }
@@ -155,9 +154,9 @@ pub fn decoder<R: Read>(algorithm: Algorithm, input: R) -> Result<Decoder<R>, su
         Algorithm::Gzip => {
             Inner::Gzip(Box::new(MultiGzDecoder::new(BufReader::with_capacity(BUFFER, input))))
         }
-        Algorithm::None => Inner::None(input),
+        Algorithm::None => Inner::None(input, None),
     };
-    Ok(Decoder { inner, leap: None, begun: false })
+    Ok(Decoder { inner, begun: false })
 }
 
 /// The same of a file, of which what is skipped is not read either. No digest of the whole file comes of that,
@@ -170,14 +169,12 @@ pub fn leaping_decoder(algorithm: Algorithm, file: File) -> Result<Decoder<File>
         let bytes = i64::try_from(bytes).map_err(io::Error::other)?;
         file.seek(SeekFrom::Current(bytes)).map(drop)
     };
-    let table = if algorithm == Algorithm::Zstd { frames::seek_table(&file) } else { None };
-    match table {
-        Some(table) => {
-            let frames = FrameReader::with_table(file, leap, table)?;
-            Ok(Decoder { inner: Inner::Zstd(Box::new(frames)), leap: None, begun: false })
-        }
-        None => Ok(Decoder { leap: Some(leap), ..decoder(algorithm, file)? }),
-    }
+    let inner = match (algorithm, frames::seek_table(&file)) {
+        (Algorithm::Zstd, Some(table)) => Inner::Zstd(Box::new(FrameReader::with_table(file, leap, table)?)),
+        (Algorithm::None, _) => Inner::None(file, Some(leap)),
+        (Algorithm::Zstd | Algorithm::Gzip, _) => return decoder(algorithm, file),
+    };
+    Ok(Decoder { inner, begun: false })
 }
 
 impl<R: Read> Decoder<R> {
@@ -186,7 +183,7 @@ impl<R: Read> Decoder<R> {
         let no_frame = match &self.inner {
             Inner::Zstd(_) => "Unknown frame descriptor",
             Inner::Gzip(_) => "invalid gzip header",
-            Inner::None(_) => return error,
+            Inner::None(..) => return error,
         };
         // The system's errors have a number; the decoders' have none.
         if error.raw_os_error().is_some() || error.kind() == io::ErrorKind::Interrupted {
@@ -206,7 +203,7 @@ impl<R: Read> Read for Decoder<R> {
         let length = match &mut self.inner {
             Inner::Zstd(decoder) => decoder.read(buffer),
             Inner::Gzip(decoder) => decoder.read(buffer),
-            Inner::None(input) => input.read(buffer),
+            Inner::None(input, _) => input.read(buffer),
         };
         let length = length.map_err(|error| self.failure(error))?;
         self.begun |= length > 0;

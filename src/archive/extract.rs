@@ -190,10 +190,6 @@ pub fn extract(
     // Whatever happened: who removes the tree must not meet one who writes into it.
     let failed = work.failed;
     let written = work.write_out();
-    let written = written.and_then(|()| match &work.proof {
-        Some(proof) if !failed && unpacked.is_ok() => proof.end(&members),
-        Some(_) | None => Ok(()),
-    });
     // What comes first in the archive is told.
     if failed { unpacked.and(written) } else { written.and(unpacked) }?;
     if let Some(reuse) = work.reuse.take() {
@@ -286,7 +282,7 @@ impl Work<'_> {
                 None => self.member(member, members)?,
             }
         }
-        Ok(())
+        self.proof.as_ref().map_or(Ok(()), Proof::end)
     }
 
     /// The copy that a member may be taken from.
@@ -449,9 +445,8 @@ impl Work<'_> {
         let (mut digest, mut is_sqlite) = (Aside::default(), None);
         loop {
             self.cancel.check()?;
-            let mut piece = digest.spare();
-            piece.reserve_exact(PIECE);
-            let length = body.take(PIECE as u64).read_to_end(&mut piece)?;
+            let piece = digest.read(body, PIECE)?;
+            let length = piece.len();
             if length == 0 {
                 break;
             }

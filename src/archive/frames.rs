@@ -312,8 +312,10 @@ pub(super) fn seek_table(file: &File) -> Option<Table> {
         return None;
     }
     let content = u64::from(frames) * 8 + FOOTER as u64;
+    // Before memory is asked for: who wrote the number may have lied.
+    let begin = end.checked_sub(content + 8)?;
     let mut table = vec![0; usize::try_from(content + 8).ok()?];
-    file.read_exact_at(&mut table, end.checked_sub(content + 8)?).ok()?;
+    file.read_exact_at(&mut table, begin).ok()?;
     if number(&table[..4])? != SKIPPABLE_MAGIC || u64::from(number(&table[4..8])?) != content {
         return None;
     }
@@ -498,6 +500,22 @@ mod tests {
                     at += piece.len();
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_table_is_whole_or_none() {
+        let mut file = tempfile::tempfile().unwrap();
+        let table = |frames: u32, size: u32| {
+            let head = [SKIPPABLE_MAGIC, size, 7, 9].map(u32::to_le_bytes).concat();
+            [&head[..], &frames.to_le_bytes(), &[0], &SEEKABLE_MAGIC.to_le_bytes()].concat()
+        };
+        file.write_all(&table(1, 17)).unwrap();
+        assert_eq!(seek_table(&file).unwrap().collect::<Vec<_>>(), [(7, 9)]);
+        // More frames than the file has room for, and another size than theirs.
+        for (frames, size) in [(u32::MAX, 17), (2, 25), (0, 17), (1, 16)] {
+            file.write_all(&table(frames, size)).unwrap();
+            assert!(seek_table(&file).is_none(), "{frames}");
         }
     }
 

@@ -115,6 +115,14 @@ impl Aside {
         piece
     }
 
+    /// Reads a piece of at most so many bytes, which is not added yet; an empty one at the end.
+    pub(super) fn read(&self, source: &mut dyn Read, most: usize) -> io::Result<Vec<u8>> {
+        let mut piece = self.spare();
+        piece.reserve_exact(most);
+        source.take(most as u64).read_to_end(&mut piece)?;
+        Ok(piece)
+    }
+
     /// The digest of all of them.
     pub(super) fn finish(self) -> Sha256 {
         match self.rest {

@@ -234,8 +234,14 @@ impl TryFrom<EntryText> for Entry {
 }
 
 impl Manifest {
-    /// A manifest without entries.
-    pub(super) fn empty(id: &BackupId, instance: &InstanceName, created_at: Timestamp, scope: Scope) -> Self {
+    /// A manifest without entries, of an archive with so many bytes in its files.
+    pub(super) fn empty(
+        id: &BackupId,
+        instance: &InstanceName,
+        created_at: Timestamp,
+        scope: Scope,
+        payload_bytes: u64,
+    ) -> Self {
         Self {
             format_version: FORMAT_VERSION,
             id: id.clone(),
@@ -243,7 +249,7 @@ impl Manifest {
             created_at,
             generator: concat!("abssctl ", env!("CARGO_PKG_VERSION")).to_owned(),
             scope,
-            payload_bytes: 0,
+            payload_bytes,
             entries: Vec::new(),
         }
     }
@@ -260,11 +266,7 @@ impl Manifest {
     pub(super) fn to_json_with(&self, mut entries: Vec<&Entry>) -> Result<Vec<u8>, ArchiveError> {
         let bad = |error: serde_json::Error| ArchiveError::BadManifest { why: error.to_string() };
         entries.sort_by(|a, b| a.path.as_os_str().cmp(b.path.as_os_str()));
-        let head = Self {
-            entries: Vec::new(),
-            payload_bytes: entries.iter().map(|entry| entry.size).sum(),
-            ..self.clone_head()
-        };
+        let head = Self { entries: Vec::new(), ..self.clone_head() };
         let head = serde_json::to_string_pretty(&head).map_err(bad)?;
         // The pretty form ends in an empty list and a brace; the entries go between.
         let mut text = head.trim_end_matches('}').trim_end().trim_end_matches(']').to_owned().into_bytes();
@@ -425,9 +427,9 @@ mod tests {
     fn names_that_are_not_utf8_survive_and_each_entry_is_a_line() {
         let bad = PathBuf::from(OsString::from_vec(b"data/bad\xff".to_vec()));
         let entries = vec![entry("data".into()), entry(bad), entry("data/\u{e9}\n\"".into())];
-        let empty = Manifest::empty(&id(), &"budget".parse().unwrap(), Timestamp::UNIX_EPOCH, Scope::Full);
+        let empty = Manifest::empty(&id(), &"budget".parse().unwrap(), Timestamp::UNIX_EPOCH, Scope::Full, 9);
         let text = empty.to_json_with(entries.iter().rev().collect()).unwrap();
-        let manifest = Manifest { payload_bytes: 9, entries, ..empty };
+        let manifest = Manifest { entries, ..empty };
         let lines: Vec<_> = text.split(|byte| *byte == b'\n').collect();
         assert_eq!(lines.len(), 3 + 12, "{}", String::from_utf8_lossy(&text));
         assert!(String::from_utf8_lossy(&text).contains(r#""pathBytes":"646174612f626164ff""#));
@@ -452,7 +454,8 @@ mod tests {
 
     #[test]
     fn an_empty_manifest_is_valid_json() {
-        let manifest = Manifest::empty(&id(), &"budget".parse().unwrap(), Timestamp::UNIX_EPOCH, Scope::Data);
+        let manifest =
+            Manifest::empty(&id(), &"budget".parse().unwrap(), Timestamp::UNIX_EPOCH, Scope::Data, 0);
         assert_eq!(Manifest::parse(&manifest.to_json().unwrap(), &id()).unwrap(), manifest);
     }
 }

@@ -14,13 +14,15 @@ use crate::ids::Sha256;
 pub(super) struct Proof {
     /// The manifest's digest.
     manifest: Sha256,
+    /// Whether it was there.
+    met: bool,
     /// What came before it.
     before: Vec<Member>,
 }
 
 impl Proof {
     pub(super) fn new(manifest: Sha256) -> Self {
-        Self { manifest, before: Vec::new() }
+        Self { manifest, met: false, before: Vec::new() }
     }
 
     /// Takes up a member, that of the manifest included.
@@ -34,6 +36,7 @@ impl Proof {
     ) -> Result<(), ArchiveError> {
         if member.path == Path::new(MANIFEST_PATH) {
             members.require_manifest(self.manifest)?;
+            self.met = true;
         }
         match &members.manifest {
             None => self.before.push(member.clone()),
@@ -49,7 +52,11 @@ impl Proof {
     ///
     /// # Errors
     /// [`ArchiveError::OtherManifest`].
-    pub(super) fn end(&self, members: &Members<'_, impl Read>) -> Result<(), ArchiveError> {
-        members.require_manifest(self.manifest)
+    pub(super) fn end(&self) -> Result<(), ArchiveError> {
+        if self.met {
+            Ok(())
+        } else {
+            Err(ArchiveError::OtherManifest { found: None, planned: self.manifest })
+        }
     }
 }

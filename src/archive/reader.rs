@@ -77,8 +77,6 @@ pub(super) struct Members<'a, R> {
     seen_file: bool,
     pub(super) totals: Totals,
     pub(super) manifest: Option<Manifest>,
-    /// Its digest, where there is one.
-    manifest_sha256: Option<Sha256>,
 }
 
 impl<'a, R: Read> Members<'a, R> {
@@ -93,13 +91,12 @@ impl<'a, R: Read> Members<'a, R> {
             seen_file: false,
             totals: Totals::default(),
             manifest: None,
-            manifest_sha256: None,
         }
     }
 
-    /// Refuses an archive that has not the manifest with this digest, or none so far.
+    /// Refuses the latest member if it is not the manifest with this digest.
     pub(super) fn require_manifest(&self, planned: Sha256) -> Result<(), ArchiveError> {
-        match self.manifest_sha256 {
+        match self.buffered.as_ref().map(|bytes| Sha256::of(bytes.get_ref())) {
             Some(found) if found == planned => Ok(()),
             found => Err(ArchiveError::OtherManifest { found, planned }),
         }
@@ -212,7 +209,6 @@ impl<'a, R: Read> Members<'a, R> {
         }
         let mut bytes = Vec::new();
         self.tar.read_to_end(&mut bytes)?;
-        self.manifest_sha256 = Some(Sha256::of(&bytes));
         self.manifest = Some(Manifest::parse(&bytes, self.id)?);
         self.buffered = Some(Cursor::new(bytes));
         Ok(())

@@ -174,14 +174,7 @@ impl Job {
             let cloned = fs::open_regular(&to, &name).context("open", &path)?;
             let is_same = original_stamp == Stamp::settled(&original);
             match known_as.filter(|_| is_same) {
-                Some(known_as) => {
-                    let is_sqlite = sqlite::is_database(&cloned).context("read", &path)?;
-                    if is_sqlite {
-                        // Nobody has read it under this name, and it is checked next.
-                        sqlite::read_ahead(&cloned, size);
-                    }
-                    Some((known_as, is_sqlite))
-                }
+                Some(known_as) => Some((known_as, sqlite::is_database(&cloned).context("read", &path)?)),
                 None => digest(cloned, None, &path, cancel)?,
             }
         } else {

@@ -2,10 +2,10 @@
 //! copied to scratch. Changes only the scratch directory; a crash leaves copies there, which go with it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io::Read as _;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -21,6 +21,7 @@ use crate::host::cancel::Cancel;
 use crate::host::fs::{self, IoContext as _};
 use crate::host::pool::Batches;
 use crate::host::sqlite;
+use crate::host::stamp::Stamp;
 use crate::ids::Sha256;
 
 /// Bytes of a file that are read at once.
@@ -48,14 +49,13 @@ pub(super) enum Source {
 #[derive(Debug)]
 pub(super) struct Kept {
     pub(super) content: Vec<u8>,
-    inode: u64,
-    changed: (i64, u64),
+    stamp: Stamp,
 }
 
 impl Kept {
     /// Whether nobody changed the file since, whatever times they gave it.
     pub(super) fn is_of(&self, stat: &Stat) -> bool {
-        (self.inode, self.changed) == (stat.st_ino, (stat.st_ctime, stat.st_ctime_nsec))
+        Stamp::from(stat) == self.stamp
     }
 }
 
@@ -164,15 +164,11 @@ fn level(data: &Dir, path: &Path, exclude: &[String]) -> Result<Vec<(PathBuf, St
         match still_there(stat, &below, "inspect") {
             Ok(stat) => found.push((below, stat)),
             // A journal that went while we looked is no loss: its database is copied as it is then.
-            Err(ArchiveError::FileChanged { .. }) if is_companion(&name) => {}
+            Err(ArchiveError::FileChanged { .. }) if sqlite::is_companion(&name) => {}
             Err(error) => return Err(error),
         }
     }
     Ok(found)
-}
-
-fn is_companion(name: &OsStr) -> bool {
-    [&b"-journal"[..], b"-wal", b"-shm"].iter().any(|suffix| name.as_bytes().ends_with(suffix))
 }
 
 /// A name that was there a moment ago and is gone now has changed.
@@ -254,7 +250,7 @@ impl Looker {
     ) -> Result<Option<Item>, ArchiveError> {
         let mut file = still_there(open_live(&self.data, below).map_err(Into::into), below, "open")?;
         // Of now: looking at a database can touch its companions.
-        let Stat { st_ino: inode, st_ctime, st_ctime_nsec, .. } = same(&file, stat, below)?;
+        let stamp = Stamp::from(&same(&file, stat, below)?);
         let mut entry = entry(below, EntryKind::File, stat, xattrs(&file, below)?);
         let (mut hasher, mut size, mut content) = (sha2::Sha256::new(), 0, None);
         // Exactly what was listed: whether there is more by now the second pass sees.
@@ -277,8 +273,7 @@ impl Looker {
             size += piece.len() as u64;
         }
         entry.sha256 = Some(Sha256::from_bytes(hasher.finalize().into()));
-        let changed = (st_ctime, st_ctime_nsec);
-        let kept = content.map(|content| Kept { content, inode, changed });
+        let kept = content.map(|content| Kept { content, stamp });
         Ok(Some(Item { entry, source: Source::Live(kept) }))
     }
 
@@ -352,7 +347,7 @@ impl Walk<'_> {
 
     /// Takes up a regular file.
     fn file(&mut self, below: PathBuf, stat: Stat) -> Result<(), ArchiveError> {
-        if is_companion(below.file_name().unwrap_or_default()) {
+        if sqlite::is_companion(below.file_name().unwrap_or_default()) {
             // Its database comes before it, and while that is copied nobody may open this.
             self.note_all()?;
             if self.companions.contains(&below) {

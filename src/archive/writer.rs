@@ -99,7 +99,8 @@ pub fn write(
     });
     let payload_bytes = items.iter().map(|item| item.entry.size).sum();
     let entries = items.len() as u64;
-    let manifest = Manifest::empty(payload.id, payload.instance, payload.created_at, payload.scope);
+    let manifest =
+        Manifest::empty(payload.id, payload.instance, payload.created_at, payload.scope, payload_bytes);
     let text = manifest.to_json_with(items.iter().map(|item| &item.entry).collect())?;
     let manifest_sha256 = Sha256::of(&text);
     let manifest = made(payload, MANIFEST_PATH.into(), EntryKind::File, 0o640, text);
@@ -289,11 +290,9 @@ impl<'a, W: Output> Pack<'a, W> {
         let mut size = 0;
         loop {
             self.cancel.check()?;
-            let mut piece = digest.spare();
             let most = usize::try_from(entry.size - size).unwrap_or(PIECE).clamp(1, PIECE);
-            piece.reserve_exact(most);
-            let length =
-                source.take(most as u64).read_to_end(&mut piece).context("read", &entry.path)? as u64;
+            let piece = digest.read(source, most).context("read", &entry.path)?;
+            let length = piece.len() as u64;
             if length == 0 {
                 break;
             }

@@ -34,8 +34,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 pub use guard::{ReadError, StopGuard, stop_on};
 pub use inspect::{
-    DatabaseSummary, Messages, open_bytes, quick_check, quick_check_beside, read_ahead, summarize,
-    summarize_connection,
+    DatabaseSummary, Messages, open_bytes, quick_check, quick_check_beside, summarize, summarize_connection,
 };
 pub use snapshot::{settle, snapshot};
 pub use tables::{count_rows, is_plain, require, stored_columns, tables};
@@ -254,9 +253,17 @@ pub fn looks_like_sqlite(header: &[u8]) -> bool {
     header.starts_with(MAGIC)
 }
 
+/// What the names of a rollback journal, of a write-ahead log and of its shared memory end in.
+const COMPANIONS: [&str; 3] = ["-journal", "-wal", "-shm"];
+
+/// Whether a file of this name may belong to a database beside it.
+pub fn is_companion(name: &OsStr) -> bool {
+    COMPANIONS.iter().any(|suffix| name.as_bytes().ends_with(suffix.as_bytes()))
+}
+
 /// The names beside a database that belong to it: rollback journal, write-ahead log, its shared memory.
 pub fn companions(name: &Path) -> [PathBuf; 3] {
-    ["-journal", "-wal", "-shm"].map(|suffix| {
+    COMPANIONS.map(|suffix| {
         let mut text = name.as_os_str().to_owned();
         text.push(suffix);
         PathBuf::from(text)
@@ -266,7 +273,8 @@ pub fn companions(name: &Path) -> [PathBuf; 3] {
 /// The database that a rollback journal or write-ahead log of this name belongs to; `None` for other names.
 pub fn accompanied(name: &Path) -> Option<PathBuf> {
     let name = name.as_os_str().as_bytes();
-    let base = [&b"-journal"[..], b"-wal"].iter().find_map(|suffix| name.strip_suffix(*suffix))?;
+    let [journal, wal, _] = COMPANIONS;
+    let base = [journal, wal].iter().find_map(|suffix| name.strip_suffix(suffix.as_bytes()))?;
     Some(PathBuf::from(OsStr::from_bytes(base)))
 }
 

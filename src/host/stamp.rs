@@ -11,6 +11,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use rustix::fs::Stat;
+
 use crate::ids::Sha256;
 
 /// Seconds after which the tick of a change is over, also where the clock of a file system is coarse.
@@ -39,6 +41,13 @@ impl Stamp {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
         let is_old = i64::try_from(now.as_secs()).is_ok_and(|now| meta.ctime() < now - TICK);
         is_old.then(|| Self::of(&meta))
+    }
+}
+
+impl From<&Stat> for Stamp {
+    fn from(stat: &Stat) -> Self {
+        let changed = i128::from(stat.st_ctime) * 1_000_000_000 + i128::from(stat.st_ctime_nsec);
+        Self { inode: stat.st_ino, changed }
     }
 }
 

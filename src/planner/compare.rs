@@ -162,7 +162,7 @@ impl Target {
         let Some(Ok(dir)) = self.place.dir.as_ref().map(Dir::try_clone) else { return };
         let mut digests = self.digests.borrow_mut();
         let mut reading = Batches::new(&Cancel::default(), move |paths: Vec<PathBuf>, _| {
-            paths.into_iter().map(|path| (tree::digest(&dir, &path), path)).collect::<Vec<_>>()
+            paths.into_iter().map(|path| (tree::digest_with_stamp(&dir, &path), path)).collect::<Vec<_>>()
         });
         let (mut found, is_file) = (Vec::new(), |entry: &&Entry| entry.kind == Kind::File);
         for entry in self.place.target.entries.iter().filter(is_file) {
@@ -221,7 +221,7 @@ impl Target {
         // A file that goes away while it is read is one that changes.
         let digest =
             digests.entry(entry.path.clone()).or_insert_with(|| match tree::digest(dir, &entry.path) {
-                Ok((digest, _)) => Some(digest),
+                Ok(digest) => Some(digest),
                 Err(error) => {
                     if error.kind() != ErrorKind::NotFound {
                         self.not_read(format!("{}: {error}", entry.path.display()));

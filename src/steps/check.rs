@@ -7,6 +7,7 @@ use super::context::{Done, Probe, StepContext, StepRunner};
 use super::error::StepError;
 use super::{staging, swap, trees};
 use crate::host::fs::{self, IoContext as _};
+use crate::host::stamp::Known;
 use crate::plan::spec::{RunSource, Source};
 use crate::plan::step::Step;
 use crate::run::fact::Side;
@@ -33,7 +34,7 @@ impl StepRunner for Check {
         };
         let mut done = Done { detail, warnings: found.warnings };
         if let Source::Run(source) = &cx.plan.spec.source {
-            trees::note(cx, step, Side::After, &source.directory, &|_| None, &mut done)?;
+            trees::note(cx, step, Side::After, &source.directory, &Known::default(), &mut done)?;
             cx.check_cancelled()?;
             refuse_other_tree(cx, source)?;
         }

@@ -177,7 +177,7 @@ fn settle_databases(dir: &Dir, extracted: &mut Extracted) -> Result<usize, StepE
     let accompanied: HashSet<PathBuf> =
         extracted.entries.iter().filter_map(|entry| sqlite::accompanied(&entry.path)).collect();
     let has_one = |place: &usize| accompanied.contains(&extracted.entries[*place].path);
-    let places = (0..extracted.entries.len()).filter(|place| !accompanied.is_empty() && has_one(place));
+    let places = (0..extracted.entries.len()).filter(has_one);
     let mut settled = 0;
     for place in places.collect::<Vec<_>>() {
         let entry = &mut extracted.entries[place];

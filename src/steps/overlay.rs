@@ -19,6 +19,7 @@ use crate::actual::layout;
 use crate::actual::single::{self, Taken};
 use crate::archive::DATA;
 use crate::host::fs::{self, FsError, IoContext as _};
+use crate::host::stamp::{Known, Stamp};
 use crate::host::{copy, sqlite};
 use crate::ids::{AbsPath, Sha256};
 use crate::plan::step::{Action, OverlayWith, Step};
@@ -52,7 +53,7 @@ impl StepRunner for Overlay {
                 return Err(error);
             }
         };
-        trees::note(cx, step, Side::After, &at, &|_| None, &mut done)?;
+        trees::note(cx, step, Side::After, &at, &Known::default(), &mut done)?;
         cx.check_cancelled()?;
         Ok(done)
     }
@@ -218,7 +219,7 @@ pub(super) fn stamp(dir: &Dir) -> std::io::Result<Sha256> {
     use std::os::unix::ffi::OsStrExt as _;
     let mut hasher = sha2::Sha256::new();
     tree::walk(dir, &mut |entry, _| {
-        let tree::Entry { kind, mode, uid, gid, size, mtime, inode, .. } = entry;
+        let tree::Entry { kind, mode, uid, gid, size, mtime, stamp: Stamp { inode, .. }, .. } = entry;
         hasher.update(format!("{kind:?} {mode:o} {uid} {gid} {size} {mtime} {inode} "));
         hasher.update(entry.path.as_os_str().as_bytes());
         hasher.update([0]);

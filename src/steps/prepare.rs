@@ -18,7 +18,6 @@ use crate::ids::AbsPath;
 use crate::plan::spec::SessionPolicy;
 use crate::plan::step::{Action, PrepareWith, Step};
 use crate::run::fact::Side;
-use crate::survey::tree::Entry;
 
 /// The code of `prepare`.
 #[derive(Debug)]
@@ -40,9 +39,8 @@ impl StepRunner for Prepare {
             let held = lock(&cx.shared.extracted);
             let settled =
                 held.as_ref().map(|extracted| extracted.settled(Path::new(DATA))).unwrap_or_default();
-            let known = |entry: &Entry| settled.get(entry.stamp());
             let data = staging::join(&directory, DATA)?;
-            trees::note(cx, step, Side::After, &data, &known, &mut done)?;
+            trees::note(cx, step, Side::After, &data, &settled, &mut done)?;
         }
         if let Some(syncing) = lock(&cx.shared.syncing).take() {
             syncing.wait().context("sync", cx.host.root.host_path(&directory))?;

@@ -9,11 +9,11 @@ use super::error::StepError;
 use super::staging;
 use crate::archive::DATA;
 use crate::host::fs::IoContext as _;
+use crate::host::stamp::Known;
 use crate::ids::{AbsPath, Sha256};
 use crate::plan::step::Step;
 use crate::run::fact::{Fact, Side};
-use crate::survey::listing::{self, Known};
-use crate::survey::tree::Entry;
+use crate::survey::listing;
 
 /// Digests the tree in `directory`, but for files whose digest is known, and notes it; where that is not possible, says so in `done`.
 pub(super) fn note(
@@ -21,7 +21,7 @@ pub(super) fn note(
     step: &Step,
     side: Side,
     directory: &AbsPath,
-    known: Known<'_>,
+    known: &Known,
     done: &mut Done,
 ) -> Result<(), StepError> {
     let progress = |bytes: u64| (cx.progress)(&step.id, bytes);
@@ -52,8 +52,7 @@ pub(super) fn note_displaced(cx: &StepContext<'_>, step: &Step, done: &mut Done)
             let held = lock(&cx.shared.extracted);
             let originals =
                 held.as_ref().map(|extracted| extracted.originals(Path::new(DATA))).unwrap_or_default();
-            let known = |entry: &Entry| originals.get(entry.stamp());
-            note(cx, step, Side::Before, &displaced, &known, done)
+            note(cx, step, Side::Before, &displaced, &originals, done)
         }
         None => Ok(()),
     }

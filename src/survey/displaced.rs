@@ -355,7 +355,7 @@ pub fn as_archive(candidate: &Candidate, held: &Held, data: &Path) -> std::io::R
     for entry in &held.survey.entries {
         match entry.kind {
             Kind::File => {
-                let file = BackupFile { size: entry.size, sha256: tree::digest(dir, &entry.path)?.0 };
+                let file = BackupFile { size: entry.size, sha256: tree::digest(dir, &entry.path)? };
                 found.files.insert(entry.path.clone(), file);
             }
             Kind::Symlink => {

@@ -29,20 +29,19 @@ use crate::archive::HashingReader;
 use crate::host::cancel::Cancel;
 use crate::host::fs;
 use crate::host::pool::Batches;
+use crate::host::stamp::Known;
 use crate::ids::Sha256;
 
 /// Bytes of a file that are read at once.
 const PIECE: usize = 128 << 10;
 
-/// What is known of a file already, so that it is not read again.
-pub type Known<'a> = &'a dyn Fn(&Entry) -> Option<Sha256>;
-
-/// The digest of the tree below `dir`, whose files are read on all cores. `progress` is told how many bytes
+/// The digest of the tree below `dir`, whose files are read on all cores, but for those that are known already.
+/// `progress` is told how many bytes
 /// of files were read so far.
 ///
 /// # Errors
 /// An entry cannot be read, with its path in the message; or somebody asked to stop.
-pub fn digest(dir: &Dir, known: Known<'_>, cancel: &Cancel, progress: &dyn Fn(u64)) -> io::Result<Sha256> {
+pub fn digest(dir: &Dir, known: &Known, cancel: &Cancel, progress: &dyn Fn(u64)) -> io::Result<Sha256> {
     let mut listing = Listing {
         hasher: sha2::Sha256::new(),
         known,
@@ -63,7 +62,7 @@ pub fn digest(dir: &Dir, known: Known<'_>, cancel: &Cancel, progress: &dyn Fn(u6
 
 struct Listing<'a> {
     hasher: sha2::Sha256,
-    known: Known<'a>,
+    known: &'a Known,
     cancel: &'a Cancel,
     progress: &'a dyn Fn(u64),
     bytes: u64,
@@ -104,7 +103,7 @@ impl Listing<'_> {
                 ('l', Content::Known(Sha256::of(text.as_os_str().as_bytes())))
             }
             Kind::File => {
-                if let Some(sha256) = (self.known)(entry) {
+                if let Some(sha256) = self.known.get(entry.stamp) {
                     ('f', Content::Known(sha256))
                 } else {
                     let file = fs::open_regular(parent, name).map_err(|error| at(&entry.path, &error))?;
@@ -183,7 +182,7 @@ mod tests {
     }
 
     fn of(path: &Path) -> Sha256 {
-        digest(&open(path), &|_| None, &Cancel::default(), &|_| {}).unwrap()
+        digest(&open(path), &Known::default(), &Cancel::default(), &|_| {}).unwrap()
     }
 
     fn mode(path: &Path, mode: u32) {
@@ -247,11 +246,11 @@ mod tests {
         write(temporary.path(), "file", &vec![7; 3 * PIECE]);
         let told = std::sync::Mutex::new(Vec::new());
         let tell = |bytes| told.lock().unwrap().push(bytes);
-        digest(&open(temporary.path()), &|_| None, &Cancel::default(), &tell).unwrap();
+        digest(&open(temporary.path()), &Known::default(), &Cancel::default(), &tell).unwrap();
         assert_eq!(told.lock().unwrap().last(), Some(&(3 * PIECE as u64)));
         let cancel = Cancel::default();
         cancel.request();
-        let error = digest(&open(temporary.path()), &|_| None, &cancel, &|_| {}).unwrap_err();
+        let error = digest(&open(temporary.path()), &Known::default(), &cancel, &|_| {}).unwrap_err();
         assert_eq!(error.to_string(), "stopped on request");
         // In the middle of a file too.
         let file = fs::open_regular(&open(temporary.path()), "file").unwrap();

@@ -17,6 +17,7 @@ use crate::actual::layout::{self, Role};
 use crate::actual::messages;
 use crate::host::fs;
 use crate::host::sqlite::{self, ReadError};
+use crate::host::stamp::Stamp;
 use crate::ids::Sha256;
 use crate::plan::observed::{self, ObservedBudget, ObservedFile, ObservedTarget, Presence};
 
@@ -115,7 +116,7 @@ impl Builder {
         } else {
             String::new()
         };
-        let Entry { size, mtime, inode, .. } = entry;
+        let Entry { size, mtime, stamp: Stamp { inode, .. }, .. } = entry;
         let path = entry.path.as_os_str().as_encoded_bytes().escape_ascii();
         // A directory's own time and size change with what is in it.
         if entry.kind == Kind::Directory {
@@ -212,7 +213,7 @@ fn header(parent: &Dir, name: &Path) -> io::Result<String> {
 
 fn fixed_digest(entry: &Entry, parent: &Dir, name: &Path) -> io::Result<Sha256> {
     let content = match entry.kind {
-        Kind::File if entry.size <= MAX_HASHED => tree::digest(parent, name)?.0.to_string(),
+        Kind::File if entry.size <= MAX_HASHED => tree::digest(parent, name)?.to_string(),
         Kind::File => format!("{} bytes at {}", entry.size, entry.mtime),
         Kind::Symlink => {
             let target = parent.read_link_contents(name)?;

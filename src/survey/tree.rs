@@ -47,19 +47,10 @@ pub struct Entry {
     pub size: u64,
     /// Modification time in nanoseconds since 1970.
     pub mtime: i128,
-    /// Time of the last change of anything in nanoseconds since 1970.
-    pub ctime: i128,
-    /// Inode number.
-    pub inode: u64,
+    /// By what it is known as long as nobody changes it.
+    pub stamp: Stamp,
     /// Whether another file system, or a part of one, is mounted there.
     pub mount_point: bool,
-}
-
-impl Entry {
-    /// By what it is known as long as nobody changes it.
-    pub fn stamp(&self) -> Stamp {
-        Stamp { inode: self.inode, changed: self.ctime }
-    }
 }
 
 /// Visits every entry below `dir` in the order of names, directories before their content.
@@ -147,15 +138,18 @@ fn described(path: PathBuf, stat: &Statx) -> Entry {
         gid: stat.stx_gid,
         size: if kind == Kind::File { stat.stx_size } else { 0 },
         mtime: nanoseconds(stat.stx_mtime),
-        ctime: nanoseconds(stat.stx_ctime),
-        inode: stat.stx_ino,
+        stamp: Stamp { inode: stat.stx_ino, changed: nanoseconds(stat.stx_ctime) },
         mount_point: stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
     }
 }
 
-/// SHA-256 of a regular file below `dir`, and by what the file is known that has it, where it can be;
-/// anything else is refused, and a FIFO does not block.
-pub fn digest(dir: &Dir, path: &Path) -> io::Result<(Sha256, Option<Stamp>)> {
+/// SHA-256 of a regular file below `dir`; anything else is refused, and a FIFO does not block.
+pub fn digest(dir: &Dir, path: &Path) -> io::Result<Sha256> {
+    Ok(digest_with_stamp(dir, path)?.0)
+}
+
+/// The same, and by what the file is known that has it, where it can be.
+pub fn digest_with_stamp(dir: &Dir, path: &Path) -> io::Result<(Sha256, Option<Stamp>)> {
     let file = fs::open_regular(dir, path)?;
     let stamp = Stamp::settled(&file);
     let sha256 = HashingReader::new(&file).finish()?;

@@ -124,7 +124,7 @@ pub fn quick_check_beside(dir: &Dir, name: &Path, bytes: u64) -> Result<(), Sqli
 
 /// Lets the system read a file from its disk at once, if it is not in memory: page by page, as SQLite asks for
 /// them, a disk takes ten times as long. Only a wish.
-pub fn read_ahead(file: &File, size: u64) {
+fn read_ahead(file: &File, size: u64) {
     // No more is read at once, whatever is asked for.
     const PIECE: u32 = 128 << 10;
     for at in (0..size.min(READ_AHEAD)).step_by(PIECE as usize) {
