@@ -20,7 +20,8 @@ pub struct Context {
     pub actor: Actor,
     /// Set by signals; long work looks at it.
     pub cancel: Cancel,
-    /// Digests of large files that this process read: what a plan is compared with need not be read again.
+    /// Digests of files in the target that this process took: what a plan was compared with, and what was copied,
+    /// need not be read again.
     pub known: Known,
     /// Whether this process runs while the machine comes up, and units of servers wait for its end.
     pub before_units: bool,

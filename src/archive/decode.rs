@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::frames::{self, FrameReader, Leap};
+use super::hashed::read_piece;
 
 const BUFFER: usize = 64 * 1024;
 
@@ -91,6 +92,15 @@ pub trait Skip: Read {
     /// # Errors
     /// As reading them; there are less.
     fn skip(&mut self, bytes: u64) -> io::Result<()>;
+
+    /// Gives the next bytes, at most so many, in place of what `piece` held; none at the end. Whoever has them in
+    /// memory of their own gives that away, and keeps the memory of `piece` for later ones.
+    ///
+    /// # Errors
+    /// As reading them.
+    fn piece(&mut self, piece: &mut Vec<u8>, most: usize) -> io::Result<()> {
+        read_piece(self, piece, most)
+    }
 }
 
 impl Skip for &[u8] {
@@ -115,6 +125,13 @@ impl<R: Read> Skip for Decoder<R> {
         let left = bytes - whole.map_err(|error| self.failure(error))?;
         // A part of a frame is read.
         read_over(self, left)
+    }
+
+    fn piece(&mut self, piece: &mut Vec<u8>, most: usize) -> io::Result<()> {
+        let Inner::Zstd(frames) = &mut self.inner else { return read_piece(self, piece, most) };
+        frames.piece(piece, most).map_err(|error| self.failure(error))?;
+        self.begun |= !piece.is_empty();
+        Ok(())
     }
 }
 

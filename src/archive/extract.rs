@@ -34,7 +34,7 @@ use crate::host::stamp::{Known, Stamp};
 use crate::ids::{BackupId, Sha256};
 
 /// Bytes of a large file that are read, written and hashed at once.
-const PIECE: usize = 256 << 10;
+const PIECE: usize = 1 << 20;
 /// Files up to this size are held in memory, and written on any core.
 const SMALL: u64 = 256 << 10;
 /// After so many small files, or bytes of them, the file system is brought to disk beside the unpacking.
@@ -108,8 +108,6 @@ pub struct ExtractedEntry {
     pub stamp: Option<Stamp>,
     /// Whether a regular file begins as a SQLite database does.
     pub is_sqlite: bool,
-    /// Where it was copied from the other tree: by what the file there is known that nobody changed since.
-    pub original: Option<Stamp>,
 }
 
 impl ExtractedEntry {
@@ -123,7 +121,6 @@ impl ExtractedEntry {
             target: member.target.clone(),
             stamp: None,
             is_sqlite: false,
-            original: None,
         }
     }
 }
@@ -135,17 +132,8 @@ impl Extracted {
     pub fn settled(&self, top: &Path) -> Known {
         let newest = self.entries.iter().filter_map(|entry| entry.stamp).map(|stamp| stamp.changed).max();
         let before = |stamp: &Stamp| newest.is_some_and(|newest| stamp.changed < newest);
-        self.known(top, |entry| entry.stamp.filter(before))
-    }
-
-    /// The same for the tree that files were copied from.
-    pub fn originals(&self, top: &Path) -> Known {
-        self.known(top, |entry| entry.original)
-    }
-
-    fn known(&self, top: &Path, stamp: impl Fn(&ExtractedEntry) -> Option<Stamp>) -> Known {
         let below = self.entries.iter().filter(|entry| entry.path.starts_with(top));
-        below.filter_map(|entry| Some((stamp(entry)?, entry.sha256?))).collect()
+        below.filter_map(|entry| Some((entry.stamp.filter(before)?, entry.sha256?))).collect()
     }
 }
 
@@ -309,7 +297,6 @@ impl Work<'_> {
             sha256: Some(reused.sha256),
             stamp: Some(stamp),
             is_sqlite: reused.is_sqlite,
-            original: reused.original,
             ..ExtractedEntry::new(member)
         });
         self.reused = (self.reused.0 + 1, self.reused.1 + member.size);
@@ -318,7 +305,7 @@ impl Work<'_> {
         self.sync_behind(0)
     }
 
-    fn member(&mut self, member: Member, body: &mut dyn Read) -> Result<(), ArchiveError> {
+    fn member(&mut self, member: Member, body: &mut Members<'_, impl Skip>) -> Result<(), ArchiveError> {
         if member.kind == EntryKind::Directory {
             // Made already where a name below it came first.
             if let Some(index) = self.implied.remove(&member.path) {
@@ -437,7 +424,7 @@ impl Work<'_> {
         first
     }
 
-    fn large(&mut self, member: &Member, body: &mut dyn Read) -> Result<(), ArchiveError> {
+    fn large(&mut self, member: &Member, body: &mut Members<'_, impl Skip>) -> Result<(), ArchiveError> {
         let (dir, name) = self.parent_of(&member.path)?;
         let owner = self.owner(member);
         let mut file = fs::create_file(&dir, name, made(member, owner)).context("create", &member.path)?;
@@ -445,7 +432,8 @@ impl Work<'_> {
         let (mut digest, mut is_sqlite) = (Aside::default(), None);
         loop {
             self.cancel.check()?;
-            let piece = digest.read(body, PIECE)?;
+            let mut piece = digest.spare();
+            body.piece(&mut piece, PIECE)?;
             let length = piece.len();
             if length == 0 {
                 break;

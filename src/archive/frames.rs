@@ -15,6 +15,7 @@ use zstd::bulk::Decompressor;
 use zstd::zstd_safe::{compress_bound, find_frame_compressed_size, get_frame_content_size};
 
 use super::encode::{SEEKABLE_MAGIC, SKIPPABLE_MAGIC};
+use super::hashed::read_piece;
 use crate::host::pool::{self, InOrder};
 
 /// The largest window a zstd frame may ask for: 128 MiB, the most that `zstd -d` takes unasked.
@@ -56,8 +57,10 @@ enum Input<R: Read> {
 /// Compressed bytes that were read ahead.
 struct Ahead<R> {
     input: R,
+    /// Memory, in which they lie from `at` to `end`.
     buffer: Vec<u8>,
     at: usize,
+    end: usize,
     ended: bool,
     /// Whether there was a frame.
     begun: bool,
@@ -97,7 +100,7 @@ impl<R: Read> FrameReader<R> {
     }
 
     fn with(input: R, parallel: bool, leaps: Option<(Leap<R>, Table)>) -> io::Result<Self> {
-        let ahead = Ahead { input, buffer: Vec::new(), at: 0, ended: false, begun: false, leaps };
+        let ahead = Ahead { input, buffer: Vec::new(), at: 0, end: 0, ended: false, begun: false, leaps };
         let input = if parallel { Input::Frames(ahead) } else { ahead.stream()? };
         Ok(Self { input, in_flight: InOrder::growing(), current: Cursor::default(), spare: Vec::new() })
     }
@@ -114,7 +117,7 @@ impl<R: Read> FrameReader<R> {
     fn try_submit(&mut self) -> io::Result<bool> {
         let Input::Frames(ahead) = &mut self.input else { return Ok(false) };
         loop {
-            let have = &ahead.buffer[ahead.at..];
+            let have = ahead.have();
             match next(have) {
                 Next::Frame { length, plain } => {
                     ahead.frame(length, plain);
@@ -181,7 +184,7 @@ impl<R: Read> FrameReader<R> {
                 left -= plain;
                 continue;
             }
-            let have = &ahead.buffer[ahead.at..];
+            let have = ahead.have();
             match next(have) {
                 Next::Frame { length, plain } if plain as u64 <= left => {
                     left -= plain as u64;
@@ -222,7 +225,7 @@ impl<R: Read> Ahead<R> {
             return Ok(None);
         };
         let _passed = table.next();
-        let here = (packed as usize).min(self.buffer.len() - self.at);
+        let here = (packed as usize).min(self.end - self.at);
         let rest = packed as usize - here;
         if rest > 0 {
             leap(&mut self.input, rest as u64)?;
@@ -233,36 +236,44 @@ impl<R: Read> Ahead<R> {
 
     /// Goes on behind a frame and gives it to `frame`; says where in there it lies.
     fn take(&mut self, length: usize, frame: &mut Vec<u8>) -> Range<usize> {
-        let (begin, end) = (self.at, self.at + length);
-        frame.clear();
+        let (begin, rest) = (self.at, self.at + length..self.end);
         self.pass(length);
         // What is less is copied.
-        if self.buffer.len() - end > length {
-            frame.extend_from_slice(&self.buffer[begin..end]);
+        if rest.len() > length {
+            put(&self.buffer[begin..rest.start], frame);
             return 0..length;
         }
-        frame.extend_from_slice(&self.buffer[end..]);
+        put(&self.buffer[rest.clone()], frame);
         std::mem::swap(&mut self.buffer, frame);
-        self.at = 0;
-        begin..end
+        (self.at, self.end) = (0, rest.len());
+        begin..rest.start
     }
 
     fn fill(&mut self) -> io::Result<()> {
-        drop(self.buffer.drain(..std::mem::take(&mut self.at)));
-        let have = self.buffer.len();
-        self.buffer.resize(have + PIECE, 0);
+        self.buffer.copy_within(self.at..self.end, 0);
+        (self.at, self.end) = (0, self.end - self.at);
+        let most = self.end + PIECE;
+        if self.buffer.len() < most {
+            self.buffer.resize(most, 0);
+        }
         let read = loop {
-            match self.input.read(&mut self.buffer[have..]) {
+            match self.input.read(&mut self.buffer[self.end..most]) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => break other,
+                other => break other?,
             }
         };
-        self.buffer.truncate(have + *read.as_ref().unwrap_or(&0));
-        self.ended = read? == 0;
+        self.end += read;
+        self.ended = read == 0;
         Ok(())
     }
 
+    /// What was read ahead and not passed.
+    fn have(&self) -> &[u8] {
+        &self.buffer[self.at..self.end]
+    }
+
     fn stream(mut self) -> io::Result<Input<R>> {
+        self.buffer.truncate(self.end);
         drop(self.buffer.drain(..self.at));
         let input = BufReader::with_capacity(PIECE, Cursor::new(self.buffer).chain(self.input));
         let mut stream = zstd::stream::read::Decoder::with_buffer(input)?;
@@ -271,29 +282,53 @@ impl<R: Read> Ahead<R> {
     }
 }
 
-impl<R: Read> Read for FrameReader<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if buffer.is_empty() {
-            return Ok(0);
-        }
+impl<R: Read> FrameReader<R> {
+    /// What is left of the current frame, which is the next one where nothing was; nothing behind the last one, where
+    /// a stream may follow.
+    fn rest(&mut self) -> io::Result<usize> {
         loop {
-            let count = self.current.read(buffer)?;
-            if count > 0 {
-                return Ok(count);
+            let rest = self.current.get_ref().len() as u64 - self.current.position();
+            if rest > 0 {
+                return usize::try_from(rest).map_err(io::Error::other);
             }
             while !self.in_flight.is_full() && self.submit() {}
             if self.advance()? {
                 continue;
             }
-            match &mut self.input {
+            return match &mut self.input {
                 Input::Broken(error) => {
                     let again = || io::Error::other("what comes before could not be read");
-                    return Err(error.take().unwrap_or_else(again));
+                    Err(error.take().unwrap_or_else(again))
                 }
-                Input::Stream(stream) => return stream.read(buffer),
                 // `submit` leaves frames only where one is in flight now.
-                Input::Frames(_) | Input::Over => return Ok(0),
-            }
+                Input::Stream(_) | Input::Frames(_) | Input::Over => Ok(0),
+            };
+        }
+    }
+
+    /// As [`super::Skip::piece`]: a whole frame is not copied.
+    pub(super) fn piece(&mut self, piece: &mut Vec<u8>, most: usize) -> io::Result<()> {
+        let rest = self.rest()?;
+        if let (0, Input::Stream(stream)) = (rest, &mut self.input) {
+            return read_piece(stream, piece, most);
+        }
+        if rest <= most && self.current.position() == 0 {
+            std::mem::swap(self.current.get_mut(), piece);
+            self.current.get_mut().clear();
+            return Ok(());
+        }
+        read_piece(&mut self.current, piece, rest.min(most))
+    }
+}
+
+impl<R: Read> Read for FrameReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        match (self.rest()?, &mut self.input) {
+            (0, Input::Stream(stream)) => stream.read(buffer),
+            _ => self.current.read(buffer),
         }
     }
 }
@@ -326,6 +361,14 @@ pub(super) fn seek_table(file: &File) -> Option<Table> {
             .collect::<Vec<_>>()
             .into_iter(),
     )
+}
+
+/// Puts bytes at the beginning of memory, of which as much as there was stays.
+fn put(bytes: &[u8], memory: &mut Vec<u8>) {
+    if memory.len() < bytes.len() {
+        memory.resize(bytes.len(), 0);
+    }
+    memory[..bytes.len()].copy_from_slice(bytes);
 }
 
 /// What the input begins with.

@@ -59,6 +59,27 @@ impl<R: Read> Read for HashingReader<R> {
     }
 }
 
+/// Reads at most so many bytes into `piece`, in place of what it held; less at the end, and none behind it.
+pub(super) fn read_piece(
+    source: &mut (impl Read + ?Sized),
+    piece: &mut Vec<u8>,
+    most: usize,
+) -> io::Result<()> {
+    // Memory that was used before is not filled with zeros again, as `read_to_end` would.
+    piece.resize(most, 0);
+    let mut filled = 0;
+    while filled < most {
+        match source.read(&mut piece[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    piece.truncate(filled);
+    Ok(())
+}
+
 /// A digest of pieces in their order, taken on another core where there is more than one piece.
 #[derive(Debug, Default)]
 pub(super) struct Aside {
@@ -107,20 +128,10 @@ impl Aside {
         }
     }
 
-    /// An empty piece, with the memory of one that is done where there is one: to ask the system for it anew
-    /// each time costs as much as the digest.
+    /// A piece that is done, where there is one, for its memory: to ask the system for it anew each time costs as
+    /// much as the digest.
     pub(super) fn spare(&self) -> Vec<u8> {
-        let mut piece = self.rest.as_ref().and_then(|rest| rest.used.try_recv().ok()).unwrap_or_default();
-        piece.clear();
-        piece
-    }
-
-    /// Reads a piece of at most so many bytes, which is not added yet; an empty one at the end.
-    pub(super) fn read(&self, source: &mut dyn Read, most: usize) -> io::Result<Vec<u8>> {
-        let mut piece = self.spare();
-        piece.reserve_exact(most);
-        source.take(most as u64).read_to_end(&mut piece)?;
-        Ok(piece)
+        self.rest.as_ref().and_then(|rest| rest.used.try_recv().ok()).unwrap_or_default()
     }
 
     /// The digest of all of them.

@@ -160,6 +160,21 @@ impl<R: Skip> TarReader<R> {
     pub(super) fn leap(&mut self) -> Result<(), ArchiveError> {
         Ok(self.input.skip(std::mem::take(&mut self.remaining))?)
     }
+
+    /// The next piece of the latest body, as [`Skip::piece`].
+    pub(super) fn piece(&mut self, piece: &mut Vec<u8>, most: usize) -> io::Result<()> {
+        let want = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(most);
+        if want == 0 {
+            piece.clear();
+            return Ok(());
+        }
+        self.input.piece(piece, want)?;
+        if piece.is_empty() {
+            return Err(DecodeFailure::Truncated.into());
+        }
+        self.remaining -= piece.len() as u64;
+        Ok(())
+    }
 }
 
 impl<R: Read> Read for TarReader<R> {

@@ -7,6 +7,7 @@ use std::io::{self, Cursor, Read};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
+use super::hashed::read_piece;
 use super::header::{Raw, TarReader};
 use super::manifest::MANIFEST_PATH;
 use super::name::{self, Names, escape, shown};
@@ -219,6 +220,14 @@ impl<R: Skip> Members<'_, R> {
     /// Passes over the body of the latest member, of which nothing was read.
     pub(super) fn leap(&mut self) -> Result<(), ArchiveError> {
         self.tar.leap()
+    }
+
+    /// The next piece of the body, as [`Skip::piece`].
+    pub(super) fn piece(&mut self, piece: &mut Vec<u8>, most: usize) -> io::Result<()> {
+        match &mut self.buffered {
+            Some(bytes) => read_piece(bytes, piece, most),
+            None => self.tar.piece(piece, most),
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use super::{ArchiveError, DATA, EntryKind, Manifest, Member};
 use crate::host::cancel::Cancel;
 use crate::host::fs::{self, IoContext as _, WriteBehind};
 use crate::host::pool::Batches;
-use crate::host::sqlite;
+use crate::host::sqlite::{self, ReadAhead};
 use crate::host::stamp::{Known, Stamp};
 use crate::ids::Sha256;
 
@@ -33,6 +33,8 @@ pub(super) struct Reuse {
     to: Arc<Dir>,
     base: Arc<Dir>,
     known: Known,
+    /// Databases that are copied are checked next.
+    ahead: ReadAhead,
     /// What was not looked for yet, in the archive's order.
     wanted: std::vec::IntoIter<Wanted>,
     copies: Batches<Job, Result<Vec<Outcome>, ArchiveError>>,
@@ -46,7 +48,7 @@ pub struct Base<'a> {
     /// The tree. No SQLite connection of this process may be open there: copying closes descriptors, and
     /// locks with them.
     pub dir: &'a Dir,
-    /// The digests.
+    /// The digests; those of files that are copied come to them.
     pub known: &'a Known,
 }
 
@@ -63,6 +65,7 @@ struct Job {
     to: Arc<Dir>,
     name: String,
     known: Known,
+    ahead: ReadAhead,
 }
 
 type Outcome = (PathBuf, Option<Reused>);
@@ -72,8 +75,6 @@ pub(super) struct Reused {
     name: String,
     pub(super) sha256: Sha256,
     pub(super) is_sqlite: bool,
-    /// By what the original was known before it was copied.
-    pub(super) original: Option<Stamp>,
 }
 
 impl Reuse {
@@ -98,6 +99,7 @@ impl Reuse {
             to: Arc::new(fs::open_dir(staging, DIRECTORY).context("open", DIRECTORY)?),
             base: Arc::new(base.try_clone().context("open", DATA)?),
             known: known.clone(),
+            ahead: ReadAhead::begin(),
             wanted: wanted.into_iter(),
             copies: Batches::new(cancel, |jobs: Vec<Job>, cancel| {
                 jobs.into_iter().map(|job| job.run(cancel)).collect()
@@ -129,7 +131,8 @@ impl Reuse {
                         (Arc::clone(&self.base), Arc::clone(&self.to), self.count.to_string());
                     self.count += 1;
                     let size = wanted.size;
-                    self.copies.push(Job { wanted, base, to, name, known: self.known.clone() }, size)
+                    let (known, ahead) = (self.known.clone(), self.ahead.clone());
+                    self.copies.push(Job { wanted, base, to, name, known, ahead }, size)
                 }
                 // Everything was looked for, and this one was taken already.
                 None => match self.copies.pop() {
@@ -161,7 +164,7 @@ impl Reuse {
 
 impl Job {
     fn run(self, cancel: &Cancel) -> Result<Outcome, ArchiveError> {
-        let Self { wanted: Wanted { path, size, sha256 }, base, to, name, known } = self;
+        let Self { wanted: Wanted { path, size, sha256 }, base, to, name, known, ahead } = self;
         let below = path.strip_prefix(DATA).unwrap_or(&path);
         // What cannot be read there comes out of the archive.
         let Some(original) = fs::open_regular(&base, below).ok().filter(|file| has_size(file, size)) else {
@@ -174,7 +177,13 @@ impl Job {
             let cloned = fs::open_regular(&to, &name).context("open", &path)?;
             let is_same = original_stamp == Stamp::settled(&original);
             match known_as.filter(|_| is_same) {
-                Some(known_as) => Some((known_as, sqlite::is_database(&cloned).context("read", &path)?)),
+                Some(known_as) => {
+                    let is_sqlite = sqlite::is_database(&cloned).context("read", &path)?;
+                    if is_sqlite && known_as == sha256 {
+                        ahead.push(cloned);
+                    }
+                    Some((known_as, is_sqlite))
+                }
                 None => digest(cloned, None, &path, cancel)?,
             }
         } else {
@@ -182,7 +191,9 @@ impl Job {
         };
         match read {
             Some((found, is_sqlite)) if found == sha256 => {
-                Ok((path, Some(Reused { name, sha256, is_sqlite, original: original_stamp })))
+                // The tree is digested once it was displaced.
+                original_stamp.into_iter().for_each(|stamp| known.insert(stamp, sha256));
+                Ok((path, Some(Reused { name, sha256, is_sqlite })))
             }
             Some(_) | None => {
                 to.remove_file(&name).context("remove", &path)?;

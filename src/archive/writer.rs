@@ -12,7 +12,7 @@ use cap_std::fs::Dir;
 use jiff::Timestamp;
 
 use super::encode::{Encoder, Output};
-use super::hashed::Aside;
+use super::hashed::{Aside, read_piece};
 use super::manifest::MANIFEST_PATH;
 use super::walk::{self, Item, Source};
 use super::{Algorithm, ArchiveError, DATA, Entry, EntryKind, Manifest, Scope, pack};
@@ -201,7 +201,9 @@ impl<W: Write> Output for Counted<'_, W> {
     }
 
     fn spare(&mut self) -> Vec<u8> {
-        self.digest.spare()
+        let mut piece = self.digest.spare();
+        piece.clear();
+        piece
     }
 }
 
@@ -291,7 +293,8 @@ impl<'a, W: Output> Pack<'a, W> {
         loop {
             self.cancel.check()?;
             let most = usize::try_from(entry.size - size).unwrap_or(PIECE).clamp(1, PIECE);
-            let piece = digest.read(source, most).context("read", &entry.path)?;
+            let mut piece = digest.spare();
+            read_piece(source, &mut piece, most).context("read", &entry.path)?;
             let length = piece.len() as u64;
             if length == 0 {
                 break;

@@ -160,7 +160,7 @@ impl<T: Send + 'static> Default for InOrder<T> {
 }
 
 /// Pieces of a [`Strand`] that wait at most.
-const STRAND_PIECES: usize = 8;
+const STRAND_PIECES: usize = 4;
 
 /// Work that takes its pieces one after the other, in their order, beside whoever has them: a digest.
 #[derive(Debug)]

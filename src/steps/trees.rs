@@ -2,12 +2,9 @@
 //! the displaced one after it. Evidence for the receipt, so a tree that cannot be read is a warning here,
 //! and never what a restore fails for. Reads only; after a crash the digest is computed again.
 
-use std::path::Path;
-
-use super::context::{Done, StepContext, lock};
+use super::context::{Done, StepContext};
 use super::error::StepError;
 use super::staging;
-use crate::archive::DATA;
 use crate::host::fs::IoContext as _;
 use crate::host::stamp::Known;
 use crate::ids::{AbsPath, Sha256};
@@ -48,12 +45,8 @@ pub(super) fn note(
 pub(super) fn note_displaced(cx: &StepContext<'_>, step: &Step, done: &mut Done) -> Result<(), StepError> {
     let displaced = cx.fact(|fact| fact.displaced().cloned());
     match displaced.filter(|_| cx.tree(Side::Before).is_none()) {
-        Some(displaced) => {
-            let held = lock(&cx.shared.extracted);
-            let originals =
-                held.as_ref().map(|extracted| extracted.originals(Path::new(DATA))).unwrap_or_default();
-            note(cx, step, Side::Before, &displaced, &originals, done)
-        }
+        // It lies where the target did, on the same file system.
+        Some(displaced) => note(cx, step, Side::Before, &displaced, &cx.host.known, done),
         None => Ok(()),
     }
 }

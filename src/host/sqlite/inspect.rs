@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
 use std::num::NonZeroU64;
 use std::path::Path;
 use std::time::Duration;
@@ -129,6 +131,33 @@ fn read_ahead(file: &File, size: u64) {
     const PIECE: u32 = 128 << 10;
     for at in (0..size.min(READ_AHEAD)).step_by(PIECE as usize) {
         let _hint = rustix::fs::fadvise(file, at, NonZeroU64::new(PIECE.into()), Advice::WillNeed);
+    }
+}
+
+/// Reads databases ahead, one after the other, on a thread of its own: who asks for what a busy disk holds waits.
+#[derive(Debug, Clone)]
+pub struct ReadAhead(SyncSender<File>);
+
+impl ReadAhead {
+    /// How many may wait, each of them open.
+    const WAITING: usize = 32;
+
+    /// Begins with none; ends with the last one, once nobody can add any.
+    pub fn begin() -> Self {
+        let (sender, files) = sync_channel::<File>(Self::WAITING);
+        let read = move || {
+            for file in files {
+                read_ahead(&file, file.metadata().map_or(0, |meta| meta.len()));
+            }
+        };
+        // Without it the check is slower, and no less.
+        drop(thread::Builder::new().name("abssctl-ahead".to_owned()).spawn(read));
+        Self(sender)
+    }
+
+    /// Adds one, unless too many wait.
+    pub fn push(&self, file: File) {
+        drop(self.0.try_send(file));
     }
 }
 
