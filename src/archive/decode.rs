@@ -10,7 +10,8 @@ use flate2::bufread::MultiGzDecoder;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::frames::{self, FrameReader, Leap};
+use super::ahead::{self, Leap};
+use super::frames::FrameReader;
 use super::hashed::read_piece;
 
 const BUFFER: usize = 64 * 1024;
@@ -186,7 +187,7 @@ pub fn leaping_decoder(algorithm: Algorithm, file: File) -> Result<Decoder<File>
         let bytes = i64::try_from(bytes).map_err(io::Error::other)?;
         file.seek(SeekFrom::Current(bytes)).map(drop)
     };
-    let inner = match (algorithm, frames::seek_table(&file)) {
+    let inner = match (algorithm, ahead::seek_table(&file)) {
         (Algorithm::Zstd, Some(table)) => Inner::Zstd(Box::new(FrameReader::with_table(file, leap, table)?)),
         (Algorithm::None, _) => Inner::None(file, Some(leap)),
         (Algorithm::Zstd | Algorithm::Gzip, _) => return decoder(algorithm, file),

@@ -6,26 +6,14 @@
 //! one frame mostly. Damage is told by the stream as well, so that there is one set of messages.
 
 use std::cell::RefCell;
-use std::fs::File;
 use std::io::{self, BufReader, Chain, Cursor, Read};
 use std::ops::Range;
-use std::os::unix::fs::FileExt as _;
 
 use zstd::bulk::Decompressor;
-use zstd::zstd_safe::{compress_bound, find_frame_compressed_size, get_frame_content_size};
 
-use super::encode::{SEEKABLE_MAGIC, SKIPPABLE_MAGIC};
+use super::ahead::{Ahead, Leap, Next, PIECE, Table, WINDOW_LOG_MAX};
 use super::hashed::read_piece;
 use crate::host::pool::{self, InOrder};
-
-/// The largest window a zstd frame may ask for: 128 MiB, the most that `zstd -d` takes unasked.
-const WINDOW_LOG_MAX: u32 = 27;
-/// What may come out of a frame that is decoded as a whole.
-const MOST_PLAIN: usize = 2 << 20;
-/// Bytes that are asked of the input at once.
-const PIECE: usize = 256 << 10;
-/// A frame's header has at most as many bytes (RFC 8878, section 3.1.1.1).
-const HEADER: usize = 18;
 
 type Stream<R> = zstd::stream::read::Decoder<'static, BufReader<Chain<Cursor<Vec<u8>>, R>>>;
 
@@ -54,40 +42,6 @@ enum Input<R: Read> {
     Broken(Option<io::Error>),
 }
 
-/// Compressed bytes that were read ahead.
-struct Ahead<R> {
-    input: R,
-    /// Memory, in which they lie from `at` to `end`.
-    buffer: Vec<u8>,
-    at: usize,
-    end: usize,
-    ended: bool,
-    /// Whether there was a frame.
-    begun: bool,
-    /// Where the input can pass over bytes unread: how, and the frames that follow, as the seek table says.
-    leaps: Option<(Leap<R>, Table)>,
-}
-
-/// Passes over so many bytes of an input.
-pub(super) type Leap<R> = fn(&mut R, u64) -> io::Result<()>;
-/// Compressed and plain size of each frame.
-pub(super) type Table = std::vec::IntoIter<(u32, u32)>;
-
-/// What comes next.
-enum Next {
-    Frame {
-        length: usize,
-        plain: usize,
-    },
-    Skippable {
-        length: usize,
-    },
-    /// More bytes tell it.
-    Unknown,
-    /// Something for the stream.
-    Other,
-}
-
 impl<R: Read> FrameReader<R> {
     pub(super) fn new(input: R) -> io::Result<Self> {
         Self::with(input, pool::threads() > 1, None)
@@ -100,8 +54,8 @@ impl<R: Read> FrameReader<R> {
     }
 
     fn with(input: R, parallel: bool, leaps: Option<(Leap<R>, Table)>) -> io::Result<Self> {
-        let ahead = Ahead { input, buffer: Vec::new(), at: 0, end: 0, ended: false, begun: false, leaps };
-        let input = if parallel { Input::Frames(ahead) } else { ahead.stream()? };
+        let ahead = Ahead::new(input, leaps);
+        let input = if parallel { Input::Frames(ahead) } else { stream(ahead)? };
         Ok(Self { input, in_flight: InOrder::growing(), current: Cursor::default(), spare: Vec::new() })
     }
 
@@ -117,8 +71,7 @@ impl<R: Read> FrameReader<R> {
     fn try_submit(&mut self) -> io::Result<bool> {
         let Input::Frames(ahead) = &mut self.input else { return Ok(false) };
         loop {
-            let have = ahead.have();
-            match next(have) {
+            match ahead.next()? {
                 Next::Frame { length, plain } => {
                     ahead.frame(length, plain);
                     let mut frame = self.spare.pop().unwrap_or_default();
@@ -127,20 +80,25 @@ impl<R: Read> FrameReader<R> {
                     return Ok(true);
                 }
                 Next::Skippable { length } => ahead.pass(length),
-                Next::Unknown if !ahead.ended && have.len() < compress_bound(MOST_PLAIN) => ahead.fill()?,
-                Next::Unknown if have.is_empty() && ahead.begun => {
+                Next::End => {
                     self.input = Input::Over;
                     return Ok(false);
                 }
-                Next::Unknown | Next::Other => {
+                Next::Other => {
                     if let Input::Frames(ahead) = std::mem::replace(&mut self.input, Input::Over) {
-                        self.input = ahead.stream()?;
+                        self.input = stream(ahead)?;
                     }
                     return Ok(false);
                 }
             }
         }
     }
+}
+
+fn stream<R: Read>(ahead: Ahead<R>) -> io::Result<Input<R>> {
+    let mut stream = zstd::stream::read::Decoder::with_buffer(BufReader::with_capacity(PIECE, ahead.rest()))?;
+    stream.window_log_max(WINDOW_LOG_MAX)?;
+    Ok(Input::Stream(Box::new(stream)))
 }
 
 impl<R: Read> FrameReader<R> {
@@ -184,101 +142,16 @@ impl<R: Read> FrameReader<R> {
                 left -= plain;
                 continue;
             }
-            let have = ahead.have();
-            match next(have) {
+            match ahead.next()? {
                 Next::Frame { length, plain } if plain as u64 <= left => {
                     left -= plain as u64;
                     ahead.frame(length, plain);
                     ahead.pass(length);
                 }
                 Next::Skippable { length } => ahead.pass(length),
-                Next::Unknown if !ahead.ended && have.len() < compress_bound(MOST_PLAIN) => ahead.fill()?,
-                Next::Frame { .. } | Next::Unknown | Next::Other => return Ok(bytes - left),
+                Next::Frame { .. } | Next::End | Next::Other => return Ok(bytes - left),
             }
         }
-    }
-}
-
-impl<R: Read> Ahead<R> {
-    /// Goes on behind a frame.
-    fn pass(&mut self, length: usize) {
-        self.at += length;
-        self.begun = true;
-    }
-
-    /// Notes that a frame of this size, with so much in it, is passed; the table is no more of use where it
-    /// says something else.
-    fn frame(&mut self, length: usize, plain: usize) {
-        if let Some((_, table)) = &mut self.leaps
-            && table.next().is_none_or(|(packed, out)| (packed as usize, out as usize) != (length, plain))
-        {
-            self.leaps = None;
-        }
-    }
-
-    /// Goes on behind the next frame without reading it, if not more than so much is in it: how much that is.
-    fn leap(&mut self, most: u64) -> io::Result<Option<u64>> {
-        let Some((leap, table)) = &mut self.leaps else { return Ok(None) };
-        let Some((packed, plain)) =
-            table.as_slice().first().copied().filter(|next| u64::from(next.1) <= most)
-        else {
-            return Ok(None);
-        };
-        let _passed = table.next();
-        let here = (packed as usize).min(self.end - self.at);
-        let rest = packed as usize - here;
-        if rest > 0 {
-            leap(&mut self.input, rest as u64)?;
-        }
-        self.pass(here);
-        Ok(Some(plain.into()))
-    }
-
-    /// Goes on behind a frame and gives it to `frame`; says where in there it lies.
-    fn take(&mut self, length: usize, frame: &mut Vec<u8>) -> Range<usize> {
-        let (begin, rest) = (self.at, self.at + length..self.end);
-        self.pass(length);
-        // What is less is copied.
-        if rest.len() > length {
-            put(&self.buffer[begin..rest.start], frame);
-            return 0..length;
-        }
-        put(&self.buffer[rest.clone()], frame);
-        std::mem::swap(&mut self.buffer, frame);
-        (self.at, self.end) = (0, rest.len());
-        begin..rest.start
-    }
-
-    fn fill(&mut self) -> io::Result<()> {
-        self.buffer.copy_within(self.at..self.end, 0);
-        (self.at, self.end) = (0, self.end - self.at);
-        let most = self.end + PIECE;
-        if self.buffer.len() < most {
-            self.buffer.resize(most, 0);
-        }
-        let read = loop {
-            match self.input.read(&mut self.buffer[self.end..most]) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => break other?,
-            }
-        };
-        self.end += read;
-        self.ended = read == 0;
-        Ok(())
-    }
-
-    /// What was read ahead and not passed.
-    fn have(&self) -> &[u8] {
-        &self.buffer[self.at..self.end]
-    }
-
-    fn stream(mut self) -> io::Result<Input<R>> {
-        self.buffer.truncate(self.end);
-        drop(self.buffer.drain(..self.at));
-        let input = BufReader::with_capacity(PIECE, Cursor::new(self.buffer).chain(self.input));
-        let mut stream = zstd::stream::read::Decoder::with_buffer(input)?;
-        stream.window_log_max(WINDOW_LOG_MAX)?;
-        Ok(Input::Stream(Box::new(stream)))
     }
 }
 
@@ -333,73 +206,6 @@ impl<R: Read> Read for FrameReader<R> {
     }
 }
 
-/// The seek table at the end of a file ("zstd seekable format", version 0.1.0, without checksums); `None` where
-/// there is none that is whole.
-pub(super) fn seek_table(file: &File) -> Option<Table> {
-    /// Number of frames, a byte of flags, the magic number.
-    const FOOTER: usize = 9;
-    let end = file.metadata().ok()?.len();
-    let mut footer = [0; FOOTER];
-    file.read_exact_at(&mut footer, end.checked_sub(FOOTER as u64)?).ok()?;
-    let number = |bytes: &[u8]| bytes.try_into().map(u32::from_le_bytes).ok();
-    let frames = number(&footer[..4])?;
-    if footer[4] != 0 || number(&footer[5..])? != SEEKABLE_MAGIC {
-        return None;
-    }
-    let content = u64::from(frames) * 8 + FOOTER as u64;
-    // Before memory is asked for: who wrote the number may have lied.
-    let begin = end.checked_sub(content + 8)?;
-    let mut table = vec![0; usize::try_from(content + 8).ok()?];
-    file.read_exact_at(&mut table, begin).ok()?;
-    if number(&table[..4])? != SKIPPABLE_MAGIC || u64::from(number(&table[4..8])?) != content {
-        return None;
-    }
-    let frames = table[8..].chunks_exact(8).take(frames as usize);
-    Some(
-        frames
-            .filter_map(|frame| Some((number(&frame[..4])?, number(&frame[4..])?)))
-            .collect::<Vec<_>>()
-            .into_iter(),
-    )
-}
-
-/// Puts bytes at the beginning of memory, of which as much as there was stays.
-fn put(bytes: &[u8], memory: &mut Vec<u8>) {
-    if memory.len() < bytes.len() {
-        memory.resize(bytes.len(), 0);
-    }
-    memory[..bytes.len()].copy_from_slice(bytes);
-}
-
-/// What the input begins with.
-fn next(have: &[u8]) -> Next {
-    if have.len() < HEADER {
-        return Next::Unknown;
-    }
-    let plain = match get_frame_content_size(have).map(|plain| plain.map(usize::try_from)) {
-        Ok(Some(Ok(plain))) if plain <= MOST_PLAIN && has_small_window(have) => plain,
-        Ok(_) | Err(_) => return Next::Other,
-    };
-    match find_frame_compressed_size(have) {
-        Ok(length) if is_skippable(have) => Next::Skippable { length },
-        Ok(length) => Next::Frame { length, plain },
-        Err(_) => Next::Unknown,
-    }
-}
-
-/// "Skippable frames", RFC 8878, section 3.1.2.
-fn is_skippable(have: &[u8]) -> bool {
-    matches!(have, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..])
-}
-
-/// Whether a frame asks for no larger window than the stream would allow: frame header descriptor and window
-/// descriptor, RFC 8878, section 3.1.1.1.
-fn has_small_window(have: &[u8]) -> bool {
-    let (single_segment, exponent, mantissa) = (have[4] & 0x20 != 0, have[5] >> 3, u64::from(have[5] & 7));
-    let base = 1_u64 << (10 + exponent);
-    is_skippable(have) || single_segment || base + base / 8 * mantissa <= 1 << WINDOW_LOG_MAX
-}
-
 thread_local! {
     /// Each thread's own, since making one costs more than a small frame.
     static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
@@ -425,6 +231,8 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::ahead::{MOST_PLAIN, next, seek_table};
+    use super::super::encode::{SEEKABLE_MAGIC, SKIPPABLE_MAGIC};
     use super::*;
 
     /// A frame that says how much is in it, as `encode` writes them.
@@ -511,9 +319,9 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
-        fn what_is_skipped_is_what_would_have_been_read(
+        fn what_is_skipped_or_given_in_pieces_is_what_would_have_been_read(
             parts in prop::collection::vec(part(), 0..12),
-            steps in prop::collection::vec((any::<bool>(), 0_usize..9000), 1..12),
+            steps in prop::collection::vec((0..3, 0_usize..9000), 1..12),
             parallel in any::<bool>(),
             with_table in any::<bool>(),
         ) {
@@ -522,25 +330,36 @@ mod tests {
             prop_assume!(end.is_none());
             let leap: Leap<&[u8]> = |input, bytes| io::copy(&mut input.take(bytes), &mut io::sink()).map(drop);
             let table = parts.iter().map(|part| match next(part) {
-                Next::Frame { length, plain } if length == part.len() => {
+                Some(Next::Frame { length, plain }) if length == part.len() => {
                     Some((u32::try_from(length).unwrap(), u32::try_from(plain).unwrap()))
                 }
-                Next::Frame { .. } | Next::Skippable { .. } | Next::Unknown | Next::Other => None,
+                Some(_) | None => None,
             });
             let table = table.collect::<Option<Vec<_>>>().filter(|_| with_table && parallel);
             let leaps = table.map(|table| (leap, table.into_iter()));
             let mut reader = FrameReader::with(&bytes[..], parallel, leaps).unwrap();
-            let mut at = 0;
-            for (skips, length) in steps {
-                if skips {
-                    let skipped = usize::try_from(reader.skip_frames(length as u64).unwrap()).unwrap();
-                    prop_assert!(skipped <= length);
-                    at += skipped;
-                } else {
-                    let mut piece = Vec::new();
-                    reader.by_ref().take(length as u64).read_to_end(&mut piece).unwrap();
-                    prop_assert_eq!(&piece[..], &whole[at..whole.len().min(at + length)]);
-                    at += piece.len();
+            let (mut at, mut piece) = (0, vec![7; 100]);
+            for (step, length) in steps {
+                let most = whole.len().min(at + length);
+                match step {
+                    0 => {
+                        let skipped = usize::try_from(reader.skip_frames(length as u64).unwrap()).unwrap();
+                        prop_assert!(skipped <= length);
+                        at += skipped;
+                    }
+                    1 => {
+                        let mut all = Vec::new();
+                        reader.by_ref().take(length as u64).read_to_end(&mut all).unwrap();
+                        prop_assert_eq!(&all[..], &whole[at..most]);
+                        at += all.len();
+                    }
+                    _ => {
+                        reader.piece(&mut piece, length).unwrap();
+                        prop_assert_eq!(piece.is_empty(), at == most);
+                        prop_assert_eq!(&piece[..], &whole[at..at + piece.len()]);
+                        prop_assert!(at + piece.len() <= most);
+                        at += piece.len();
+                    }
                 }
             }
         }
@@ -633,16 +452,16 @@ mod tests {
     #[test]
     fn a_window_that_no_stream_would_allow_is_left_to_the_stream() {
         let mut bytes = sized(&vec![3; 100_000]);
-        assert!(matches!(next(&bytes), Next::Frame { plain: 100_000, .. }));
+        assert!(matches!(next(&bytes), Some(Next::Frame { plain: 100_000, .. })));
         // Not a single segment: then a window descriptor follows, here of 128 MiB.
         bytes[4] &= !0x20;
         bytes.insert(5, (27 - 10) << 3);
-        assert!(matches!(next(&bytes), Next::Frame { .. }));
+        assert!(matches!(next(&bytes), Some(Next::Frame { .. })));
         assert_eq!(read(&bytes, true), (vec![3; 100_000], None));
         assert_eq!(read(&bytes, false), (vec![3; 100_000], None));
         for larger in [(27 - 10) << 3 | 1, (31 - 10) << 3] {
             bytes[5] = larger;
-            assert!(matches!(next(&bytes), Next::Other));
+            assert!(matches!(next(&bytes), Some(Next::Other)));
             assert_eq!(read(&bytes, true), read(&bytes, false));
             assert_eq!(read(&bytes, true).1, Some("damaged"));
         }

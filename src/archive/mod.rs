@@ -6,6 +6,7 @@
 //! [`fn@extract`] and [`fn@write`] change anything: staging the one, its output and scratch the other; a
 //! crash in either leaves parts there that no reader takes for whole.
 
+mod ahead;
 mod attributes;
 pub mod decode;
 mod encode;

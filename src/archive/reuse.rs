@@ -192,7 +192,9 @@ impl Job {
         match read {
             Some((found, is_sqlite)) if found == sha256 => {
                 // The tree is digested once it was displaced.
-                original_stamp.into_iter().for_each(|stamp| known.insert(stamp, sha256));
+                if let Some(stamp) = original_stamp {
+                    known.insert(stamp, sha256);
+                }
                 Ok((path, Some(Reused { name, sha256, is_sqlite })))
             }
             Some(_) | None => {

@@ -9,7 +9,7 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
 use super::cancel::Cancel;
@@ -160,15 +160,22 @@ impl<T: Send + 'static> Default for InOrder<T> {
 }
 
 /// Pieces of a [`Strand`] that wait at most.
-const STRAND_PIECES: usize = 4;
+const STRAND_PIECES: usize = 8;
 
 /// Work that takes its pieces one after the other, in their order, beside whoever has them: a digest.
 #[derive(Debug)]
 pub struct Strand<S, P> {
-    shared: Arc<Mutex<Pieces<S, P>>>,
+    shared: Arc<Shared<S, P>>,
     work: fn(&mut S, P),
     /// The job that works on them.
     running: Option<Pending<()>>,
+}
+
+#[derive(Debug)]
+struct Shared<S, P> {
+    pieces: Mutex<Pieces<S, P>>,
+    /// A piece was taken.
+    taken: Condvar,
 }
 
 #[derive(Debug)]
@@ -176,26 +183,41 @@ struct Pieces<S, P> {
     /// What the work leads to; absent while a job has it.
     state: Option<S>,
     waiting: VecDeque<P>,
+    /// Nobody takes any more.
+    failed: bool,
+}
+
+impl<S, P> Shared<S, P> {
+    fn lock(&self) -> MutexGuard<'_, Pieces<S, P>> {
+        self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl<S: Send + 'static, P: Send + 'static> Strand<S, P> {
     /// Work that begins with `state`.
     pub fn new(state: S, work: fn(&mut S, P)) -> Self {
-        let pieces = Pieces { state: Some(state), waiting: VecDeque::new() };
-        Self { shared: Arc::new(Mutex::new(pieces)), work, running: None }
+        let pieces = Mutex::new(Pieces { state: Some(state), waiting: VecDeque::new(), failed: false });
+        Self { shared: Arc::new(Shared { pieces, taken: Condvar::new() }), work, running: None }
     }
 
     /// Adds a piece; waits where many are not yet worked on.
     pub fn push(&mut self, piece: P) {
-        let (free, waiting) = {
-            let mut pieces = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = {
+            let mut pieces = self.shared.lock();
             pieces.waiting.push_back(piece);
-            (pieces.state.take(), pieces.waiting.len())
+            pieces.state.take()
         };
         if let Some(state) = free {
             let (shared, work) = (Arc::clone(&self.shared), self.work);
             self.running = Some(submit(move || drain(&shared, state, work)));
-        } else if waiting >= STRAND_PIECES {
+        }
+        let mut pieces = self.shared.lock();
+        while pieces.waiting.len() > STRAND_PIECES && !pieces.failed {
+            pieces = self.shared.taken.wait(pieces).unwrap_or_else(PoisonError::into_inner);
+        }
+        let failed = pieces.failed;
+        drop(pieces);
+        if failed {
             self.wait();
         }
     }
@@ -203,8 +225,7 @@ impl<S: Send + 'static, P: Send + 'static> Strand<S, P> {
     /// What the work led to, once all of it is done.
     pub fn finish(mut self) -> S {
         self.wait();
-        let mut pieces = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        pieces.state.take().expect("no job has it any more")
+        self.shared.lock().state.take().expect("no job has it any more")
     }
 
     fn wait(&mut self) {
@@ -214,15 +235,20 @@ impl<S: Send + 'static, P: Send + 'static> Strand<S, P> {
     }
 }
 
-fn drain<S, P>(shared: &Mutex<Pieces<S, P>>, mut state: S, work: fn(&mut S, P)) {
+fn drain<S, P>(shared: &Shared<S, P>, mut state: S, work: fn(&mut S, P)) {
     loop {
-        let mut pieces = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pieces = shared.lock();
         let Some(piece) = pieces.waiting.pop_front() else {
             pieces.state = Some(state);
             return;
         };
         drop(pieces);
-        work(&mut state, piece);
+        shared.taken.notify_one();
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(&mut state, piece))) {
+            shared.lock().failed = true;
+            shared.taken.notify_one();
+            resume_unwind(panic);
+        }
     }
 }
 
@@ -294,7 +320,7 @@ impl<I, O> Drop for Batches<I, O> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::Ordering;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
 
@@ -387,6 +413,25 @@ mod tests {
         }
         assert_eq!(strand.finish(), (0..1000).collect::<Vec<_>>());
         assert_eq!(Strand::new(7, |_, (): ()| ()).finish(), 7);
+    }
+
+    #[test]
+    fn a_strand_lets_few_pieces_wait() {
+        /// Pieces that are somewhere, and the most there were.
+        static THERE: AtomicUsize = AtomicUsize::new(0);
+        static MOST: AtomicUsize = AtomicUsize::new(0);
+        let mut strand = Strand::new((), |(), (): ()| {
+            thread::sleep(std::time::Duration::from_micros(100));
+            THERE.fetch_sub(1, Ordering::SeqCst);
+        });
+        for _ in 0..10 * STRAND_PIECES {
+            MOST.fetch_max(THERE.fetch_add(1, Ordering::SeqCst), Ordering::SeqCst);
+            strand.push(());
+        }
+        strand.finish();
+        assert_eq!(THERE.load(Ordering::SeqCst), 0);
+        // One more is worked on.
+        assert!(MOST.load(Ordering::SeqCst) <= STRAND_PIECES + 1, "{MOST:?}");
     }
 
     #[test]

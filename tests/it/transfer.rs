@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use crate::support::TestRoot;
 use crate::support::root::{LIVE, Running, ZSTD};
-use crate::support::strace;
 use crate::support::tools::{is_root, noise, skip_unless, tool};
 use crate::support::tree::Tree;
+use crate::support::{strace, sums};
 
 const BLOB: &str = "srv/budget/data/user-files/file-2a84e2f7-47ff-4dc7-ab99-5c78ea2ae3ef.blob";
 const LARGE: &str = "srv/budget/data/user-files/large";
@@ -153,6 +153,11 @@ fn what_changes_behind_the_look_comes_out_of_the_archive() {
         then.assert_same(&tree(&root), "the tree of the backup");
         let asked = std::fs::read_to_string(log).unwrap();
         assert!(asked.contains("FICLONE"), "{asked}");
+        // Nor is the old tree what the look saw.
+        let run = &root.runs()[0];
+        let before = sums::tree_digest(&root.path(run["displaced"].as_str().unwrap()));
+        let shown = root.run(&["run", "show", run["run"].as_str().unwrap()]).ok().stdout;
+        assert!(shown.contains(&before), "{before}: {shown}");
     });
 }
 

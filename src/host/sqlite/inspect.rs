@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread;
 use std::num::NonZeroU64;
 use std::path::Path;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
 use std::time::Duration;
 
 use cap_std::fs::Dir;

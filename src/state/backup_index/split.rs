@@ -1,81 +1,77 @@
-//! The text of the index, taken apart into its entries in one pass: of ten thousand a command needs one.
-//! Pure.
+//! The text of the index, taken apart into its entries: of ten thousand a command needs one. Pure.
 
-use serde_json::{Deserializer, Map, Value};
+use std::borrow::Cow;
+use std::fmt;
+use std::thread;
 
-use super::super::seen::Seen;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use crate::host::pool;
 
 /// The list of entries in the document.
 pub(super) const ENTRIES: &str = "backups";
 
+/// Fewer entries are not worth a thread.
+const PART: usize = 500;
+
 /// An index, taken apart.
-#[derive(Debug)]
-pub(super) struct Split<T> {
+#[derive(Debug, Default)]
+pub(super) struct Split<'t> {
     /// All fields in their order; the entries' own is empty.
     pub(super) document: Map<String, Value>,
-    /// What was made of each entry.
-    pub(super) entries: Vec<T>,
+    /// The text of each entry.
+    pub(super) entries: Vec<&'t RawValue>,
 }
 
-/// Takes an index apart; `read` makes something of each entry, by its text and what that says. `None` for a
-/// text that is no index, which [`serde_json`] has words for.
-pub(super) fn split<T>(text: &str, read: impl Fn(&str, &Seen<'_>) -> T) -> Option<Split<T>> {
-    let mut split = Split { document: Map::new(), entries: Vec::new() };
-    let mut rest = blank(blank(text).strip_prefix('{')?);
-    if let Some(rest) = rest.strip_prefix('}') {
-        return blank(rest).is_empty().then_some(split);
+impl<'t> Deserialize<'t> for Split<'t> {
+    fn deserialize<D: Deserializer<'t>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Fields)
     }
-    loop {
-        let (name, after) = value(rest)?;
-        let name = name.1.text()?;
-        let after = blank(after.strip_prefix(':')?);
-        let (field, after) = if name == ENTRIES {
-            let after = list(after, &read, &mut split.entries)?;
-            (Value::Array(Vec::new()), after)
-        } else {
-            let ((field, _), after) = value(after)?;
-            (serde_json::from_str(field).ok()?, after)
-        };
-        split.document.insert(name.to_owned(), field);
-        if let Some(after) = after.strip_prefix('}') {
-            return blank(after).is_empty().then_some(split);
+}
+
+struct Fields;
+
+impl<'t> Visitor<'t> for Fields {
+    type Value = Split<'t>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'t>>(self, mut map: A) -> Result<Split<'t>, A::Error> {
+        let mut split = Split::default();
+        while let Some(name) = map.next_key::<Cow<'t, str>>()? {
+            let value = if name == ENTRIES {
+                // Of a name that comes twice the last one counts.
+                split.entries = map.next_value()?;
+                Value::Array(Vec::new())
+            } else {
+                map.next_value()?
+            };
+            split.document.insert(name.into_owned(), value);
         }
-        rest = blank(after.strip_prefix(',')?);
+        Ok(split)
     }
 }
 
-/// The items of a list into `entries`; what follows it.
-fn list<'t, T>(text: &'t str, read: &impl Fn(&str, &Seen<'_>) -> T, entries: &mut Vec<T>) -> Option<&'t str> {
-    // Of a name that comes twice the last one counts.
-    entries.clear();
-    let mut rest = blank(text.strip_prefix('[')?);
-    if let Some(after) = rest.strip_prefix(']') {
-        return Some(blank(after));
+impl Split<'_> {
+    /// Makes something of the text of each entry, of many on all cores; in their order.
+    pub(super) fn read<T: Send>(&self, read: impl Fn(&str) -> T + Sync) -> Vec<T> {
+        let part = self.entries.len().div_ceil(pool::threads()).max(PART);
+        let all = |entries: &[&RawValue]| entries.iter().map(|entry| read(entry.get())).collect::<Vec<T>>();
+        let mut parts = self.entries.chunks(part);
+        let first = parts.next().unwrap_or_default();
+        thread::scope(|scope| {
+            let others: Vec<_> = parts.map(|entries| scope.spawn(|| all(entries))).collect();
+            let mut done = all(first);
+            for other in others {
+                done.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            }
+            done
+        })
     }
-    loop {
-        let ((entry, seen), after) = value(rest)?;
-        entries.push(read(entry, &seen));
-        if let Some(after) = after.strip_prefix(']') {
-            return Some(blank(after));
-        }
-        rest = blank(after.strip_prefix(',')?);
-    }
-}
-
-/// The value that a text begins with, and what follows it.
-fn value(text: &str) -> Option<((&str, Seen<'_>), &str)> {
-    // A word or a number ends only where something else begins.
-    let bare = text.find([',', ']', '}', ' ', '\t', '\r', '\n']);
-    let end = if text.starts_with(['{', '[', '"']) { text.len() } else { bare.unwrap_or(text.len()) };
-    let mut values = Deserializer::from_str(&text[..end]).into_iter::<Seen<'_>>();
-    let seen = values.next()?.ok()?;
-    let (value, after) = text.split_at(values.byte_offset());
-    Some(((value, seen), blank(after)))
-}
-
-/// A text without the blanks that it begins with.
-fn blank(text: &str) -> &str {
-    text.trim_start_matches([' ', '\t', '\r', '\n'])
 }
 
 #[cfg(test)]
@@ -90,10 +86,11 @@ mod tests {
 
     /// The same, put together from its parts.
     fn parts(text: &str) -> Option<Map<String, Value>> {
-        let Split { mut document, entries } =
-            split(text, |text, _| serde_json::from_str::<Value>(text).unwrap())?;
+        let split: Split<'_> = serde_json::from_str(text).ok()?;
+        let entries = split.read(|text| serde_json::from_str::<Value>(text).ok());
+        let Split { mut document, .. } = split;
         if let Some(list) = document.get_mut(ENTRIES) {
-            *list = Value::Array(entries);
+            *list = Value::Array(entries.into_iter().collect::<Option<_>>()?);
         }
         Some(document)
     }
@@ -102,7 +99,7 @@ mod tests {
     fn it_reads_what_serde_json_reads_and_nothing_else() {
         let sound = r#" { "later" : 1, "backups": [ {"id": "a, \"}]", "n": [1.5, -2, {"x": null}]}, 7,true , {}],
             "more":{"backups": []}, "é": "\u00e9", "end":false} "#;
-        assert_eq!(split(sound, |_, _| ()).unwrap().entries.len(), 4);
+        assert_eq!(serde_json::from_str::<Split<'_>>(sound).unwrap().entries.len(), 4);
         let odd = [
             "{}",
             " {\n} ",
@@ -142,5 +139,13 @@ mod tests {
         for text in odd.into_iter().map(str::to_owned).chain([sound.to_owned()]).chain(cut).chain(other) {
             assert_eq!(parts(&text), whole(&text), "{text}");
         }
+    }
+
+    #[test]
+    fn many_entries_are_read_in_their_order() {
+        let many: Vec<usize> = (0..10 * PART).collect();
+        let text = serde_json::json!({"backups": many}).to_string();
+        let split: Split<'_> = serde_json::from_str(&text).unwrap();
+        assert_eq!(split.read(|text| text.parse::<usize>().unwrap()), many);
     }
 }

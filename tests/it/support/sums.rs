@@ -5,7 +5,7 @@ use std::path::Path;
 
 use abssctl::ids::Sha256;
 
-use super::tools::fixture;
+use super::tools::{fixture, tool};
 
 /// The files below a directory by path (`./…`), with their digests.
 pub(crate) fn of(directory: &Path) -> BTreeMap<String, String> {
@@ -42,4 +42,12 @@ pub(crate) fn list(name: &str) -> BTreeMap<String, String> {
 #[track_caller]
 pub(crate) fn assert_generation(directory: &Path, name: &str) {
     assert_eq!(of(directory), list(name), "{} is not {name}", directory.display());
+}
+
+/// The digest of a tree by the program of docs/receipt.md, which shares nothing with ours.
+pub(crate) fn tree_digest(directory: &Path) -> String {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/receipt.md")).unwrap();
+    let (_, code) = page.split_once("```python\n").unwrap();
+    let (code, _) = code.split_once("```").unwrap();
+    tool("python3", &["-c", code, directory.to_str().unwrap()]).stdout.trim().to_owned()
 }
