@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::assets::{self, ObservedAssets};
 use super::at_stake;
+use super::derive::belongs;
 use super::gate::Gate;
 use super::model::Plan;
 use super::observed::{Observed, Presence, ServiceManagerKind, ServiceTrouble};
@@ -13,7 +14,7 @@ use super::preview::{
     BudgetPresence, BudgetPreview, Check, FileChanges, Preview, TextDiff, Verdict, Warning,
 };
 use super::spec::{AssetScope, ClientPolicy, DriftPolicy, PreBackupMode, SessionPolicy, Source, Spec};
-use super::step::{StepKind, belongs, copy_id, new_group_id};
+use super::step::{StepKind, copy_id, new_group_id};
 use crate::actual::layout;
 use crate::actual::whole::{self, Gap};
 use crate::ids::PlanId;

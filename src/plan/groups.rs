@@ -1,9 +1,10 @@
 //! Which sync groups and ids budgets get: chosen by the plan, so that reviewers see them and every run of
 //! the plan gives the same. Pure.
 
+use super::derive::NoSuchStep;
 use super::observed::{Observed, ObservedBackupBudget};
 use super::spec::{ClientPolicy, SingleBudget, Spec};
-use super::step::{BudgetCopy, GroupChange, NoSuchStep, OverlayBudget, OverlayWith, StepKind};
+use super::step::{BudgetCopy, GroupChange, OverlayBudget, OverlayWith, StepKind};
 use crate::ids::{PlanId, Sha256};
 
 /// The sync groups that `prepare` gives.

@@ -14,6 +14,7 @@ pub mod assets;
 pub mod at_stake;
 pub mod canonical;
 pub mod clients;
+pub mod derive;
 pub mod diff;
 pub mod drift;
 pub mod emit;

@@ -3,7 +3,7 @@
 use crate::host::fs::FsError;
 use crate::ids::{AbsPath, BackupId, InstanceName, RunId, Sha256};
 use crate::plan::canonical::CanonicalError;
-use crate::plan::step::NoSuchStep;
+use crate::plan::derive::NoSuchStep;
 use crate::state::backup_index::IndexError;
 use crate::store::StoreError;
 use crate::survey::archive::LookError;

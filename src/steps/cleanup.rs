@@ -1,6 +1,7 @@
-//! `cleanup`: digests the tree that was displaced, which is quiet by now, for the receipt; removes this
-//! run's staging directory, and displaced trees of earlier runs whose time is over. The restore is done and recorded by then, so what cannot be removed is a warning, not a
-//! failure; it stays listed by its run. A crash leaves some of it; the next cleanup removes the rest.
+//! `cleanup`: digests the tree that was displaced, which is quiet by now, for the receipt; removes this run's
+//! staging directory, and displaced trees of earlier runs whose time is over. The restore is done and recorded by
+//! then, so what cannot be removed is a warning, not a failure; it stays listed by its run. A crash leaves some of
+//! it; the next cleanup removes the rest.
 
 use jiff::{SignedDuration, Timestamp};
 

@@ -12,7 +12,8 @@ use crate::plan::step::Step;
 use crate::run::fact::{Fact, Side};
 use crate::survey::listing;
 
-/// Digests the tree in `directory`, but for files whose digest is known, and notes it; where that is not possible, says so in `done`.
+/// Digests the tree in `directory`, but for files whose digest is known, and notes it; where that is not
+/// possible, says so in `done`.
 pub(super) fn note(
     cx: &StepContext<'_>,
     step: &Step,

@@ -36,8 +36,7 @@ use crate::ids::Sha256;
 const PIECE: usize = 128 << 10;
 
 /// The digest of the tree below `dir`, whose files are read on all cores, but for those that are known already.
-/// `progress` is told how many bytes
-/// of files were read so far.
+/// `progress` is told how many bytes of files were read so far.
 ///
 /// # Errors
 /// An entry cannot be read, with its path in the message; or somebody asked to stop.

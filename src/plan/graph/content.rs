@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value};
 
 use super::super::assets::ObservedAssets;
+use super::super::derive::{belongs, derive};
 use super::super::model::{MAX_INTEGER, Plan, PlanKind};
 use super::super::observed::{Presence, ServiceManagerKind};
 use super::super::spec::{
     AssetScope, OwnershipSource, ReplayPolicy, RestartPolicy, RunSource, SessionPolicy, SourceScope, Transfer,
 };
-use super::super::step::{Action, Step, StepKind, belongs, derive};
+use super::super::step::{Action, Step, StepKind};
 use super::rule::{Rule, Violation};
 use crate::actual::layout::is_plain_id;
 use crate::host::fs::PRIVATE;

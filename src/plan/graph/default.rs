@@ -1,10 +1,11 @@
 //! The graph that the planner writes: one chain, with the proof of the archive beside its unpacking.
 //! Pure.
 
+use super::super::derive::{NoSuchStep, belongs, derive};
 use super::super::model::Metadata;
 use super::super::observed::Observed;
 use super::super::spec::{PreBackupMode, Spec, Transfer};
-use super::super::step::{NoSuchStep, Step, StepKind, belongs, derive};
+use super::super::step::{Step, StepKind};
 use crate::ids::StepId;
 
 /// The steps of a restore, each with as few needs as give the order; ids are the names of the kinds.

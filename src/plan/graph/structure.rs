@@ -2,9 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::super::derive::belongs;
 use super::super::model::Plan;
 use super::super::spec::{PreBackupMode, Transfer};
-use super::super::step::{Effect, StepKind, belongs};
+use super::super::step::{Effect, StepKind};
 use super::order::{Closure, Links, step_of};
 use super::rule::{Rule, Violation};
 use crate::ids::StepId;

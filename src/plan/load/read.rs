@@ -8,8 +8,9 @@ use super::super::graph::{self, Rule, Violation};
 use super::super::model::{MAX_INTEGER, Plan, RESERVED_KINDS};
 use super::super::source::{Flaw, FlawKind, Format, Source, Span, pointer_part};
 
+use super::super::derive::belongs;
 use super::super::schema::plan_schema;
-use super::super::step::{StepKind, belongs};
+use super::super::step::StepKind;
 use super::fits::fits;
 use super::form::Form;
 use super::problem::{LoadErrors, MAX_PROBLEMS, Problem};
