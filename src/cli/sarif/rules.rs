@@ -240,6 +240,7 @@ mod tests {
         let mut seen = HashSet::new();
         for source in [
             include_str!("../../survey/preflight.rs"),
+            include_str!("../../survey/preflight/place.rs"),
             include_str!("../../survey/approvals.rs"),
             include_str!("../../plan/drift.rs"),
             include_str!("../../survey/displaced.rs"),
