@@ -12,7 +12,7 @@
 #   DIRECTORY        where the data lie (below target/ by default): a file system of that disk is measured
 #
 # 1.0 is `sha256sum ARCHIVE && tar --zstd -xf ARCHIVE && sync -f`, or `tar --zstd -cf && sha256sum && sync -f`,
-# of the same run. All data are in the page cache; each program ends with its data on the disk.
+# of the same run. What a program reads was read just before; each program ends with its data on the disk.
 # "delta" is the apply of a plan with transfer: delta over a tree of which one byte is another; on a file system that
 # shares content (XFS, Btrfs: DIRECTORY) it reads, and hardly writes.
 # restic and borg are measured where they are installed. What it changes: target/ and DIRECTORY alone.
@@ -89,11 +89,12 @@ away() {
     [ "$shape" != large ] || rm -rf "$work"/away/*
 }
 
-# operation, program, command
+# operation, program, command; `input` is what it reads
 measure() {
     local operation=$1 name=$2
     shift 2
     sync -f "$work"
+    find "$input" -type f -exec cat {} + >/dev/null
     /usr/bin/time -f '%e %M' -o "$work/time" bash -c "set -e; $*" >"$work/output" 2>&1 || {
         echo "$name failed:" >&2
         tail -n 20 "$work/output" >&2
@@ -117,6 +118,7 @@ for shape in large small tiny; do
         "$(du -sm "$from" | cut -f 1)" "$(awk "BEGIN { printf \"%.3f\", $mine / $(stat -c %s "$by_tar") }")"
     for _ in $(seq "$runs"); do
         if [[ $wanted == *" create "* ]]; then
+            input=$from
             away "$work/new.tar.zst"
             measure create tar "tar --zstd -cf $work/new.tar.zst -C $from .; sha256sum $work/new.tar.zst; sync -f $work"
             away "$work/new.tar.zst"
@@ -139,8 +141,10 @@ for shape in large small tiny; do
         if [[ $wanted == *" restore "* ]]; then
             away "$out"
             mkdir "$out"
+            input=$by_tar
             measure restore tar "sha256sum $by_tar; tar --zstd -xf $by_tar -C $out; sync -f $out"
             away "$root/srv/out" "$root/srv/.abssctl"
+            input=$root/srv/backups/budget
             measure restore abssctl "$program --root $root backup restore $id --dest /srv/out --yes"
             if [ "$shape" = large ]; then
                 # Of what was just restored one byte is another: only that file comes out of the archive.
@@ -149,17 +153,20 @@ for shape in large small tiny; do
                 # By then the restored files are older than the tick of a clock.
                 sleep 3
                 ours plan restore "$id" --dest /srv/out --transfer delta --no-pre-backup -o - >"$work/plan.yaml"
+                input=$root/srv/out
                 measure restore delta "$program --root $root apply $work/plan.yaml --yes"
             fi
             if have restic; then
                 [ -d "$work/restic" ] || { restic init -q -r "$work/restic"; restic backup -q -r "$work/restic" "$from"; }
                 away "$out"
+                input=$work/restic
                 measure restore restic "restic restore -q -r $work/restic latest --target $out; sync -f $out"
             fi
             if have borg; then
                 [ -d "$work/borg" ] || { borg init -e none "$work/borg"; borg create "$work/borg::a" "$from"; }
                 away "$out"
                 mkdir "$out"
+                input=$work/borg
                 measure restore borg "cd $out && borg extract $work/borg::a && sync -f $out"
             fi
         fi
