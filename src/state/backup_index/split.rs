@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::thread;
+use std::panic::resume_unwind;
+use std::thread::{self, Builder};
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -60,14 +61,19 @@ impl Split<'_> {
     /// Makes something of the text of each entry, of many on all cores; in their order.
     pub(super) fn read<T: Send>(&self, read: impl Fn(&str) -> T + Sync) -> Vec<T> {
         let part = self.entries.len().div_ceil(pool::threads()).max(PART);
-        let all = |entries: &[&RawValue]| entries.iter().map(|entry| read(entry.get())).collect::<Vec<T>>();
+        let all = &|entries: &[&RawValue]| entries.iter().map(|entry| read(entry.get())).collect::<Vec<T>>();
         let mut parts = self.entries.chunks(part);
         let first = parts.next().unwrap_or_default();
         thread::scope(|scope| {
-            let others: Vec<_> = parts.map(|entries| scope.spawn(|| all(entries))).collect();
+            let begin = |entries| (entries, Builder::new().spawn_scoped(scope, move || all(entries)));
+            let others: Vec<_> = parts.map(begin).collect();
             let mut done = all(first);
-            for other in others {
-                done.extend(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            for (entries, other) in others {
+                done.extend(match other {
+                    Ok(other) => other.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                    // A machine may allow no more threads.
+                    Err(_) => all(entries),
+                });
             }
             done
         })
