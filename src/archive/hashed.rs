@@ -67,17 +67,23 @@ pub(super) fn read_piece(
 ) -> io::Result<()> {
     // Memory that was used before is not filled with zeros again, as `read_to_end` would.
     piece.resize(most, 0);
+    let filled = fill(source, piece)?;
+    piece.truncate(filled);
+    Ok(())
+}
+
+/// Reads until the buffer is full, or to the end; how much that is.
+pub(super) fn fill(source: &mut (impl Read + ?Sized), buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
-    while filled < most {
-        match source.read(&mut piece[filled..]) {
+    while filled < buffer.len() {
+        match source.read(&mut buffer[filled..]) {
             Ok(0) => break,
             Ok(count) => filled += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    piece.truncate(filled);
-    Ok(())
+    Ok(filled)
 }
 
 /// A digest of pieces in their order, taken on another core where there is more than one piece.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 
 use super::decode::{DecodeFailure, Skip};
+use super::hashed::fill;
 use super::name::escape;
 use super::{ArchiveError, EntryKind};
 
@@ -96,17 +97,11 @@ impl<R: Read> TarReader<R> {
     /// One block; `None` at a clean end of input.
     fn block(&mut self) -> Result<Option<[u8; BLOCK]>, ArchiveError> {
         let mut block = [0; BLOCK];
-        let mut filled = 0;
-        while filled < BLOCK {
-            match self.input.read(&mut block[filled..]) {
-                Ok(0) if filled == 0 => return Ok(None),
-                Ok(0) => return Err(ArchiveError::Truncated),
-                Ok(length) => filled += length,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
-            }
+        match fill(&mut self.input, &mut block)? {
+            0 => Ok(None),
+            BLOCK => Ok(Some(block)),
+            _ => Err(ArchiveError::Truncated),
         }
-        Ok(Some(block))
     }
 
     /// The second zero block, then zeros to the end of the input.

@@ -30,11 +30,7 @@ const BUFFER: usize = 128 << 10;
 
 /// Copies of what is equal, made ahead of the archive that is read.
 pub(super) struct Reuse {
-    to: Arc<Dir>,
-    base: Arc<Dir>,
-    known: Known,
-    /// Databases that are copied are checked next.
-    ahead: ReadAhead,
+    trees: Arc<Trees>,
     /// What was not looked for yet, in the archive's order.
     wanted: std::vec::IntoIter<Wanted>,
     copies: Batches<Job, Result<Vec<Outcome>, ArchiveError>>,
@@ -59,13 +55,19 @@ struct Wanted {
     sha256: Sha256,
 }
 
+/// Where is copied from and to, for all jobs.
+struct Trees {
+    base: Dir,
+    to: Dir,
+    known: Known,
+    /// Databases that are copied are checked next.
+    ahead: ReadAhead,
+}
+
 struct Job {
     wanted: Wanted,
-    base: Arc<Dir>,
-    to: Arc<Dir>,
+    trees: Arc<Trees>,
     name: String,
-    known: Known,
-    ahead: ReadAhead,
 }
 
 type Outcome = (PathBuf, Option<Reused>);
@@ -95,11 +97,14 @@ impl Reuse {
         }
         wanted.sort_by(|a, b| a.path.cmp(&b.path));
         rustix::fs::mkdirat(staging, DIRECTORY, rustix::fs::Mode::RWXU).context("create", DIRECTORY)?;
-        Ok(Self {
-            to: Arc::new(fs::open_dir(staging, DIRECTORY).context("open", DIRECTORY)?),
-            base: Arc::new(base.try_clone().context("open", DATA)?),
+        let trees = Trees {
+            base: base.try_clone().context("open", DATA)?,
+            to: fs::open_dir(staging, DIRECTORY).context("open", DIRECTORY)?,
             known: known.clone(),
             ahead: ReadAhead::begin(),
+        };
+        Ok(Self {
+            trees: Arc::new(trees),
             wanted: wanted.into_iter(),
             copies: Batches::new(cancel, |jobs: Vec<Job>, cancel| {
                 jobs.into_iter().map(|job| job.run(cancel)).collect()
@@ -127,12 +132,10 @@ impl Reuse {
             }
             let done = match self.wanted.next() {
                 Some(wanted) => {
-                    let (base, to, name) =
-                        (Arc::clone(&self.base), Arc::clone(&self.to), self.count.to_string());
+                    let (trees, name) = (Arc::clone(&self.trees), self.count.to_string());
                     self.count += 1;
                     let size = wanted.size;
-                    let (known, ahead) = (self.known.clone(), self.ahead.clone());
-                    self.copies.push(Job { wanted, base, to, name, known, ahead }, size)
+                    self.copies.push(Job { wanted, trees, name }, size)
                 }
                 // Everything was looked for, and this one was taken already.
                 None => match self.copies.pop() {
@@ -149,7 +152,7 @@ impl Reuse {
     /// Gives a copy its name.
     pub(super) fn put(&self, reused: &Reused, dir: &Dir, name: &Path) -> io::Result<std::fs::File> {
         let flags = rustix::fs::RenameFlags::NOREPLACE;
-        rustix::fs::renameat_with(&*self.to, reused.name.as_str(), dir, name, flags)?;
+        rustix::fs::renameat_with(&self.trees.to, reused.name.as_str(), dir, name, flags)?;
         fs::open_regular(dir, name)
     }
 
@@ -164,17 +167,18 @@ impl Reuse {
 
 impl Job {
     fn run(self, cancel: &Cancel) -> Result<Outcome, ArchiveError> {
-        let Self { wanted: Wanted { path, size, sha256 }, base, to, name, known, ahead } = self;
+        let Self { wanted: Wanted { path, size, sha256 }, trees, name } = self;
+        let Trees { base, to, known, ahead } = &*trees;
         let below = path.strip_prefix(DATA).unwrap_or(&path);
         // What cannot be read there comes out of the archive.
-        let Some(original) = fs::open_regular(&base, below).ok().filter(|file| has_size(file, size)) else {
+        let Some(original) = fs::open_regular(base, below).ok().filter(|file| has_size(file, size)) else {
             return Ok((path, None));
         };
         let original_stamp = Stamp::settled(&original);
         let known_as = original_stamp.and_then(|stamp| known.get(stamp));
-        let mut copy = fs::create_file(&to, &name, 0o600).context("create", &path)?;
+        let mut copy = fs::create_file(to, &name, 0o600).context("create", &path)?;
         let read = if rustix::fs::ioctl_ficlone(&copy, &original).is_ok() {
-            let cloned = fs::open_regular(&to, &name).context("open", &path)?;
+            let cloned = fs::open_regular(to, &name).context("open", &path)?;
             let is_same = original_stamp == Stamp::settled(&original);
             match known_as.filter(|_| is_same) {
                 Some(known_as) => {

@@ -5,10 +5,8 @@
 //! changes it holds the global lock from [`BackupIndex::load`] to [`BackupIndex::save`].
 
 use std::collections::HashSet;
-use std::fmt;
-use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -123,43 +121,9 @@ pub struct BackupEntry {
     /// The message that a person gave.
     pub message: Option<String>,
     /// The entry as it stands in the file.
-    text: Text,
+    text: Box<str>,
     /// The same as the peer writes it, once it was written.
     written: OnceLock<Box<str>>,
-}
-
-/// A part of a text that is held once for all entries.
-#[derive(Clone)]
-struct Text {
-    whole: Arc<str>,
-    place: Range<usize>,
-}
-
-impl Deref for Text {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        &self.whole[self.place.clone()]
-    }
-}
-
-impl PartialEq for Text {
-    fn eq(&self, other: &Self) -> bool {
-        **self == **other
-    }
-}
-
-impl fmt::Debug for Text {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&**self, f)
-    }
-}
-
-impl From<&Value> for Text {
-    fn from(value: &Value) -> Self {
-        let whole: Arc<str> = value.to_string().into();
-        Self { place: 0..whole.len(), whole }
-    }
 }
 
 /// A backup that was just made.
@@ -233,12 +197,12 @@ impl BackupEntry {
 
     /// An entry that is made or changed here.
     fn new(raw: &Value) -> Result<Self, String> {
-        let text = Text::from(raw);
+        let text = raw.to_string();
         let seen = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-        Self::parse(text.clone(), &seen)
+        Self::parse(&text, &seen)
     }
 
-    fn parse(entry: Text, seen: &Seen<'_>) -> Result<Self, String> {
+    fn parse(entry: &str, seen: &Seen<'_>) -> Result<Self, String> {
         if !seen.is_object() {
             return Err("it is not an object".to_owned());
         }
@@ -273,7 +237,7 @@ impl BackupEntry {
             data_only: about("data_only") == Some(&Seen::Flag(true)),
             labels: strings(about("labels")),
             message: seen.get("message").and_then(Seen::text).map(str::to_owned),
-            text: entry,
+            text: entry.into(),
             written: OnceLock::new(),
         })
     }
@@ -354,24 +318,19 @@ impl BackupIndex {
         let bytes = root.read(&path, LIMIT)?;
         let mut index = Self { path, shown, document: Map::new(), entries: Vec::new() };
         let Some(bytes) = bytes else { return Ok(index) };
-        let text =
-            String::from_utf8(bytes).map_err(|error| no_index(error.as_bytes(), index.shown.clone()))?;
-        let whole: Arc<str> = text.into();
-        let Ok(split) = serde_json::from_str::<Split<'_>>(&whole) else {
-            return Err(no_index(whole.as_bytes(), index.shown));
+        let Ok(split) = serde_json::from_slice::<Split<'_>>(&bytes) else {
+            return Err(no_index(&bytes, index.shown));
         };
         let entries = split.read(|text| {
             let seen: Seen<'_> = serde_json::from_str(text)?;
             let id = || seen.get("id").and_then(Seen::text).map(str::to_owned);
-            let begin = text.as_ptr().addr() - whole.as_ptr().addr();
-            let text = Text { whole: Arc::clone(&whole), place: begin..begin + text.len() };
             Ok(BackupEntry::parse(text, &seen).map_err(|message| (id(), message)))
         });
         index.document = split.document;
         index.entries.reserve(entries.len());
         for (at, entry) in entries.into_iter().enumerate() {
             let Ok(entry): serde_json::Result<_> = entry else {
-                return Err(no_index(whole.as_bytes(), index.shown));
+                return Err(no_index(&bytes, index.shown));
             };
             let entry = entry.map_err(|(id, message)| {
                 let id = id.map(|id| format!(" ('{}')", id.escape_debug())).unwrap_or_default();

@@ -105,8 +105,7 @@ impl<'de> Visitor<'de> for Look {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Seen<'de>, A::Error> {
-        // Most objects of a file of ours have no more.
-        let mut fields = Vec::with_capacity(12);
+        let mut fields = Vec::new();
         while let Some(field) = map.next_entry()? {
             fields.push(field);
         }

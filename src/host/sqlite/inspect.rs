@@ -135,7 +135,7 @@ fn read_ahead(file: &File, size: u64) {
 }
 
 /// Reads databases ahead, one after the other, on a thread of its own: who asks for what a busy disk holds waits.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct ReadAhead(SyncSender<File>);
 
 impl ReadAhead {
