@@ -22,12 +22,13 @@ use rustix::fs::AtFlags;
 
 use super::attributes::{finish, ids, made, settle, times};
 use super::hashed::Aside;
+use super::over::Over;
 use super::proof::Proof;
 use super::reader::Members;
-use super::reuse::{Base, Reuse, Reused};
+use super::reuse::{Base, Copied, Found, Reuse, Reused};
 use super::{ArchiveError, EntryKind, Limits, Manifest, Member, Skip};
 use crate::host::cancel::Cancel;
-use crate::host::fs::{self, IoContext as _, Syncing, WriteBehind};
+use crate::host::fs::{self, IoContext as _, Syncing};
 use crate::host::pool::Batches;
 use crate::host::sqlite;
 use crate::host::stamp::{Known, Stamp};
@@ -36,7 +37,7 @@ use crate::ids::{BackupId, Sha256};
 /// Bytes of a large file that are read, written and hashed at once.
 const PIECE: usize = 1 << 20;
 /// Files up to this size are held in memory, and written on any core.
-const SMALL: u64 = 256 << 10;
+pub(super) const SMALL: u64 = 256 << 10;
 /// After so many small files, or bytes of them, the file system is brought to disk beside the unpacking.
 const SYNC_FILES: usize = 4096;
 const SYNC_BYTES: u64 = 64 << 20;
@@ -89,6 +90,8 @@ pub struct Extracted {
     pub reused: u64,
     /// Their bytes.
     pub reused_bytes: u64,
+    /// How many bytes of other files stood in copies of theirs already.
+    pub kept_bytes: u64,
 }
 
 /// One unpacked file, directory or link.
@@ -172,6 +175,7 @@ pub fn extract(
         proof: options.proof.map(Proof::new),
         reuse: None,
         reused: (0, 0),
+        kept: 0,
     };
     let mut members = Members::new(tar, id, &options.limits);
     let unpacked = work.all(&mut members);
@@ -192,6 +196,7 @@ pub fn extract(
         bytes: work.bytes,
         reused,
         reused_bytes,
+        kept_bytes: work.kept,
     })
 }
 
@@ -221,6 +226,8 @@ struct Work<'a> {
     reuse: Option<Reuse>,
     /// How many files were, and their bytes.
     reused: (u64, u64),
+    /// Bytes of files that were not, but stood in copies of theirs already.
+    kept: u64,
 }
 
 /// A file that lies in memory.
@@ -262,24 +269,21 @@ impl Work<'_> {
             for path in &member.implied {
                 self.implied_directory(path, &member)?;
             }
-            match self.reused(&member, members.manifest.as_ref())? {
-                Some(reused) => {
+            match self.found(&member, members.manifest.as_ref())? {
+                Found::Same(reused) => {
                     self.take(&member, &reused)?;
                     members.leap()?;
                 }
-                None => self.member(member, members)?,
+                Found::Like(copy) => self.large(&member, members, Some(&copy))?,
+                Found::Nothing => self.member(member, members)?,
             }
         }
         self.proof.as_ref().map_or(Ok(()), Proof::end)
     }
 
-    /// The copy that a member may be taken from.
-    fn reused(
-        &mut self,
-        member: &Member,
-        manifest: Option<&Manifest>,
-    ) -> Result<Option<Reused>, ArchiveError> {
-        let (Some(base), Some(manifest)) = (self.base, manifest) else { return Ok(None) };
+    /// What a member may be taken from.
+    fn found(&mut self, member: &Member, manifest: Option<&Manifest>) -> Result<Found, ArchiveError> {
+        let (Some(base), Some(manifest)) = (self.base, manifest) else { return Ok(Found::Nothing) };
         let reuse = match &mut self.reuse {
             Some(reuse) => reuse,
             none @ None => none.insert(Reuse::new(base, self.staging, manifest, self.cancel)?),
@@ -291,7 +295,7 @@ impl Work<'_> {
     fn take(&mut self, member: &Member, reused: &Reused) -> Result<(), ArchiveError> {
         let (dir, name) = self.parent_of(&member.path)?;
         let Some(reuse) = &self.reuse else { return Ok(()) };
-        let file = reuse.put(reused, &dir, name).context("create", &member.path)?;
+        let file = reuse.put(&reused.copy, &dir, name).context("create", &member.path)?;
         let stamp = finish(&file, member, self.owner(member))?;
         self.entries.push(ExtractedEntry {
             sha256: Some(reused.sha256),
@@ -313,10 +317,12 @@ impl Work<'_> {
                 return Ok(());
             }
         }
+        if member.kind == EntryKind::File && member.size > SMALL {
+            return self.large(&member, body, None);
+        }
         self.entries.push(ExtractedEntry::new(&member));
         match member.kind {
-            EntryKind::File if member.size <= SMALL => self.small(member, body),
-            EntryKind::File => self.large(&member, body),
+            EntryKind::File => self.small(member, body),
             EntryKind::Symlink => self.symlink(&member),
             EntryKind::Hardlink => self.hardlink(&member),
             EntryKind::Directory => {
@@ -424,11 +430,27 @@ impl Work<'_> {
         first
     }
 
-    fn large(&mut self, member: &Member, body: &mut Members<'_, impl Skip>) -> Result<(), ArchiveError> {
+    /// Unpacks a large file: over this copy, where there is one.
+    fn large(
+        &mut self,
+        member: &Member,
+        body: &mut Members<'_, impl Skip>,
+        copy: Option<&Copied>,
+    ) -> Result<(), ArchiveError> {
         let (dir, name) = self.parent_of(&member.path)?;
         let owner = self.owner(member);
-        let mut file = fs::create_file(&dir, name, made(member, owner)).context("create", &member.path)?;
-        let mut out = WriteBehind::new(&mut file);
+        let (mut file, mut out);
+        match (&self.reuse, copy) {
+            (Some(reuse), Some(copy)) => {
+                let there = reuse.put(copy, &dir, name).context("create", &member.path)?;
+                file = fs::open_to_write(&dir, name).context("open", &member.path)?;
+                out = Over::copy(&mut file, there, member.size).context("shorten", &member.path)?;
+            }
+            (None, _) | (_, None) => {
+                file = fs::create_file(&dir, name, made(member, owner)).context("create", &member.path)?;
+                out = Over::new(&mut file);
+            }
+        }
         let (mut digest, mut is_sqlite) = (Aside::default(), None);
         loop {
             self.cancel.check()?;
@@ -439,16 +461,19 @@ impl Work<'_> {
                 break;
             }
             let _first = is_sqlite.get_or_insert_with(|| sqlite::looks_like_sqlite(&piece));
-            out.write_all(&piece).context("write", &member.path)?;
+            out.write(&piece).context("write", &member.path)?;
             digest.push(piece);
             self.bytes += length as u64;
             (self.progress)(self.bytes);
         }
+        self.kept += out.kept();
         let stamp = finish(&file, member, owner)?;
-        if let Some(entry) = self.entries.last_mut() {
-            (entry.sha256, entry.stamp) = (Some(digest.finish()), Some(stamp));
-            entry.is_sqlite = is_sqlite.unwrap_or_default();
-        }
+        self.entries.push(ExtractedEntry {
+            sha256: Some(digest.finish()),
+            stamp: Some(stamp),
+            is_sqlite: is_sqlite.unwrap_or_default(),
+            ..ExtractedEntry::new(member)
+        });
         Ok(())
     }
 

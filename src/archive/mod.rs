@@ -17,6 +17,7 @@ pub mod hashed;
 mod header;
 pub mod manifest;
 mod name;
+mod over;
 mod pack;
 mod proof;
 pub mod reader;

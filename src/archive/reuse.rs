@@ -1,6 +1,7 @@
 //! What a tree holds already need not come out of an archive: files of the same name and size are copied
 //! from it beforehand, on all cores, and kept where their SHA-256 is the manifest's. The content is shared
-//! with the original where the file system can (XFS, Btrfs), never the file itself.
+//! with the original where the file system can (XFS, Btrfs), never the file itself. There a large file that is
+//! another is copied too, and unpacked [over its copy](super::over), which it may share most of its content with.
 //!
 //! Writes into one directory below staging only, under names of its own. The digest is taken from the copy:
 //! whoever writes to the original meanwhile changes nothing that was proven. Where the digest of the original
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use cap_std::fs::Dir;
 use sha2::Digest as _;
 
+use super::extract::SMALL;
 use super::{ArchiveError, DATA, EntryKind, Manifest, Member};
 use crate::host::cancel::Cancel;
 use crate::host::fs::{self, IoContext as _, WriteBehind};
@@ -34,7 +36,7 @@ pub(super) struct Reuse {
     /// What was not looked for yet, in the archive's order.
     wanted: std::vec::IntoIter<Wanted>,
     copies: Batches<Job, Result<Vec<Outcome>, ArchiveError>>,
-    found: HashMap<PathBuf, Option<Reused>>,
+    found: HashMap<PathBuf, Found>,
     count: u64,
 }
 
@@ -60,7 +62,7 @@ struct Trees {
     base: Dir,
     to: Dir,
     known: Known,
-    /// Databases that are copied are checked next.
+    /// Copied databases are checked next, and what is unpacked over a copy is compared with it.
     ahead: ReadAhead,
 }
 
@@ -70,11 +72,24 @@ struct Job {
     name: String,
 }
 
-type Outcome = (PathBuf, Option<Reused>);
+type Outcome = (PathBuf, Found);
+
+/// What the tree has for a member.
+pub(super) enum Found {
+    /// A copy that is what the manifest says.
+    Same(Reused),
+    /// A copy of a large file of that name, which shares its content.
+    Like(Copied),
+    /// No file, or none that it is worth while to copy.
+    Nothing,
+}
+
+/// A copy, by its name among them.
+pub(super) struct Copied(String);
 
 /// A copy that is what the manifest says.
 pub(super) struct Reused {
-    name: String,
+    pub(super) copy: Copied,
     pub(super) sha256: Sha256,
     pub(super) is_sqlite: bool,
 }
@@ -114,17 +129,13 @@ impl Reuse {
         })
     }
 
-    /// The copy that a member may be taken from. `manifest` is the one that this was made for.
-    pub(super) fn find(
-        &mut self,
-        member: &Member,
-        manifest: &Manifest,
-    ) -> Result<Option<Reused>, ArchiveError> {
+    /// What a member may be taken from. `manifest` is the one that this was made for.
+    pub(super) fn find(&mut self, member: &Member, manifest: &Manifest) -> Result<Found, ArchiveError> {
         let listed = manifest.entry(&member.path).is_some_and(|entry| {
             (entry.kind, entry.size) == (EntryKind::File, member.size) && entry.path.starts_with(DATA)
         });
         if !listed || member.kind != EntryKind::File {
-            return Ok(None);
+            return Ok(Found::Nothing);
         }
         loop {
             if let Some(found) = self.found.remove(&member.path) {
@@ -139,7 +150,7 @@ impl Reuse {
                 }
                 // Everything was looked for, and this one was taken already.
                 None => match self.copies.pop() {
-                    None => return Ok(None),
+                    None => return Ok(Found::Nothing),
                     some => some,
                 },
             };
@@ -150,9 +161,9 @@ impl Reuse {
     }
 
     /// Gives a copy its name.
-    pub(super) fn put(&self, reused: &Reused, dir: &Dir, name: &Path) -> io::Result<std::fs::File> {
+    pub(super) fn put(&self, copy: &Copied, dir: &Dir, name: &Path) -> io::Result<std::fs::File> {
         let flags = rustix::fs::RenameFlags::NOREPLACE;
-        rustix::fs::renameat_with(&self.trees.to, reused.name.as_str(), dir, name, flags)?;
+        rustix::fs::renameat_with(&self.trees.to, copy.0.as_str(), dir, name, flags)?;
         fs::open_regular(dir, name)
     }
 
@@ -171,46 +182,57 @@ impl Job {
         let Trees { base, to, known, ahead } = &*trees;
         let below = path.strip_prefix(DATA).unwrap_or(&path);
         // What cannot be read there comes out of the archive.
-        let Some(original) = fs::open_regular(base, below).ok().filter(|file| has_size(file, size)) else {
-            return Ok((path, None));
+        let Some((original, length)) = fs::open_regular(base, below).ok().and_then(with_length) else {
+            return Ok((path, Found::Nothing));
         };
+        if length != size && size <= SMALL {
+            return Ok((path, Found::Nothing));
+        }
         let original_stamp = Stamp::settled(&original);
         let known_as = original_stamp.and_then(|stamp| known.get(stamp));
-        let mut copy = fs::create_file(to, &name, 0o600).context("create", &path)?;
-        let read = if rustix::fs::ioctl_ficlone(&copy, &original).is_ok() {
-            let cloned = fs::open_regular(to, &name).context("open", &path)?;
+        let copy = Copied(name);
+        let mut file = fs::create_file(to, &copy.0, 0o600).context("create", &path)?;
+        let is_shared = rustix::fs::ioctl_ficlone(&file, &original).is_ok();
+        let open = || fs::open_regular(to, &copy.0).context("open", &path);
+        let read = if length != size {
+            None
+        } else if is_shared {
             let is_same = original_stamp == Stamp::settled(&original);
             match known_as.filter(|_| is_same) {
-                Some(known_as) => {
-                    let is_sqlite = sqlite::is_database(&cloned).context("read", &path)?;
-                    if is_sqlite && known_as == sha256 {
-                        ahead.push(cloned);
-                    }
-                    Some((known_as, is_sqlite))
-                }
-                None => digest(cloned, None, &path, cancel)?,
+                Some(known_as) => Some((known_as, sqlite::is_database(&open()?).context("read", &path)?)),
+                None => digest(open()?, None, &path, cancel)?,
             }
         } else {
-            digest(original, Some(WriteBehind::new(&mut copy)), &path, cancel)?
+            digest(original, Some(WriteBehind::new(&mut file)), &path, cancel)?
         };
-        match read {
+        let found = match read {
             Some((found, is_sqlite)) if found == sha256 => {
                 // The tree is digested once it was displaced.
                 if let Some(stamp) = original_stamp {
                     known.insert(stamp, sha256);
                 }
-                Ok((path, Some(Reused { name, sha256, is_sqlite })))
+                if is_shared && is_sqlite {
+                    ahead.push(open()?);
+                }
+                Found::Same(Reused { copy, sha256, is_sqlite })
+            }
+            // Of what cannot be read nothing is the same.
+            Some(_) | None if is_shared && size > SMALL && (read.is_some() || length != size) => {
+                ahead.push(open()?);
+                Found::Like(copy)
             }
             Some(_) | None => {
-                to.remove_file(&name).context("remove", &path)?;
-                Ok((path, None))
+                to.remove_file(&copy.0).context("remove", &path)?;
+                Found::Nothing
             }
-        }
+        };
+        Ok((path, found))
     }
 }
 
-fn has_size(file: &std::fs::File, size: u64) -> bool {
-    file.metadata().is_ok_and(|meta| meta.len() == size)
+fn with_length(file: std::fs::File) -> Option<(std::fs::File, u64)> {
+    let length = file.metadata().ok()?.len();
+    Some((file, length))
 }
 
 /// The digest of a file, which is copied on the way where it is to be, and whether it begins as a SQLite

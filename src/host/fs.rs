@@ -5,7 +5,7 @@
 //! somebody else made. What happens below an opened directory goes through [`cap_std::fs::Dir`], which no name can leave.
 //! Each primitive that changes names says under *Atomicity* what a crash leaves.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::num::NonZeroU64;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -224,27 +224,37 @@ const BEHIND: u64 = 8 << 20;
 #[derive(Debug)]
 pub struct WriteBehind<'f> {
     file: &'f mut std::fs::File,
+    /// Up to where it is on its way.
     begun: u64,
-    written: u64,
+    at: u64,
+    /// Bytes that are not.
+    waiting: u64,
 }
 
 impl<'f> WriteBehind<'f> {
-    /// A file that is empty.
+    /// A file of which nothing was written yet.
     pub fn new(file: &'f mut std::fs::File) -> Self {
-        Self { file, begun: 0, written: 0 }
+        Self { file, begun: 0, at: 0, waiting: 0 }
+    }
+
+    /// Leaves so many bytes as they are.
+    pub fn skip(&mut self, bytes: u64) -> io::Result<()> {
+        self.at = self.file.seek(SeekFrom::Start(self.at + bytes))?;
+        Ok(())
     }
 }
 
 impl io::Write for WriteBehind<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.file.write(bytes)?;
-        self.written += count as u64;
-        if let Some(length) = NonZeroU64::new(self.written - self.begun).filter(|bytes| bytes.get() >= BEHIND)
-        {
+        self.at += count as u64;
+        self.waiting += count as u64;
+        if self.waiting >= BEHIND {
             // It also lets go of pages that are on disk by then, which are few. A system that does not want
             // to has more to do at the end.
-            let _advised = rustix::fs::fadvise(&*self.file, self.begun, Some(length), Advice::DontNeed);
-            self.begun = self.written;
+            let length = NonZeroU64::new(self.at - self.begun);
+            let _advised = rustix::fs::fadvise(&*self.file, self.begun, length, Advice::DontNeed);
+            (self.begun, self.waiting) = (self.at, 0);
         }
         Ok(count)
     }
@@ -494,6 +504,13 @@ pub fn open_regular(dir: &Dir, name: impl AsRef<Path>) -> io::Result<std::fs::Fi
     } else {
         Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"))
     }
+}
+
+/// Opens a regular file below a directory handle that nobody else writes to, for writing; no link is followed.
+pub fn open_to_write(dir: &Dir, name: impl AsRef<Path>) -> io::Result<std::fs::File> {
+    let mut options = OpenOptions::new();
+    options.write(true).custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+    Ok(dir.open_with(name, &options)?.into_std())
 }
 
 /// Reads a regular file below a directory handle, at most `limit` bytes; `None` where it does not exist.

@@ -83,8 +83,11 @@ impl StepRunner for Extract {
         *lock(&cx.shared.syncing) = Some(syncing);
         let mut detail = format!("{} entries, {} bytes", extracted.entries.len(), extracted.bytes);
         if let Some(from) = &with.reuse {
-            let Extracted { reused, reused_bytes, .. } = extracted;
+            let Extracted { reused, reused_bytes, kept_bytes, .. } = extracted;
             detail = format!("{detail}; {reused} files of them, {reused_bytes} bytes, as in {from}");
+            if kept_bytes > 0 {
+                detail = format!("{detail}, and {kept_bytes} bytes of others");
+            }
         }
         if settled > 0 {
             detail = format!("{detail}; {settled} databases rolled back to their last commit");

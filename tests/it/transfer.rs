@@ -13,20 +13,32 @@ use crate::support::{strace, sums};
 
 const BLOB: &str = "srv/budget/data/user-files/file-2a84e2f7-47ff-4dc7-ab99-5c78ea2ae3ef.blob";
 const LARGE: &str = "srv/budget/data/user-files/large";
+/// Large ones that are another by the time of the restore: one byte, longer, shorter.
+const OTHERS: [&str; 3] = [
+    "srv/budget/data/user-files/edited",
+    "srv/budget/data/user-files/grown",
+    "srv/budget/data/user-files/cut",
+];
 
 /// The live tree; XFS gives a directory that moves another time.
 fn tree(root: &TestRoot) -> Tree {
     root.live().without_directory_times()
 }
 
-/// Makes a backup, then changes one blob, keeping its size, and adds a file.
+/// Makes a backup, then changes one blob, keeping its size, and the large ones, and adds a file.
 fn changed(root: &TestRoot) -> (String, Tree) {
     root.write(LARGE, noise(5 << 20));
+    OTHERS.iter().for_each(|path| root.write(path, noise(1_500_000)));
     let then = tree(root);
     let made = root.json(&["backup", "create", "budget"]).ok().json();
     let mut blob = std::fs::read(root.path(BLOB)).unwrap();
     blob[100] ^= 1;
     root.write(BLOB, blob);
+    let open = |path| std::fs::File::options().write(true).open(root.path(path)).unwrap();
+    let [edited, grown, cut] = OTHERS.map(open);
+    edited.write_all_at(b"other", 1 << 20).unwrap();
+    grown.write_all_at(&[7; 100_000], 1_500_000).unwrap();
+    cut.set_len(1_000_000).unwrap();
     root.write("srv/budget/data/user-files/later", "not in the backup");
     (made["id"].as_str().unwrap().to_owned(), then)
 }
@@ -59,8 +71,8 @@ fn restores(root: &TestRoot) -> serde_json::Value {
     let new = files(&root.path(LIVE));
     assert!(new.iter().all(|file| !old.contains(&inode(file))), "a file of both trees");
     assert!(new.iter().all(|file| file.metadata().unwrap().nlink() == 1));
-    // All but the changed one.
-    let equal = new.len() - 1;
+    // All but the changed ones.
+    let equal = new.len() - 1 - OTHERS.len();
     let detail = step(&result, "extract");
     assert!(detail.contains(&format!("; {equal} files of them, ")), "{detail} of {}", new.len());
     result
@@ -86,13 +98,21 @@ fn content_is_shared_where_the_file_system_can() {
     for kind in ["xfs", "btrfs"] {
         on(kind, &|at| {
             let root = TestRoot::at(at);
-            let _ = restores(&root);
+            let result = restores(&root);
             let extents = |path: &str| {
                 let path = root.path(path);
                 tool("filefrag", &["-v", path.to_str().unwrap()]).ok().stdout
             };
             assert!(extents(LARGE).contains("shared"), "{kind}: {}", extents(LARGE));
             assert!(!extents(BLOB).contains("shared"), "{kind}: {}", extents(BLOB));
+            for path in OTHERS {
+                assert!(extents(path).contains("shared"), "{kind}: {}", extents(path));
+            }
+            // All of one but for a block at most, all of another, what was left of the third but for a block.
+            let detail = step(&result, "extract");
+            let kept = detail.split_once(", and ").unwrap().1.strip_suffix(" bytes of others").unwrap();
+            let (kept, most) = (kept.parse::<u64>().unwrap(), 2 * 1_500_000 + 1_000_000);
+            assert!((most - (128 << 10)..most).contains(&kept), "{kind}: {detail}");
             // What is written to the one is not in the other.
             let displaced = root.runs()[0]["displaced"].as_str().map(str::to_owned);
             root.write(LARGE, "short");
@@ -201,11 +221,12 @@ fn archive(root: &TestRoot, id: &str) -> PathBuf {
     root.path("srv/backups/budget").join(format!("{id}.tar.zst"))
 }
 
-/// Flips a bit of an archive, in the middle: there lies the large file, which is the last and most of it.
+/// Flips a bit of an archive where the large file lies, which does not compress.
 fn damage(archive: &Path) {
     let mut bytes = std::fs::read(archive).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
+    let there = &noise(5 << 20)[4 << 20..][..64];
+    let place = bytes.windows(64).position(|window| window == there).unwrap();
+    bytes[place] ^= 1;
     std::fs::write(archive, bytes).unwrap();
 }
 

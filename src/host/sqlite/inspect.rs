@@ -6,7 +6,7 @@ use std::fs::File;
 use std::num::NonZeroU64;
 use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use cap_std::fs::Dir;
@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::guard::{ReadError, WORK, harden, limit_work};
 use super::tables::{computes, count_rows, stored_columns, tables};
 use super::{Access, HEADER, SqliteError, connect, location, looks_like_sqlite, open_read_only};
+use crate::host::cancel::Cancel;
 use crate::host::fs::IoContext as _;
 
 /// So much of a database is asked for before it is checked.
@@ -111,7 +112,7 @@ pub fn quick_check_beside(dir: &Dir, name: &Path, bytes: u64) -> Result<(), Sqli
     super::header(&file, &path)?;
     let own = file.metadata().context("inspect", &path)?.len();
     let size = own.max(bytes);
-    read_ahead(&file, own);
+    read_ahead(&file, own, &Cancel::default());
     drop(file);
     let mut conn = connect(dir, name, Access::Immutable)?;
     let sql = |error| SqliteError::from_sql(&path, error);
@@ -126,38 +127,56 @@ pub fn quick_check_beside(dir: &Dir, name: &Path, bytes: u64) -> Result<(), Sqli
 
 /// Lets the system read a file from its disk at once, if it is not in memory: page by page, as SQLite asks for
 /// them, a disk takes ten times as long. Only a wish.
-fn read_ahead(file: &File, size: u64) {
+fn read_ahead(file: &File, size: u64, stop: &Cancel) {
     // No more is read at once, whatever is asked for.
     const PIECE: u32 = 128 << 10;
-    for at in (0..size.min(READ_AHEAD)).step_by(PIECE as usize) {
+    for at in (0..size.min(READ_AHEAD)).step_by(PIECE as usize).take_while(|_| !stop.is_requested()) {
         let _hint = rustix::fs::fadvise(file, at, NonZeroU64::new(PIECE.into()), Advice::WillNeed);
     }
 }
 
 /// Reads databases ahead, one after the other, on a thread of its own: who asks for what a busy disk holds waits.
+/// Once this is dropped it has none of them open any more, as the functions here need it.
 #[derive(Debug)]
-pub struct ReadAhead(SyncSender<File>);
+pub struct ReadAhead {
+    files: Option<SyncSender<File>>,
+    stop: Cancel,
+    thread: Option<JoinHandle<()>>,
+}
 
 impl ReadAhead {
     /// How many may wait, each of them open.
     const WAITING: usize = 32;
 
-    /// Begins with none; ends with the last one, once nobody can add any.
+    /// Begins with none.
     pub fn begin() -> Self {
         let (sender, files) = sync_channel::<File>(Self::WAITING);
+        let stop = Cancel::default();
+        let stopped = stop.clone();
         let read = move || {
             for file in files {
-                read_ahead(&file, file.metadata().map_or(0, |meta| meta.len()));
+                read_ahead(&file, file.metadata().map_or(0, |meta| meta.len()), &stopped);
             }
         };
         // Without it the check is slower, and no less.
-        drop(thread::Builder::new().name("abssctl-ahead".to_owned()).spawn(read));
-        Self(sender)
+        let thread = thread::Builder::new().name("abssctl-ahead".to_owned()).spawn(read).ok();
+        Self { files: Some(sender), stop, thread }
     }
 
     /// Adds one, unless too many wait.
     pub fn push(&self, file: File) {
-        drop(self.0.try_send(file));
+        if let Some(files) = &self.files {
+            drop(files.try_send(file));
+        }
+    }
+}
+
+impl Drop for ReadAhead {
+    fn drop(&mut self) {
+        self.stop.request();
+        self.files = None;
+        // It has nothing to tell.
+        let _ended = self.thread.take().map(JoinHandle::join);
     }
 }
 
