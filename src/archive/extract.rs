@@ -440,16 +440,13 @@ impl Work<'_> {
         let (dir, name) = self.parent_of(&member.path)?;
         let owner = self.owner(member);
         let (mut file, mut out);
-        match (&self.reuse, copy) {
-            (Some(reuse), Some(copy)) => {
-                let there = reuse.put(copy, &dir, name).context("create", &member.path)?;
-                file = fs::open_to_write(&dir, name).context("open", &member.path)?;
-                out = Over::copy(&mut file, there, member.size).context("shorten", &member.path)?;
-            }
-            (None, _) | (_, None) => {
-                file = fs::create_file(&dir, name, made(member, owner)).context("create", &member.path)?;
-                out = Over::new(&mut file);
-            }
+        if let Some((reuse, copy)) = self.reuse.as_ref().zip(copy) {
+            let there = reuse.put(copy, &dir, name).context("create", &member.path)?;
+            file = fs::open_to_write(&dir, name).context("open", &member.path)?;
+            out = Over::copy(&mut file, there, member.size).context("shorten", &member.path)?;
+        } else {
+            file = fs::create_file(&dir, name, made(member, owner)).context("create", &member.path)?;
+            out = Over::new(&mut file);
         }
         let (mut digest, mut is_sqlite) = (Aside::default(), None);
         loop {

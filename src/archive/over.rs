@@ -83,15 +83,15 @@ mod tests {
 
     use super::*;
 
-    const MOST: usize = 4 * BLOCK as usize;
+    const MOST: usize = 256 << 10;
 
     /// Content of up to a few blocks; the two have much in common.
     fn contents() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
         let length = 0..MOST;
         let changes = proptest::collection::vec((0..MOST, any::<u8>()), 0..4);
         (length.clone(), length, changes).prop_map(|(old, new, changes)| {
-            let old: Vec<u8> = (0..old).map(|at| (at / 7 % 251) as u8).collect();
-            let mut new: Vec<u8> = (0..new).map(|at| (at / 7 % 251) as u8).collect();
+            let common: Vec<u8> = (0..=250).cycle().flat_map(|byte| [byte; 7]).take(MOST).collect();
+            let (old, mut new) = (common[..old].to_vec(), common[..new].to_vec());
             for (at, byte) in changes {
                 if let Some(place) = new.get_mut(at) {
                     *place = byte;

@@ -48,6 +48,8 @@ pub struct Base<'a> {
     pub dir: &'a Dir,
     /// The digests; those of files that are copied come to them.
     pub known: &'a Known,
+    /// Gets what shares content with the tree and is read next: the disk has it, and the memory has not.
+    pub ahead: &'a ReadAhead,
 }
 
 /// A file of the manifest.
@@ -62,7 +64,6 @@ struct Trees {
     base: Dir,
     to: Dir,
     known: Known,
-    /// Copied databases are checked next, and what is unpacked over a copy is compared with it.
     ahead: ReadAhead,
 }
 
@@ -97,7 +98,7 @@ pub(super) struct Reused {
 impl Reuse {
     /// Of a tree, which stands for `data/`, for an archive with this manifest that is unpacked to `staging`.
     pub(super) fn new(
-        Base { dir: base, known }: Base<'_>,
+        Base { dir: base, known, ahead }: Base<'_>,
         staging: &Dir,
         manifest: &Manifest,
         cancel: &Cancel,
@@ -116,7 +117,7 @@ impl Reuse {
             base: base.try_clone().context("open", DATA)?,
             to: fs::open_dir(staging, DIRECTORY).context("open", DIRECTORY)?,
             known: known.clone(),
-            ahead: ReadAhead::begin(),
+            ahead: ahead.clone(),
         };
         Ok(Self {
             trees: Arc::new(trees),
@@ -212,13 +213,13 @@ impl Job {
                     known.insert(stamp, sha256);
                 }
                 if is_shared && is_sqlite {
-                    ahead.push(open()?);
+                    ahead.push(open()?, size);
                 }
                 Found::Same(Reused { copy, sha256, is_sqlite })
             }
             // Of what cannot be read nothing is the same.
             Some(_) | None if is_shared && size > SMALL && (read.is_some() || length != size) => {
-                ahead.push(open()?);
+                ahead.push(open()?, size);
                 Found::Like(copy)
             }
             Some(_) | None => {

@@ -9,6 +9,7 @@ use crate::context::Context;
 use crate::host::cancel::Cancel;
 use crate::host::fs::Syncing;
 use crate::host::lock::LockGuard;
+use crate::host::sqlite::ReadAhead;
 use crate::ids::{BackupId, PlanDigest, RunId, Sha256, StepId};
 use crate::plan::model::Plan;
 use crate::plan::spec::BackupSource;
@@ -123,6 +124,8 @@ pub struct Shared {
     pub pass: Pass,
     /// What was unpacked.
     pub extracted: Mutex<Option<Extracted>>,
+    /// What of it is on its way from the disk, for `inspect`.
+    pub ahead: Mutex<Option<ReadAhead>>,
     /// Its way to the disk, which `prepare` waits for.
     pub syncing: Mutex<Option<Syncing>>,
     /// What the live tree was when it was copied, where it was.

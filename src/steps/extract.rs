@@ -17,7 +17,7 @@ use crate::archive::{
 };
 use crate::host::cancel::Cancel;
 use crate::host::fs::{self, IoContext as _, Syncing};
-use crate::host::sqlite;
+use crate::host::sqlite::{self, ReadAhead};
 use crate::ids::BackupId;
 use crate::plan::spec::{BackupSource, Ownership, OwnershipSource};
 use crate::plan::step::{Action, ExtractWith, Step};
@@ -49,10 +49,15 @@ impl StepRunner for Extract {
         };
         let limits = Limits { bytes: with.max_bytes, entries: with.max_entries };
         let (base, proof) = (base(cx, with)?, cx.plan.spec.manifest_proof());
+        let ahead = base.is_some().then(ReadAhead::begin);
         let options = ExtractOptions {
             limits,
             owners,
-            base: base.as_ref().map(|dir| Base { dir, known: &cx.host.known }),
+            base: base.as_ref().zip(ahead.as_ref()).map(|(dir, ahead)| Base {
+                dir,
+                known: &cx.host.known,
+                ahead,
+            }),
             proof,
         };
         let (id, algorithm) = (&archive.backup_id, survey_archive::algorithm(archive.algorithm));
@@ -93,6 +98,7 @@ impl StepRunner for Extract {
             detail = format!("{detail}; {settled} databases rolled back to their last commit");
         }
         *lock(&cx.shared.extracted) = Some(extracted);
+        *lock(&cx.shared.ahead) = ahead;
         Ok(Done::new(detail))
     }
 

@@ -88,6 +88,8 @@ fn check_databases(
     path: &Path,
     data: &Path,
 ) -> Result<(usize, Vec<String>), StepError> {
+    // It has them open, and lets go of them after the last check.
+    let _ahead = lock(&cx.shared.ahead).take();
     let (mut count, mut unchecked, mut misnamed) = (0, Vec::new(), None);
     let servers = |file: &Path| {
         file.strip_prefix(data)

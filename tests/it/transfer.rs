@@ -28,7 +28,9 @@ fn tree(root: &TestRoot) -> Tree {
 /// Makes a backup, then changes one blob, keeping its size, and the large ones, and adds a file.
 fn changed(root: &TestRoot) -> (String, Tree) {
     root.write(LARGE, noise(5 << 20));
-    OTHERS.iter().for_each(|path| root.write(path, noise(1_500_000)));
+    for path in OTHERS {
+        root.write(path, noise(1_500_000));
+    }
     let then = tree(root);
     let made = root.json(&["backup", "create", "budget"]).ok().json();
     let mut blob = std::fs::read(root.path(BLOB)).unwrap();
@@ -37,7 +39,7 @@ fn changed(root: &TestRoot) -> (String, Tree) {
     let open = |path| std::fs::File::options().write(true).open(root.path(path)).unwrap();
     let [edited, grown, cut] = OTHERS.map(open);
     edited.write_all_at(b"other", 1 << 20).unwrap();
-    grown.write_all_at(&[7; 100_000], 1_500_000).unwrap();
+    grown.write_all_at(&noise(100_000), 1_500_000).unwrap();
     cut.set_len(1_000_000).unwrap();
     root.write("srv/budget/data/user-files/later", "not in the backup");
     (made["id"].as_str().unwrap().to_owned(), then)

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::num::NonZeroU64;
 use std::path::Path;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -135,48 +136,60 @@ fn read_ahead(file: &File, size: u64, stop: &Cancel) {
     }
 }
 
-/// Reads databases ahead, one after the other, on a thread of its own: who asks for what a busy disk holds waits.
-/// Once this is dropped it has none of them open any more, as the functions here need it.
+/// Reads large databases ahead, one after the other, on a thread of its own: who asks for what a busy disk holds
+/// waits. Clones share the thread.
+///
+/// Each stays open until the last clone is dropped, and no longer: as long as somebody connects to a database, the
+/// number of its descriptors must not change.
+#[derive(Debug, Clone)]
+pub struct ReadAhead(Arc<Reader>);
+
 #[derive(Debug)]
-pub struct ReadAhead {
-    files: Option<SyncSender<File>>,
+struct Reader {
+    /// Where they go, and how many more may.
+    files: Mutex<(Option<Sender<File>>, usize)>,
     stop: Cancel,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<Vec<File>>>,
 }
 
 impl ReadAhead {
-    /// How many may wait, each of them open.
-    const WAITING: usize = 32;
+    /// How many are read, and stay open.
+    const MOST: usize = 32;
+    /// What is smaller is soon read.
+    const LEAST: u64 = 1 << 20;
 
     /// Begins with none.
     pub fn begin() -> Self {
-        let (sender, files) = sync_channel::<File>(Self::WAITING);
+        let (sender, files) = channel::<File>();
         let stop = Cancel::default();
         let stopped = stop.clone();
-        let read = move || {
-            for file in files {
-                read_ahead(&file, file.metadata().map_or(0, |meta| meta.len()), &stopped);
-            }
+        let read = move |file: File| {
+            read_ahead(&file, file.metadata().map_or(0, |meta| meta.len()), &stopped);
+            file
         };
+        let all = move || files.into_iter().map(read).collect();
         // Without it the check is slower, and no less.
-        let thread = thread::Builder::new().name("abssctl-ahead".to_owned()).spawn(read).ok();
-        Self { files: Some(sender), stop, thread }
+        let thread = thread::Builder::new().name("abssctl-ahead".to_owned()).spawn(all).ok();
+        Self(Arc::new(Reader { files: Mutex::new((Some(sender), Self::MOST)), stop, thread }))
     }
 
-    /// Adds one, unless too many wait.
-    pub fn push(&self, file: File) {
-        if let Some(files) = &self.files {
-            drop(files.try_send(file));
+    /// Adds one of so many bytes, unless it is small or there are too many.
+    pub fn push(&self, file: File, bytes: u64) {
+        let mut files = self.0.files.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(sender), left @ 1..) = &mut *files
+            && bytes >= Self::LEAST
+            && sender.send(file).is_ok()
+        {
+            *left -= 1;
         }
     }
 }
 
-impl Drop for ReadAhead {
+impl Drop for Reader {
     fn drop(&mut self) {
         self.stop.request();
-        self.files = None;
-        // It has nothing to tell.
-        let _ended = self.thread.take().map(JoinHandle::join);
+        self.files.get_mut().unwrap_or_else(PoisonError::into_inner).0 = None;
+        drop(self.thread.take().map(JoinHandle::join));
     }
 }
 
