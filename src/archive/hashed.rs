@@ -1,30 +1,28 @@
 //! A reader that hashes what passes through it: the digest of an archive in the same pass that decodes it.
 
 use std::io::{self, Read};
-use std::sync::mpsc::{Receiver, Sender, channel};
-
-use sha2::Digest as _;
+use std::sync::Arc;
 
 use crate::host::cancel::Cancel;
-use crate::host::pool::Strand;
+use crate::host::digest::{Hasher, Pieces};
 use crate::ids::Sha256;
 
 /// Hashes what is read through it.
 #[derive(Debug)]
 pub struct HashingReader<R> {
     input: R,
-    hasher: sha2::Sha256,
+    hasher: Hasher,
 }
 
 impl<R: Read> HashingReader<R> {
     /// Wraps a reader.
     pub fn new(input: R) -> Self {
-        Self { input, hasher: sha2::Sha256::new() }
+        Self { input, hasher: Hasher::default() }
     }
 
     /// The digest of what was read so far.
     pub fn digest(self) -> Sha256 {
-        Sha256::from_bytes(self.hasher.finalize().into())
+        self.hasher.finish()
     }
 
     /// Reads what a decoder left and gives the digest of all of it.
@@ -54,7 +52,7 @@ impl<R: Read> HashingReader<R> {
 impl<R: Read> Read for HashingReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.input.read(buffer)?;
-        self.hasher.update(&buffer[..count]);
+        self.hasher.update_beside(&buffer[..count]);
         Ok(count)
     }
 }
@@ -91,59 +89,33 @@ pub(super) fn fill(source: &mut (impl Read + ?Sized), buffer: &mut [u8]) -> io::
 pub(super) struct Aside {
     /// The first piece, as long as it is the only one.
     first: Option<Vec<u8>>,
-    rest: Option<Rest>,
-}
-
-#[derive(Debug)]
-struct Rest {
-    strand: Strand<Hashing, Vec<u8>>,
-    /// Pieces that are part of the digest.
-    used: Receiver<Vec<u8>>,
-}
-
-#[derive(Debug)]
-struct Hashing {
-    hasher: sha2::Sha256,
-    used: Sender<Vec<u8>>,
-}
-
-impl Hashing {
-    fn take(&mut self, piece: Vec<u8>) {
-        self.hasher.update(&piece);
-        // Nobody may want it any more.
-        drop(self.used.send(piece));
-    }
-}
-
-impl Rest {
-    fn begin(first: Vec<u8>) -> Self {
-        let (sender, used) = channel();
-        let mut strand = Strand::new(Hashing { hasher: sha2::Sha256::new(), used: sender }, Hashing::take);
-        strand.push(first);
-        Self { strand, used }
-    }
+    all: Option<Pieces>,
 }
 
 impl Aside {
     /// Adds a piece.
     pub(super) fn push(&mut self, piece: Vec<u8>) {
-        match (&mut self.rest, self.first.take()) {
-            (Some(rest), _) => rest.strand.push(piece),
+        match (&mut self.all, self.first.take()) {
+            (Some(all), _) => all.push(Arc::new(piece)),
             (None, None) => self.first = Some(piece),
-            (None, Some(first)) => self.rest.insert(Rest::begin(first)).strand.push(piece),
+            (None, Some(first)) => {
+                let all = self.all.insert(Pieces::new());
+                all.push(Arc::new(first));
+                all.push(Arc::new(piece));
+            }
         }
     }
 
     /// A piece that is done, where there is one, for its memory: to ask the system for it anew each time costs as
     /// much as the digest.
     pub(super) fn spare(&self) -> Vec<u8> {
-        self.rest.as_ref().and_then(|rest| rest.used.try_recv().ok()).unwrap_or_default()
+        self.all.as_ref().and_then(Pieces::taken).and_then(Arc::into_inner).unwrap_or_default()
     }
 
     /// The digest of all of them.
     pub(super) fn finish(self) -> Sha256 {
-        match self.rest {
-            Some(rest) => Sha256::from_bytes(rest.strand.finish().hasher.finalize().into()),
+        match self.all {
+            Some(all) => all.finish(),
             None => Sha256::of(&self.first.unwrap_or_default()),
         }
     }

@@ -5,6 +5,7 @@ pub mod agent;
 pub mod cancel;
 pub mod clock;
 pub mod copy;
+pub mod digest;
 mod follow;
 pub mod fs;
 pub mod health;

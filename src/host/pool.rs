@@ -8,8 +8,9 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 
 use super::cancel::Cancel;
@@ -35,24 +36,45 @@ pub fn threads() -> usize {
 
 /// What a job will give.
 #[derive(Debug)]
-enum Pending<T> {
+pub struct Pending<T>(State<T>);
+
+#[derive(Debug)]
+enum State<T> {
     Done(T),
     Waits(Receiver<Outcome<T>>),
 }
 
+/// Gives what somebody waits for.
+#[derive(Debug)]
+pub struct Later<T>(SyncSender<Outcome<T>>);
+
+impl<T> Later<T> {
+    /// Gives it.
+    pub fn give(&self, value: T) {
+        // Whoever waited may be gone, having failed.
+        drop(self.0.try_send(Ok(value)));
+    }
+}
+
 impl<T> Pending<T> {
+    /// What no job of its own leads to.
+    pub fn later() -> (Later<T>, Self) {
+        let (sender, receiver) = sync_channel(1);
+        (Later(sender), Self(State::Waits(receiver)))
+    }
+
     /// Waits for the end of the job, whatever it is.
     fn end(self) {
-        if let Self::Waits(receiver) = self {
+        if let State::Waits(receiver) = self.0 {
             drop(receiver.recv());
         }
     }
 
     /// Waits for the end of the job. A panic in it goes on here.
-    fn wait(self) -> T {
-        match self {
-            Self::Done(value) => value,
-            Self::Waits(receiver) => match receiver.recv() {
+    pub fn wait(self) -> T {
+        match self.0 {
+            State::Done(value) => value,
+            State::Waits(receiver) => match receiver.recv() {
                 Ok(Ok(value)) => value,
                 Ok(Err(panic)) => resume_unwind(panic),
                 Err(gone) => resume_unwind(Box::new(gone)),
@@ -62,8 +84,8 @@ impl<T> Pending<T> {
 }
 
 /// Lets a job run as soon as a thread is free, in the order in which jobs were submitted.
-fn submit<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Pending<T> {
-    let Some(jobs) = jobs() else { return Pending::Done(job()) };
+pub(super) fn submit<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Pending<T> {
+    let Some(jobs) = jobs() else { return Pending(State::Done(job())) };
     let (sender, receiver) = sync_channel(1);
     let run = move || {
         // Whoever submitted it may be gone, having failed.
@@ -73,7 +95,7 @@ fn submit<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> Pendin
         // No thread takes it: here, then.
         (back.0)();
     }
-    Pending::Waits(receiver)
+    Pending(State::Waits(receiver))
 }
 
 /// Where jobs go; `None` where they run at once.
@@ -95,9 +117,19 @@ fn jobs() -> Option<&'static Sender<Job>> {
     .as_ref()
 }
 
+/// Threads that have nothing to do.
+static FREE: AtomicUsize = AtomicUsize::new(0);
+
+/// How many threads have nothing to do at the moment.
+pub(super) fn free_threads() -> usize {
+    FREE.load(Ordering::Relaxed)
+}
+
 fn work(jobs: &Mutex<Receiver<Job>>) {
     loop {
+        FREE.fetch_add(1, Ordering::Relaxed);
         let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        FREE.fetch_sub(1, Ordering::Relaxed);
         match next {
             Ok(job) => job(),
             Err(_) => return,
@@ -126,9 +158,12 @@ impl<T> Drop for InOrder<T> {
 impl<T: Send + 'static> InOrder<T> {
     /// One for each thread is at work, and some wait on both sides.
     pub fn new() -> Self {
-        let mut queue = Self::growing();
-        queue.window = queue.most;
-        queue
+        Self::window(threads() + 2)
+    }
+
+    /// With so many in flight.
+    pub fn window(most: usize) -> Self {
+        Self { pending: VecDeque::new(), window: most, most }
     }
 
     /// The same, with one in flight first, and twice as many after each result.
@@ -146,6 +181,11 @@ impl<T: Send + 'static> InOrder<T> {
         self.pending.push_back(submit(job));
     }
 
+    /// Adds what comes from elsewhere.
+    pub fn add(&mut self, pending: Pending<T>) {
+        self.pending.push_back(pending);
+    }
+
     /// The oldest result, once it is there; `None` where nothing is in flight.
     pub fn pop(&mut self) -> Option<T> {
         self.window = self.most.min(2 * self.window);
@@ -156,99 +196,6 @@ impl<T: Send + 'static> InOrder<T> {
 impl<T: Send + 'static> Default for InOrder<T> {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-/// Pieces of a [`Strand`] that wait at most.
-const STRAND_PIECES: usize = 8;
-
-/// Work that takes its pieces one after the other, in their order, beside whoever has them: a digest.
-#[derive(Debug)]
-pub struct Strand<S, P> {
-    shared: Arc<Shared<S, P>>,
-    work: fn(&mut S, P),
-    /// The job that works on them.
-    running: Option<Pending<()>>,
-}
-
-#[derive(Debug)]
-struct Shared<S, P> {
-    pieces: Mutex<Pieces<S, P>>,
-    /// A piece was taken.
-    taken: Condvar,
-}
-
-#[derive(Debug)]
-struct Pieces<S, P> {
-    /// What the work leads to; absent while a job has it.
-    state: Option<S>,
-    waiting: VecDeque<P>,
-    /// Nobody takes any more.
-    failed: bool,
-}
-
-impl<S, P> Shared<S, P> {
-    fn lock(&self) -> MutexGuard<'_, Pieces<S, P>> {
-        self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<S: Send + 'static, P: Send + 'static> Strand<S, P> {
-    /// Work that begins with `state`.
-    pub fn new(state: S, work: fn(&mut S, P)) -> Self {
-        let pieces = Mutex::new(Pieces { state: Some(state), waiting: VecDeque::new(), failed: false });
-        Self { shared: Arc::new(Shared { pieces, taken: Condvar::new() }), work, running: None }
-    }
-
-    /// Adds a piece; waits where many are not yet worked on.
-    pub fn push(&mut self, piece: P) {
-        let free = {
-            let mut pieces = self.shared.lock();
-            pieces.waiting.push_back(piece);
-            pieces.state.take()
-        };
-        if let Some(state) = free {
-            let (shared, work) = (Arc::clone(&self.shared), self.work);
-            self.running = Some(submit(move || drain(&shared, state, work)));
-        }
-        let mut pieces = self.shared.lock();
-        while pieces.waiting.len() > STRAND_PIECES && !pieces.failed {
-            pieces = self.shared.taken.wait(pieces).unwrap_or_else(PoisonError::into_inner);
-        }
-        let failed = pieces.failed;
-        drop(pieces);
-        if failed {
-            self.wait();
-        }
-    }
-
-    /// What the work led to, once all of it is done.
-    pub fn finish(mut self) -> S {
-        self.wait();
-        self.shared.lock().state.take().expect("no job has it any more")
-    }
-
-    fn wait(&mut self) {
-        if let Some(running) = self.running.take() {
-            running.wait();
-        }
-    }
-}
-
-fn drain<S, P>(shared: &Shared<S, P>, mut state: S, work: fn(&mut S, P)) {
-    loop {
-        let mut pieces = shared.lock();
-        let Some(piece) = pieces.waiting.pop_front() else {
-            pieces.state = Some(state);
-            return;
-        };
-        drop(pieces);
-        shared.taken.notify_one();
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| work(&mut state, piece))) {
-            shared.lock().failed = true;
-            shared.taken.notify_one();
-            resume_unwind(panic);
-        }
     }
 }
 
@@ -320,8 +267,6 @@ impl<I, O> Drop for Batches<I, O> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
     use super::*;
 
     #[test]
@@ -398,51 +343,6 @@ mod tests {
         drop(batches);
         assert_eq!(running.load(Ordering::SeqCst), 0);
         assert!(!cancel.is_requested());
-    }
-
-    #[test]
-    fn a_strand_takes_its_pieces_in_their_order() {
-        let mut strand = Strand::new(Vec::new(), |taken: &mut Vec<u64>, piece| {
-            if piece % 100 == 0 {
-                thread::sleep(std::time::Duration::from_millis(1));
-            }
-            taken.push(piece);
-        });
-        for number in 0..1000 {
-            strand.push(number);
-        }
-        assert_eq!(strand.finish(), (0..1000).collect::<Vec<_>>());
-        assert_eq!(Strand::new(7, |_, (): ()| ()).finish(), 7);
-    }
-
-    #[test]
-    fn a_strand_lets_few_pieces_wait() {
-        /// Pieces that are somewhere, and the most there were.
-        static THERE: AtomicUsize = AtomicUsize::new(0);
-        static MOST: AtomicUsize = AtomicUsize::new(0);
-        let mut strand = Strand::new((), |(), (): ()| {
-            thread::sleep(std::time::Duration::from_micros(100));
-            THERE.fetch_sub(1, Ordering::SeqCst);
-        });
-        for _ in 0..10 * STRAND_PIECES {
-            MOST.fetch_max(THERE.fetch_add(1, Ordering::SeqCst), Ordering::SeqCst);
-            strand.push(());
-        }
-        strand.finish();
-        assert_eq!(THERE.load(Ordering::SeqCst), 0);
-        // One more is worked on.
-        assert!(MOST.load(Ordering::SeqCst) <= STRAND_PIECES + 1, "{MOST:?}");
-    }
-
-    #[test]
-    fn a_panic_of_a_strand_comes_out_of_it() {
-        let mut strand = Strand::new((), |(), piece: usize| assert_ne!(piece, 0));
-        let push = || {
-            for piece in 0..2 * STRAND_PIECES {
-                strand.push(piece);
-            }
-        };
-        assert!(catch_unwind(AssertUnwindSafe(push)).is_err());
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::plan::preview::{BudgetPresence, BudgetPreview, DeletedIn, FileChanges
 use crate::survey::archive::{ArchiveSurvey, BackupFile};
 use crate::survey::observe::Place;
 use crate::survey::target::{self, visible};
-use crate::survey::tree::{self, Entry, Kind};
+use crate::survey::tree::{self, Digesting, Entry, Kind};
 
 /// More names of a group are not shown.
 pub const MAX_EXAMPLES: usize = 10;
@@ -160,27 +160,39 @@ impl Target {
     /// Reads on all cores what has to be read for that.
     fn read(&self, contents: &ArchiveSurvey) {
         let Some(Ok(dir)) = self.place.dir.as_ref().map(Dir::try_clone) else { return };
+        let Some(Ok(below)) = self.place.dir.as_ref().map(Dir::try_clone) else { return };
         let mut digests = self.digests.borrow_mut();
-        let mut reading = Batches::new(&Cancel::default(), move |paths: Vec<PathBuf>, _| {
-            paths.into_iter().map(|path| (tree::digest_with_stamp(&dir, &path), path)).collect::<Vec<_>>()
+        let mut small = Batches::new(&Cancel::default(), move |paths: Vec<PathBuf>, _| {
+            let digest = |path: PathBuf| (tree::digest(&below, &path), path);
+            paths.into_iter().map(digest).collect::<Vec<_>>()
         });
-        let (mut found, is_file) = (Vec::new(), |entry: &&Entry| entry.kind == Kind::File);
+        let mut large = Digesting::new();
+        let (mut found, mut found_small) = (Vec::new(), Vec::new());
+        let is_file = |entry: &&Entry| entry.kind == Kind::File;
         for entry in self.place.target.entries.iter().filter(is_file) {
             let same = contents.files.get(&entry.path).is_some_and(|file| file.size == entry.size);
-            if same && !digests.contains_key(&entry.path) {
-                found.extend(reading.push(entry.path.clone(), entry.size).unwrap_or_default());
+            if !same || digests.contains_key(&entry.path) {
+                continue;
+            }
+            if entry.size >= LARGE {
+                found.extend(large.push(&dir, &entry.path));
+            } else {
+                found_small.extend(small.push(entry.path.clone(), entry.size).unwrap_or_default());
             }
         }
-        found.extend(std::iter::from_fn(|| reading.pop()).flatten());
-        for (digest, path) in found {
-            // What could not be read is told where it is needed.
-            if let Ok((digest, stamp)) = digest {
-                let stamp =
-                    stamp.filter(|_| contents.files.get(&path).is_some_and(|file| file.size >= LARGE));
+        found_small.extend(std::iter::from_fn(|| small.pop()).flatten());
+        found.extend(std::iter::from_fn(|| large.pop()));
+        // What could not be read is told where it is needed.
+        for (path, digest) in found {
+            let Ok((digest, stamp)) = digest else { continue };
+            digests.insert(path, Some(digest));
+            if let Some(stamp) = stamp {
+                self.known.insert(stamp, digest);
+            }
+        }
+        for (digest, path) in found_small {
+            if let Ok(digest) = digest {
                 digests.insert(path, Some(digest));
-                if let Some(stamp) = stamp {
-                    self.known.insert(stamp, digest);
-                }
             }
         }
     }

@@ -4,9 +4,10 @@
 
 use std::io::{self, Read};
 use std::sync::Mutex;
-use std::sync::mpsc::{Receiver, SendError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use super::context::lock;
+use crate::host::digest::Piece;
 
 /// Blocks in flight: with 256 KiB each, 2 MiB whatever the archive's size.
 const QUEUE: usize = 8;
@@ -15,7 +16,7 @@ const QUEUE: usize = 8;
 pub const BLOCK: usize = 256 << 10;
 
 enum Block {
-    Bytes(Vec<u8>),
+    Bytes(Piece),
     /// The archive is over and is the planned one.
     Proven,
 }
@@ -37,10 +38,8 @@ impl Pass {
     /// Connects the two steps: called before either begins, when both will run in this process.
     pub fn connect(&self) {
         let (blocks, receiver) = sync_channel(QUEUE);
-        // Blocks on their way back: those in the queue, and one in each hand.
-        let (back, used) = sync_channel(QUEUE + 2);
-        *lock(&self.feed) = Some(Feed { blocks, used });
-        *lock(&self.source) = Some(Source { receiver, back, block: Vec::new(), at: 0, proven: false });
+        *lock(&self.feed) = Some(Feed { blocks });
+        *lock(&self.source) = Some(Source { receiver, block: Piece::default(), at: 0, proven: false });
     }
 
     /// Drops whatever end was not taken, so that no step waits for one that will not run.
@@ -64,7 +63,6 @@ impl Pass {
 #[derive(Debug)]
 pub struct Feed {
     blocks: SyncSender<Block>,
-    used: Receiver<Vec<u8>>,
 }
 
 impl std::fmt::Debug for Block {
@@ -77,13 +75,9 @@ impl std::fmt::Debug for Block {
 }
 
 impl Feed {
-    /// Hands a block on, and gives one to fill, whatever it holds; that one again once the reader is gone,
-    /// which does not stop the hashing.
-    pub fn send(&self, block: Vec<u8>) -> Vec<u8> {
-        match self.blocks.send(Block::Bytes(block)) {
-            Err(SendError(Block::Bytes(block))) => block,
-            Err(SendError(Block::Proven)) | Ok(()) => self.used.try_recv().unwrap_or_default(),
-        }
+    /// Hands a block on; waits where the reader has enough. A reader that is gone does not stop the hashing.
+    pub fn send(&self, block: Piece) {
+        drop(self.blocks.send(Block::Bytes(block)));
     }
 
     /// Says that all blocks together have the planned digest.
@@ -97,8 +91,7 @@ impl Feed {
 #[derive(Debug)]
 pub struct Source {
     receiver: Receiver<Block>,
-    back: SyncSender<Vec<u8>>,
-    block: Vec<u8>,
+    block: Piece,
     at: usize,
     proven: bool,
 }
@@ -108,10 +101,7 @@ impl Read for Source {
         while self.at == self.block.len() && !self.proven {
             match self.receiver.recv() {
                 Ok(Block::Bytes(block)) => {
-                    let used = std::mem::replace(&mut self.block, block);
-                    self.at = 0;
-                    // Who feeds may be gone, being done.
-                    drop(self.back.try_send(used));
+                    (self.block, self.at) = (block, 0);
                 }
                 Ok(Block::Proven) => self.proven = true,
                 Err(_) => return Err(io::Error::other("the archive was not proven to be the planned one")),
@@ -128,14 +118,18 @@ impl Read for Source {
 mod tests {
     use super::*;
 
+    fn send(feed: &Feed, blocks: &[&str]) {
+        for block in blocks {
+            feed.send(Piece::new(block.as_bytes().to_vec()));
+        }
+    }
+
     #[test]
     fn the_reader_ends_only_after_the_proof() {
         let pass = Pass::default();
         pass.connect();
         let (feed, mut source) = (pass.feed().unwrap(), pass.source().unwrap());
-        for block in ["abc", "", "def"] {
-            let _next = feed.send(block.into());
-        }
+        send(&feed, &["abc", "", "def"]);
         feed.prove();
         let mut text = String::new();
         source.read_to_string(&mut text).unwrap();
@@ -147,7 +141,7 @@ mod tests {
         let pass = Pass::default();
         pass.connect();
         let (feed, mut source) = (pass.feed().unwrap(), pass.source().unwrap());
-        let _next = feed.send(b"abc".to_vec());
+        send(&feed, &["abc"]);
         drop(feed);
         assert!(source.read_to_end(&mut Vec::new()).is_err());
     }
@@ -158,8 +152,6 @@ mod tests {
         pass.connect();
         let feed = pass.feed().unwrap();
         pass.disconnect();
-        for _ in 0..20 {
-            assert_eq!(feed.send(b"abc".to_vec()), b"abc");
-        }
+        send(&feed, &["abc"; 20]);
     }
 }

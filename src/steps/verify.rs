@@ -2,14 +2,15 @@
 //! the index and of the sidecar agree with the bytes. Where the plan names the manifest's SHA-256, the manifest
 //! is read alone, and proves the rest as it is unpacked. Changes nothing.
 
+use std::collections::VecDeque;
 use std::io::Read as _;
-
-use sha2::Digest as _;
+use std::sync::Arc;
 
 use super::context::{Done, Probe, StepContext, StepRunner};
 use super::error::StepError;
 use super::pass::BLOCK;
 use crate::archive::{self, Limits};
+use crate::host::digest::{Piece, Pieces};
 use crate::host::fs::IoContext as _;
 use crate::ids::Sha256;
 use crate::plan::spec::BackupSource;
@@ -33,25 +34,26 @@ impl StepRunner for Verify {
             return Ok(Done::new("its manifest is the planned one and proves what is unpacked"));
         }
         let (mut file, path) = (archive.file, cx.host.root.host_path(&source.path));
-        let mut hasher = sha2::Sha256::new();
-        let mut buffer = Vec::new();
+        let (mut digest, mut blocks) = (Pieces::new(), Blocks::default());
         let mut read = 0_u64;
         loop {
             cx.check_cancelled()?;
-            buffer.resize(BLOCK, 0);
-            let count = file.read(&mut buffer).context("read", &path)?;
+            let mut block = blocks.free(&digest);
+            block.resize(BLOCK, 0);
+            let count = file.read(&mut block).context("read", &path)?;
             if count == 0 {
                 break;
             }
-            buffer.truncate(count);
-            hasher.update(&buffer);
+            block.truncate(count);
+            let block = Arc::new(block);
             if let Some(feed) = &feed {
-                buffer = feed.send(buffer);
+                feed.send(Arc::clone(&block));
             }
+            digest.push(block);
             read += count as u64;
             (cx.progress)(&step.id, read);
         }
-        let found = Sha256::from_bytes(hasher.finalize().into());
+        let found = digest.finish();
         if found != source.sha256 {
             return Err(StepError::Checksum { path: source.path.clone(), found, planned: source.sha256 });
         }
@@ -67,6 +69,21 @@ impl StepRunner for Verify {
 
     fn probe(&self, _cx: &StepContext<'_>, _step: &Step) -> Result<Probe, StepError> {
         Ok(Probe::NotBegun)
+    }
+}
+
+/// Blocks that are part of the digest, and wait for `extract` to be done with them.
+#[derive(Default)]
+struct Blocks(VecDeque<Piece>);
+
+impl Blocks {
+    /// The memory of one that nobody needs any more, or none.
+    fn free(&mut self, digest: &Pieces) -> Vec<u8> {
+        self.0.extend(std::iter::from_fn(|| digest.taken()));
+        // They are read in their order.
+        let is_free = self.0.front_mut().is_some_and(|block| Arc::get_mut(block).is_some());
+        let free = if is_free { self.0.pop_front() } else { None };
+        free.and_then(Arc::into_inner).unwrap_or_default()
     }
 }
 

@@ -1,13 +1,17 @@
 //! Walks a directory tree by handles, in a stable order, without following links. Reads only.
 
+use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::archive::HashingReader;
+use crate::host::cancel::Cancel;
+use crate::host::digest;
 use crate::host::fs;
-use crate::host::pool::InOrder;
+use crate::host::pool::{self, InOrder};
 use crate::host::stamp::Stamp;
 use crate::ids::Sha256;
 use cap_std::fs::Dir;
@@ -145,13 +149,50 @@ fn described(path: PathBuf, stat: &Statx) -> Entry {
 
 /// SHA-256 of a regular file below `dir`; anything else is refused, and a FIFO does not block.
 pub fn digest(dir: &Dir, path: &Path) -> io::Result<Sha256> {
-    Ok(digest_with_stamp(dir, path)?.0)
+    HashingReader::new(fs::open_regular(dir, path)?).finish()
 }
 
-/// The same, and by what the file is known that has it, where it can be.
-pub fn digest_with_stamp(dir: &Dir, path: &Path) -> io::Result<(Sha256, Option<Stamp>)> {
-    let file = fs::open_regular(dir, path)?;
-    let stamp = Stamp::settled(&file);
-    let sha256 = HashingReader::new(&file).finish()?;
-    Ok((sha256, stamp.filter(|stamp| file.metadata().is_ok_and(|meta| Stamp::of(&meta) == *stamp))))
+/// The digest of a file, and by what the file is known that has it, where it can be.
+pub type Digested = (PathBuf, io::Result<(Sha256, Option<Stamp>)>);
+
+/// Reads files to their end, on all cores and two at a time on each.
+#[derive(Debug)]
+pub struct Digesting {
+    reading: InOrder<io::Result<(Sha256, u64)>>,
+    files: VecDeque<(PathBuf, File, Option<Stamp>)>,
+}
+
+impl Digesting {
+    /// Of none so far.
+    pub fn new() -> Self {
+        Self { reading: InOrder::window(2 * pool::threads()), files: VecDeque::new() }
+    }
+
+    /// Adds a regular file below `dir`; anything else is refused, and a FIFO does not block. Gives what is done
+    /// where enough is in flight.
+    pub fn push(&mut self, dir: &Dir, path: &Path) -> Option<Digested> {
+        let opened = fs::open_regular(dir, path).and_then(|file| Ok((file.try_clone()?, file)));
+        let (reader, file) = match opened {
+            Ok(both) => both,
+            Err(error) => return Some((path.to_owned(), Err(error))),
+        };
+        let done = if self.reading.is_full() { self.pop() } else { None };
+        let stamp = Stamp::settled(&file);
+        self.files.push_back((path.to_owned(), file, stamp));
+        self.reading.add(digest::begin(reader, &Cancel::default()));
+        done
+    }
+
+    /// The oldest one; `None` where all were given.
+    pub fn pop(&mut self) -> Option<Digested> {
+        let (read, (path, file, stamp)) = self.reading.pop().zip(self.files.pop_front())?;
+        let is_same = |stamp: &Stamp| file.metadata().is_ok_and(|meta| Stamp::of(&meta) == *stamp);
+        Some((path, read.map(|(sha256, _)| (sha256, stamp.filter(is_same)))))
+    }
+}
+
+impl Default for Digesting {
+    fn default() -> Self {
+        Self::new()
+    }
 }
