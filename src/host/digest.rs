@@ -3,15 +3,18 @@
 //! quarters of the time that they take one after the other. Changes nothing.
 //!
 //! A digest is a *lane*: of [what a reader gives](begin), or of [pieces](Pieces) that somebody has. Those with
-//! something to do wait for a thread of the [pool](super::pool). While cores are free each has its own; where none
-//! is, who works on a lane alone takes up a second one, and so does who
+//! something to do wait for a thread of the [pool](super::pool). While this process leaves cores idle each lane has
+//! its own; when it does not, who works on one alone takes up a second one, and so does who
 //! [updates a digest of its own](Hasher::update_beside).
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
 
 use sha2::Digest as _;
 
@@ -28,8 +31,6 @@ const WAITING_PIECES: usize = 8;
 
 /// Lanes with something to do that no thread has taken up.
 static WAITING: Mutex<Waiting> = Mutex::new(Waiting { lanes: VecDeque::new(), left: 0, alone: 0 });
-/// How many digests of [`Pieces`] there are: who has the pieces keeps a core busy too.
-static GIVING: AtomicUsize = AtomicUsize::new(0);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -168,12 +169,6 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// Whether there are more lanes than cores for them, of these threads and of those that are free.
-    fn are_many(&self, threads: usize) -> bool {
-        let threads = threads + pool::free_threads();
-        self.lanes.len() > threads.saturating_sub(GIVING.load(Ordering::Relaxed))
-    }
-
     fn next(&mut self) -> Option<Lane> {
         let lane = self.lanes.pop_front();
         self.left = self.left.min(self.lanes.len());
@@ -181,12 +176,12 @@ impl Waiting {
     }
 
     fn spare(&mut self) -> Option<Lane> {
-        if self.left > 0 || self.are_many(0) { self.next() } else { None }
+        if self.left > 0 || cores_are_busy() { self.next() } else { None }
     }
 
     /// A lane for a thread that has none.
     fn first(&mut self) -> Option<Lane> {
-        if self.alone > self.left && self.lanes.len() > self.left && self.are_many(1) {
+        if self.alone > self.left && self.lanes.len() > self.left && cores_are_busy() {
             self.left += 1;
             return None;
         }
@@ -228,7 +223,7 @@ fn beside() -> Option<Lane> {
     lane
 }
 
-/// Works on two until one of them is over; gives the other.
+/// Works on two until one of them is over, or a core is free for it; gives the other.
 fn work_on_both(mut one: Lane, mut other: Lane) -> Lane {
     let left = loop {
         if !one.has_more() {
@@ -237,10 +232,44 @@ fn work_on_both(mut one: Lane, mut other: Lane) -> Lane {
         if !other.has_more() {
             break one;
         }
+        if !cores_are_busy() {
+            wait_for_thread(other);
+            break one;
+        }
         one.add_both(&mut other);
     };
     lock(&WAITING).alone += 1;
     left
+}
+
+/// What this process used of the cores lately.
+struct Load {
+    since: Option<(Instant, Duration)>,
+    is_busy: bool,
+}
+
+/// How long that is looked at.
+const LATELY: Duration = Duration::from_millis(2);
+/// Cores that are used so much of the time, in percent, are busy.
+const BUSY: u32 = 70;
+
+/// Whether this process leaves no core idle.
+fn cores_are_busy() -> bool {
+    static LOAD: Mutex<Load> = Mutex::new(Load { since: None, is_busy: false });
+    static CORES: LazyLock<u32> = LazyLock::new(|| {
+        thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1))
+    });
+    let mut load = lock(&LOAD);
+    let now = Instant::now();
+    let passed = load.since.map_or(LATELY, |(since, _)| now - since);
+    if passed >= LATELY {
+        let used = Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default();
+        let lately = load.since.map_or(Duration::ZERO, |(_, before)| used.saturating_sub(before));
+        // What was long ago says nothing.
+        load.is_busy = passed < 10 * LATELY && 100 * lately >= BUSY * *CORES * passed;
+        load.since = Some((now, used));
+    }
+    load.is_busy
 }
 
 /// Begins with the digest of what a reader gives, to its end, and how many bytes that is. To be taken up by a
@@ -312,7 +341,6 @@ impl Pieces {
     pub fn new() -> Self {
         let queue = Queue { hasher: Some(Hasher::default()), waiting: VecDeque::new(), failed: false };
         let (back, used) = channel();
-        GIVING.fetch_add(1, Ordering::Relaxed);
         Self { shared: Arc::new(Shared { queue: Mutex::new(queue), changed: Condvar::new() }), used, back }
     }
 
@@ -358,12 +386,6 @@ impl Default for Pieces {
     }
 }
 
-impl Drop for Pieces {
-    fn drop(&mut self) {
-        GIVING.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 struct Taking {
     shared: Arc<Shared>,
     back: Sender<Piece>,
@@ -400,8 +422,6 @@ impl Drop for Taking {
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
-
     use proptest::prelude::*;
 
     use super::*;

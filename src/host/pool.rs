@@ -8,7 +8,6 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
@@ -117,19 +116,9 @@ fn jobs() -> Option<&'static Sender<Job>> {
     .as_ref()
 }
 
-/// Threads that have nothing to do.
-static FREE: AtomicUsize = AtomicUsize::new(0);
-
-/// How many threads have nothing to do at the moment.
-pub(super) fn free_threads() -> usize {
-    FREE.load(Ordering::Relaxed)
-}
-
 fn work(jobs: &Mutex<Receiver<Job>>) {
     loop {
-        FREE.fetch_add(1, Ordering::Relaxed);
         let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        FREE.fetch_sub(1, Ordering::Relaxed);
         match next {
             Ok(job) => job(),
             Err(_) => return,
@@ -267,6 +256,8 @@ impl<I, O> Drop for Batches<I, O> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use super::*;
 
     #[test]
