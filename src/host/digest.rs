@@ -25,7 +25,7 @@ use crate::ids::Sha256;
 /// Bytes that SHA-256 takes at once.
 const BLOCK: usize = 64;
 /// Bytes that are read at once of what a lane reads by itself.
-const BUFFER: usize = 256 << 10;
+const BUFFER: usize = 128 << 10;
 /// Pieces of one digest that wait at most.
 const WAITING_PIECES: usize = 8;
 
@@ -248,25 +248,26 @@ struct Load {
     is_busy: bool,
 }
 
-/// How long that is looked at.
-const LATELY: Duration = Duration::from_millis(2);
+/// How long that is looked at: of a thread that runs the system counts the time at each tick only, every few
+/// milliseconds.
+const LATELY: Duration = Duration::from_millis(20);
 /// Cores that are used so much of the time, in percent, are busy.
 const BUSY: u32 = 70;
 
 /// Whether this process leaves no core idle.
 fn cores_are_busy() -> bool {
-    static LOAD: Mutex<Load> = Mutex::new(Load { since: None, is_busy: false });
+    static LOAD: Mutex<Load> = Mutex::new(Load { since: None, is_busy: true });
     static CORES: LazyLock<u32> = LazyLock::new(|| {
         thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1))
     });
     let mut load = lock(&LOAD);
     let now = Instant::now();
-    let passed = load.since.map_or(LATELY, |(since, _)| now - since);
+    let passed = load.since.map_or(10 * LATELY, |(since, _)| now - since);
     if passed >= LATELY {
         let used = Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default();
         let lately = load.since.map_or(Duration::ZERO, |(_, before)| used.saturating_sub(before));
-        // What was long ago says nothing.
-        load.is_busy = passed < 10 * LATELY && 100 * lately >= BUSY * *CORES * passed;
+        // What was long ago says nothing; then it is, until it shows that it is not.
+        load.is_busy = passed >= 10 * LATELY || 100 * lately >= BUSY * *CORES * passed;
         load.since = Some((now, used));
     }
     load.is_busy
