@@ -3,8 +3,8 @@
 //! quarters of the time that they take one after the other. Changes nothing.
 //!
 //! A digest is a *lane*: of [what a reader gives](begin), or of [pieces](Pieces) that somebody has. Those with
-//! something to do wait for a thread of the [pool](super::pool). While this process leaves cores idle each lane has
-//! its own; when it does not, who works on one alone takes up a second one, and so does who
+//! something to do wait for a thread of the [`pool`]. While this process leaves cores idle each lane has its own;
+//! when it does not, who works on one alone takes up a second one, and so does who
 //! [updates a digest of its own](Hasher::update_beside).
 
 use std::collections::VecDeque;
@@ -15,7 +15,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
-
 use sha2::Digest as _;
 
 use super::cancel::Cancel;
@@ -176,7 +175,8 @@ impl Waiting {
     }
 
     fn spare(&mut self) -> Option<Lane> {
-        if self.left > 0 || cores_are_busy() { self.next() } else { None }
+        let is_wanted = !self.lanes.is_empty() && (self.left > 0 || cores_are_busy());
+        if is_wanted { self.next() } else { None }
     }
 
     /// A lane for a thread that has none.
@@ -203,10 +203,9 @@ fn work() {
     let Some(mut one) = lock(&WAITING).first() else { return };
     loop {
         if !one.has_more() {
-            match lock(&WAITING).another() {
-                Some(lane) => one = lane,
-                None => return,
-            }
+            let another = lock(&WAITING).another();
+            let Some(lane) = another else { return };
+            one = lane;
         } else if let Some(lane) = beside() {
             one = work_on_both(one, lane);
         } else {
