@@ -2,6 +2,7 @@
 //! in that too, and in the end all is as if nothing had happened.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -9,7 +10,7 @@ use crate::calls::Kind;
 use crate::chance::Chance;
 use crate::promise::Violations;
 use crate::support::TestRoot;
-use crate::support::tools::skip_unless;
+use crate::support::tools::{Mount, is_root, noise, skip_unless};
 use crate::tracer::{self, Act, Tracer};
 use crate::worlds::{self, COMMANDS, Scene, Subject, everything, subject};
 
@@ -103,7 +104,11 @@ fn at_every_call(name: &str) {
     if skip(name) {
         return;
     }
-    let scene = Scene::new(subject(name));
+    kill_everywhere(&Scene::new(subject(name)));
+}
+
+fn kill_everywhere(scene: &Scene) {
+    let name = scene.name;
     let traced = scene.watch();
     let calls = traced.mutating();
     let numbers: BTreeSet<usize> = if everything() {
@@ -115,7 +120,7 @@ fn at_every_call(name: &str) {
         let around = renames.flat_map(|call| [call.number, call.number + after(call)]);
         around.chain(Chance::of(name).some_of(1..=calls, SAMPLE)).collect()
     };
-    let (cases, found) = kill_at_each(&scene, numbers);
+    let (cases, found) = kill_at_each(scene, numbers);
     say(&format!(
         "{name}: {calls} calls change something, killed at {cases} of them, {} violations",
         found.len()
@@ -141,6 +146,26 @@ fn an_apply_to_a_new_directory_killed_at_every_call() {
 #[test]
 fn an_apply_of_what_differs_killed_at_every_call() {
     at_every_call("apply-delta");
+}
+
+/// A large file of another state is unpacked over a copy that shares its content.
+#[test]
+fn an_apply_that_shares_content_killed_at_every_call() {
+    const LARGE: &str = "srv/budget/data/user-files/large";
+    let name = "apply-shared";
+    if skip(name) || skip_unless(name, is_root(), "needs root, to mount a file system") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mount = Mount::image("xfs", dir.path());
+    let shared = Subject::live(name, |root| {
+        root.write(LARGE, noise(1 << 20));
+        let made = root.json(&["backup", "create", "budget"]).ok().json();
+        let file = std::fs::File::options().write(true).open(root.path(LARGE)).unwrap();
+        file.write_all_at(b"other", 500_000).unwrap();
+        worlds::apply(root, &[made["id"].as_str().unwrap(), "--transfer", "delta"])
+    });
+    kill_everywhere(&Scene::below(&shared, mount.path()));
 }
 
 #[test]

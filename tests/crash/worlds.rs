@@ -100,7 +100,8 @@ fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
-fn apply(root: &TestRoot, plan: &[&str]) -> Vec<String> {
+/// The words that apply a plan.
+pub(crate) fn apply(root: &TestRoot, plan: &[&str]) -> Vec<String> {
     let plan = root.plan(plan);
     words(&["apply", plan.to_str().unwrap()])
 }

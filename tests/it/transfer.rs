@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::support::TestRoot;
 use crate::support::root::{LIVE, Running, ZSTD};
-use crate::support::tools::{is_root, noise, skip_unless, tool};
+use crate::support::tools::{Mount, is_root, noise, skip_unless, tool};
 use crate::support::tree::Tree;
 use crate::support::{strace, sums};
 
@@ -124,18 +124,11 @@ fn content_is_shared_where_the_file_system_can() {
     }
 }
 
-/// A file system of this kind, as long as somebody works on it.
+/// On a file system of this kind.
 fn on(kind: &str, work: &dyn Fn(&Path)) {
     let dir = tempfile::tempdir().unwrap();
-    let (image, at) = (dir.path().join("image"), dir.path().join("root"));
-    std::fs::create_dir(&at).unwrap();
-    let (image, mount) = (image.to_str().unwrap(), at.to_str().unwrap());
-    let _ = tool("truncate", &["-s", "400M", image]).ok();
-    let _ = tool(&format!("mkfs.{kind}"), &["-q", "-f", image]).ok();
-    let _ = tool("mount", &["-o", "loop", image, mount]).ok();
-    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(&at)));
-    let _ = tool("umount", &["-l", mount]).ok();
-    ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    let mount = Mount::image(kind, dir.path());
+    work(mount.path());
 }
 
 /// The look at the preconditions hashes the files, and what it hashed is not hashed again; but it may be another

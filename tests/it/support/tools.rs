@@ -58,7 +58,7 @@ pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T 
     }
 }
 
-/// A file system of its own in memory; unmounted when it goes out of use. Only root can make one.
+/// A file system of its own; unmounted when it goes out of use. Only root can make one.
 #[derive(Debug)]
 pub(crate) struct Mount(PathBuf);
 
@@ -66,6 +66,22 @@ impl Mount {
     pub(crate) fn tmpfs(at: &Path, options: &str) -> Self {
         let _ = tool("mount", &["-t", "tmpfs", "-o", options, "tmpfs", at.to_str().unwrap()]);
         Self(at.to_owned())
+    }
+
+    /// An empty one of this kind, in a file of a directory that has neither.
+    pub(crate) fn image(kind: &str, directory: &Path) -> Self {
+        let (image, at) = (directory.join("image"), directory.join("root"));
+        std::fs::create_dir(&at).unwrap();
+        let (image, mount) = (image.to_str().unwrap(), at.to_str().unwrap());
+        let _ = tool("truncate", &["-s", "400M", image]).ok();
+        let _ = tool(&format!("mkfs.{kind}"), &["-q", "-f", image]).ok();
+        let _ = tool("mount", &["-o", "loop", image, mount]).ok();
+        Self(at)
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
     }
 
     pub(crate) fn remount(&self, options: &str) {
