@@ -13,7 +13,7 @@
 #
 # 1.0 is `sha256sum ARCHIVE && tar --zstd -xf ARCHIVE && sync -f`, or `tar --zstd -cf && sha256sum && sync -f`,
 # of the same run. What a program reads was read just before; each program ends with its data on the disk.
-# "delta" is the apply of a plan with transfer: delta over a tree of which one byte is another; on a file system that
+# "delta" is the apply of a plan with transfer: delta over a tree of which a few bytes are others; on a file system that
 # shares content (XFS, Btrfs: DIRECTORY) it reads, and hardly writes.
 # restic and borg are measured where they are installed. What it changes: target/ and DIRECTORY alone.
 set -euo pipefail
@@ -147,9 +147,11 @@ for shape in large small tiny; do
             input=$root/srv/backups/budget
             measure restore abssctl "$program --root $root backup restore $id --dest /srv/out --yes"
             if [ "$shape" = large ]; then
-                # Of what was just restored one byte is another: only that file comes out of the archive.
-                printf x | dd of="$root/srv/out/data/user-files/file-00000003-0000-4000-8000-000000000000.blob" \
-                    bs=1 seek=1000 conv=notrunc status=none
+                # Of what was just restored a few bytes are others: only that file comes out of the archive. (One byte
+                # would be the same in one of 256 instances.)
+                printf 'other than before' |
+                    dd of="$root/srv/out/data/user-files/file-00000003-0000-4000-8000-000000000000.blob" \
+                        bs=1 seek=1000 conv=notrunc status=none
                 # By then the restored files are older than the tick of a clock.
                 sleep 3
                 ours plan restore "$id" --dest /srv/out --transfer delta --no-pre-backup -o - >"$work/plan.yaml"
