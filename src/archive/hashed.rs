@@ -99,7 +99,7 @@ impl Aside {
             (Some(all), _) => all.push(Arc::new(piece)),
             (None, None) => self.first = Some(piece),
             (None, Some(first)) => {
-                let all = self.all.insert(Pieces::new());
+                let all = self.all.insert(Pieces::default());
                 all.push(Arc::new(first));
                 all.push(Arc::new(piece));
             }

@@ -18,7 +18,7 @@ use rustix::time::{ClockId, clock_gettime};
 use sha2::Digest as _;
 
 use super::cancel::Cancel;
-use super::pool::{self, Pending};
+use super::pool::{self, Pending, lock};
 use crate::ids::Sha256;
 
 /// Bytes that SHA-256 takes at once.
@@ -30,10 +30,6 @@ const WAITING_PIECES: usize = 8;
 
 /// Lanes with something to do that no thread has taken up.
 static WAITING: Mutex<Waiting> = Mutex::new(Waiting { lanes: VecDeque::new(), left: 0, alone: 0 });
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// A digest in the making.
 #[derive(Debug, Clone, Default)]
@@ -58,11 +54,7 @@ impl Hasher {
                 if bytes.is_empty() {
                     return wait_for_thread(lane);
                 }
-                let now = bytes.len().min(lane.rest().len());
-                let (first, rest) = bytes.split_at(now);
-                update_both([(self, first), (&mut lane.hasher, &lane.piece[lane.at..lane.at + now])]);
-                lane.at += now;
-                bytes = rest;
+                bytes = &bytes[lane.add_beside(self, bytes)..];
             }
         }
     }
@@ -129,21 +121,23 @@ impl Lane {
         true
     }
 
-    /// What was fetched and not added.
-    fn rest(&self) -> &[u8] {
-        &self.piece[self.at..]
-    }
-
+    /// Adds what was fetched.
     fn add(&mut self) {
         self.hasher.update(&self.piece[self.at..]);
         self.at = self.piece.len();
     }
 
+    /// Adds as much of it as there are bytes for another digest, and these to that; gives how many.
+    fn add_beside(&mut self, other: &mut Hasher, bytes: &[u8]) -> usize {
+        let rest = &self.piece[self.at..];
+        let now = rest.len().min(bytes.len());
+        update_both([(&mut self.hasher, &rest[..now]), (other, &bytes[..now])]);
+        self.at += now;
+        now
+    }
+
     fn add_both(&mut self, other: &mut Self) {
-        let now = self.rest().len().min(other.rest().len());
-        let (mine, its) = (&self.piece[self.at..self.at + now], &other.piece[other.at..other.at + now]);
-        update_both([(&mut self.hasher, mine), (&mut other.hasher, its)]);
-        (self.at, other.at) = (self.at + now, other.at + now);
+        self.at += other.add_beside(&mut self.hasher, &self.piece[self.at..]);
     }
 }
 
@@ -337,13 +331,6 @@ struct Queue {
 }
 
 impl Pieces {
-    /// Of none so far.
-    pub fn new() -> Self {
-        let queue = Queue { hasher: Some(Hasher::default()), waiting: VecDeque::new(), failed: false };
-        let (back, used) = channel();
-        Self { shared: Arc::new(Shared { queue: Mutex::new(queue), changed: Condvar::new() }), used, back }
-    }
-
     /// Adds a piece; waits where many were not taken yet.
     pub fn push(&mut self, piece: Piece) {
         let idle = {
@@ -381,8 +368,11 @@ impl Pieces {
 }
 
 impl Default for Pieces {
+    /// Of none so far.
     fn default() -> Self {
-        Self::new()
+        let queue = Queue { hasher: Some(Hasher::default()), waiting: VecDeque::new(), failed: false };
+        let (back, used) = channel();
+        Self { shared: Arc::new(Shared { queue: Mutex::new(queue), changed: Condvar::new() }), used, back }
     }
 }
 
@@ -458,7 +448,7 @@ mod tests {
             assert_eq!(hasher.finish(), Sha256::of(&all), "{number}");
         };
         let pieces = |number: u8| {
-            let mut digest = Pieces::new();
+            let mut digest = Pieces::default();
             let all = bytes(400_000 + usize::from(number), number);
             all.chunks(9001).for_each(|piece| digest.push(Arc::new(piece.to_vec())));
             assert_eq!(digest.finish(), Sha256::of(&all), "{number}");
@@ -491,7 +481,7 @@ mod tests {
 
     #[test]
     fn few_pieces_wait() {
-        let (mut digest, mut there) = (Pieces::new(), 0);
+        let (mut digest, mut there) = (Pieces::default(), 0);
         for _ in 0..10 * WAITING_PIECES {
             digest.push(Arc::new(vec![0; 100_000]));
             there += 1;
@@ -521,7 +511,7 @@ mod tests {
 
     #[test]
     fn a_failure_of_who_takes_a_piece_comes_out() {
-        let mut digest = Pieces::new();
+        let mut digest = Pieces::default();
         let shared = Arc::clone(&digest.shared);
         let _hasher = lock(&shared.queue).hasher.take();
         drop(Taking { shared, back: digest.back.clone(), is_over: false });

@@ -9,7 +9,7 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 
 use super::cancel::Cancel;
@@ -31,6 +31,12 @@ pub fn set_threads(threads: u16) {
 /// How many jobs run at once; 1 where none runs beside its caller.
 pub fn threads() -> usize {
     *THREADS.get_or_init(|| thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS.into()))
+}
+
+/// Locks a mutex; a panic of another thread while it held it does not matter for the plain values behind those of
+/// this program.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a job will give.
@@ -118,7 +124,7 @@ fn jobs() -> Option<&'static Sender<Job>> {
 
 fn work(jobs: &Mutex<Receiver<Job>>) {
     loop {
-        let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let next = lock(jobs).recv();
         match next {
             Ok(job) => job(),
             Err(_) => return,

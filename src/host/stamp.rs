@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt as _;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
 
 use rustix::fs::Stat;
@@ -67,7 +67,7 @@ impl Known {
     }
 
     fn digests(&self) -> MutexGuard<'_, HashMap<Stamp, Sha256>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        super::pool::lock(&self.0)
     }
 }
 

@@ -6,8 +6,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use cap_std::fs::Dir;
-
 use super::accounts::{self, State};
 use super::bounds::{Bounds, Fate};
 use crate::actual::account::{Account, Budget};
@@ -25,7 +23,7 @@ use crate::plan::preview::{BudgetPresence, BudgetPreview, DeletedIn, FileChanges
 use crate::survey::archive::{ArchiveSurvey, BackupFile};
 use crate::survey::observe::Place;
 use crate::survey::target::{self, visible};
-use crate::survey::tree::{self, Digesting, Entry, Kind};
+use crate::survey::tree::{self, Digested, Digesting, Entry, Kind};
 
 /// More names of a group are not shown.
 pub const MAX_EXAMPLES: usize = 10;
@@ -159,15 +157,17 @@ impl Target {
 
     /// Reads on all cores what has to be read for that.
     fn read(&self, contents: &ArchiveSurvey) {
-        let Some(Ok(dir)) = self.place.dir.as_ref().map(Dir::try_clone) else { return };
-        let Some(Ok(below)) = self.place.dir.as_ref().map(Dir::try_clone) else { return };
+        let Some(dir) = &self.place.dir else { return };
+        let Ok(below) = dir.try_clone() else { return };
         let mut digests = self.digests.borrow_mut();
         let mut small = Batches::new(&Cancel::default(), move |paths: Vec<PathBuf>, _| {
-            let digest = |path: PathBuf| (tree::digest(&below, &path), path);
+            let digest = |path: PathBuf| -> Digested {
+                let read = tree::digest(&below, &path);
+                (path, read.map(|sha256| (sha256, None)))
+            };
             paths.into_iter().map(digest).collect::<Vec<_>>()
         });
-        let mut large = Digesting::new();
-        let (mut found, mut found_small) = (Vec::new(), Vec::new());
+        let (mut large, mut found) = (Digesting::default(), Vec::new());
         let is_file = |entry: &&Entry| entry.kind == Kind::File;
         for entry in self.place.target.entries.iter().filter(is_file) {
             let same = contents.files.get(&entry.path).is_some_and(|file| file.size == entry.size);
@@ -175,24 +175,19 @@ impl Target {
                 continue;
             }
             if entry.size >= LARGE {
-                found.extend(large.push(&dir, &entry.path));
+                found.extend(large.push(dir, &entry.path));
             } else {
-                found_small.extend(small.push(entry.path.clone(), entry.size).unwrap_or_default());
+                found.extend(small.push(entry.path.clone(), entry.size).unwrap_or_default());
             }
         }
-        found_small.extend(std::iter::from_fn(|| small.pop()).flatten());
+        found.extend(std::iter::from_fn(|| small.pop()).flatten());
         found.extend(std::iter::from_fn(|| large.pop()));
-        // What could not be read is told where it is needed.
         for (path, digest) in found {
+            // What could not be read is told where it is needed.
             let Ok((digest, stamp)) = digest else { continue };
             digests.insert(path, Some(digest));
             if let Some(stamp) = stamp {
                 self.known.insert(stamp, digest);
-            }
-        }
-        for (digest, path) in found_small {
-            if let Ok(digest) = digest {
-                digests.insert(path, Some(digest));
             }
         }
     }

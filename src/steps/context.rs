@@ -9,6 +9,7 @@ use crate::context::Context;
 use crate::host::cancel::Cancel;
 use crate::host::fs::Syncing;
 use crate::host::lock::LockGuard;
+pub use crate::host::pool::lock;
 use crate::host::sqlite::ReadAhead;
 use crate::ids::{BackupId, PlanDigest, RunId, Sha256, StepId};
 use crate::plan::model::Plan;
@@ -189,9 +190,4 @@ impl StepContext<'_> {
         }
         if self.stop.is_requested() { Err(StepError::Aborted) } else { Ok(()) }
     }
-}
-
-/// Locks a mutex; a panic of another thread while it held it does not matter for these plain values.
-pub fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -9,7 +9,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use super::context::lock;
 use crate::host::digest::Piece;
 
-/// Blocks in flight: with 256 KiB each, 2 MiB whatever the archive's size.
+/// Blocks that wait for `extract`: with 256 KiB each, 2 MiB whatever the archive's size. As many may wait for their
+/// digest.
 const QUEUE: usize = 8;
 
 /// Bytes of one block.

@@ -34,7 +34,7 @@ impl StepRunner for Verify {
             return Ok(Done::new("its manifest is the planned one and proves what is unpacked"));
         }
         let (mut file, path) = (archive.file, cx.host.root.host_path(&source.path));
-        let (mut digest, mut blocks) = (Pieces::new(), Blocks::default());
+        let (mut digest, mut blocks) = (Pieces::default(), Blocks::default());
         let mut read = 0_u64;
         loop {
             cx.check_cancelled()?;

@@ -163,11 +163,6 @@ pub struct Digesting {
 }
 
 impl Digesting {
-    /// Of none so far.
-    pub fn new() -> Self {
-        Self { reading: InOrder::window(2 * pool::threads()), files: VecDeque::new() }
-    }
-
     /// Adds a regular file below `dir`; anything else is refused, and a FIFO does not block. Gives what is done
     /// where enough is in flight.
     pub fn push(&mut self, dir: &Dir, path: &Path) -> Option<Digested> {
@@ -192,7 +187,8 @@ impl Digesting {
 }
 
 impl Default for Digesting {
+    /// Of none so far; two for each thread are in flight.
     fn default() -> Self {
-        Self::new()
+        Self { reading: InOrder::window(2 * pool::threads()), files: VecDeque::new() }
     }
 }

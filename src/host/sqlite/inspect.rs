@@ -22,6 +22,7 @@ use super::tables::{computes, count_rows, stored_columns, tables};
 use super::{Access, HEADER, SqliteError, connect, location, looks_like_sqlite, open_read_only};
 use crate::host::cancel::Cancel;
 use crate::host::fs::IoContext as _;
+use crate::host::pool::lock;
 
 /// So much of a database is asked for before it is checked.
 const READ_AHEAD: u64 = 256 << 20;
@@ -175,7 +176,7 @@ impl ReadAhead {
 
     /// Adds one of so many bytes, unless it is small or there are too many.
     pub fn push(&self, file: File, bytes: u64) {
-        let mut files = self.0.files.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut files = lock(&self.0.files);
         if let (Some(sender), left @ 1..) = &mut *files
             && bytes >= Self::LEAST
             && sender.send(file).is_ok()
