@@ -294,13 +294,9 @@ impl Sha256 {
 
 impl fmt::Display for Sha256 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digit = |value: u8| b"0123456789abcdef"[usize::from(value)];
-        let mut text = [0; 64];
-        for (pair, byte) in text.as_chunks_mut::<2>().0.iter_mut().zip(self.0) {
-            *pair = [digit(byte >> 4), digit(byte & 15)];
-        }
         // In one piece: a manifest has very many of them.
-        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+        let mut text = [0; 64];
+        f.write_str(base16ct::lower::encode_str(&self.0, &mut text).map_err(|_| fmt::Error)?)
     }
 }
 
@@ -315,18 +311,10 @@ impl FromStr for Sha256 {
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         let invalid =
             || InvalidId { value: text.to_owned(), expected: "a SHA-256 digest (64 lower-case hex digits)" };
-        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-        if pairs.len() != 32 || !rest.is_empty() {
-            return Err(invalid());
-        }
-        let digit = |byte: u8| match byte {
-            b'0'..=b'9' => Ok(byte - b'0'),
-            b'a'..=b'f' => Ok(byte - b'a' + 10),
-            _ => Err(invalid()),
-        };
         let mut bytes = [0; 32];
-        for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-            *byte = (digit(*high)? << 4) | digit(*low)?;
+        let read = base16ct::lower::decode(text, &mut bytes).map_err(|_| invalid())?;
+        if read.len() != 32 {
+            return Err(invalid());
         }
         Ok(Self(bytes))
     }

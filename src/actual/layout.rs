@@ -1,5 +1,6 @@
 //! Where the sync server keeps what, below its data directory. Pure.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 /// The server's own database: logins, sessions, the list of budgets.
@@ -42,9 +43,10 @@ pub enum Role {
 
 /// Says what a path below the data directory is to the server, by its name.
 pub fn role(path: &Path) -> Role {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let base = ["-journal", "-wal", "-shm"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
-    if base.ends_with(".sqlite") || base.ends_with(".sqlite3") || base.ends_with(".db") {
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    let ends: [&[u8]; 3] = [b"-journal", b"-wal", b"-shm"];
+    let base = ends.iter().find_map(|end| name.strip_suffix(*end)).unwrap_or(name);
+    if base.ends_with(b".sqlite") || base.ends_with(b".sqlite3") || base.ends_with(b".db") {
         Role::Database
     } else if path.starts_with(USER_FILES) {
         // Uploads pass through temporary names in this directory.

@@ -3,6 +3,7 @@
 //! login and then fails, budget by budget. Reads only.
 
 use std::collections::BTreeSet;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -169,16 +170,21 @@ pub fn look(account: &Account, files: &BTreeSet<PathBuf>) -> Found {
             claimed.insert(group);
         }
     }
-    let owned = |path: &&PathBuf| {
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        path.starts_with(layout::USER_FILES)
-            && ((name.starts_with("file-") && name.ends_with(".blob"))
-                || (name.starts_with("group-") && name.ends_with(".sqlite")))
-    };
-    let orphans = || files.iter().filter(owned).filter(|path| !claimed.contains(*path));
-    found.orphans = Orphans { count: orphans().count(), named: orphans().take(NAMED).cloned().collect() };
+    for path in files.iter().filter(|path| is_owned(path) && !claimed.contains(*path)) {
+        found.orphans.count += 1;
+        if found.orphans.named.len() < NAMED {
+            found.orphans.named.push(path.clone());
+        }
+    }
     found.gaps.truncate(MAX_GAPS);
     found
+}
+
+/// Whether a file is one that belongs to a budget, by its name.
+fn is_owned(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    let is = |begin: &[u8], end: &[u8]| name.starts_with(begin) && name.ends_with(end);
+    (is(b"file-", b".blob") || is(b"group-", b".sqlite")) && path.starts_with(layout::USER_FILES)
 }
 
 /// What of these gaps a list does not allow. A list of gaps that was cut is never allowed as a whole.

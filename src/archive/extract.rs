@@ -111,6 +111,8 @@ pub struct ExtractedEntry {
     pub stamp: Option<Stamp>,
     /// Whether a regular file begins as a SQLite database does.
     pub is_sqlite: bool,
+    /// By what the file of the other tree is known that it shares its content with.
+    pub original: Option<Stamp>,
 }
 
 impl ExtractedEntry {
@@ -124,11 +126,17 @@ impl ExtractedEntry {
             target: member.target.clone(),
             stamp: None,
             is_sqlite: false,
+            original: None,
         }
     }
 }
 
 impl Extracted {
+    /// Bytes of all databases.
+    pub fn database_bytes(&self) -> u64 {
+        self.entries.iter().filter(|entry| entry.is_sqlite).map(|entry| entry.size).sum()
+    }
+
     /// The digests of the files below `top` that nobody can have changed since without another time of
     /// change. The last ones are not among them: whoever writes at the same tick of the file system's clock
     /// leaves the time as it is.
@@ -301,6 +309,7 @@ impl Work<'_> {
             sha256: Some(reused.sha256),
             stamp: Some(stamp),
             is_sqlite: reused.is_sqlite,
+            original: reused.copy.original,
             ..ExtractedEntry::new(member)
         });
         self.reused = (self.reused.0 + 1, self.reused.1 + member.size);
@@ -442,8 +451,9 @@ impl Work<'_> {
         let (mut file, mut out);
         if let Some((reuse, copy)) = self.reuse.as_ref().zip(copy) {
             let there = reuse.put(copy, &dir, name).context("create", &member.path)?;
+            let original = reuse.original(member, copy);
             file = fs::open_to_write(&dir, name).context("open", &member.path)?;
-            out = Over::copy(&mut file, there, member.size).context("shorten", &member.path)?;
+            out = Over::copy(&mut file, there, original, member.size).context("shorten", &member.path)?;
         } else {
             file = fs::create_file(&dir, name, made(member, owner)).context("create", &member.path)?;
             out = Over::new(&mut file);

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::extract::Extracted;
 use super::{ArchiveError, Member};
+use crate::host::pool::InOrder;
 use crate::host::sqlite::DatabaseSummary;
 use crate::ids::{BackupId, InstanceName, Sha256};
 
@@ -24,6 +25,9 @@ use crate::ids::{BackupId, InstanceName, Sha256};
 pub const MANIFEST_PATH: &str = "metadata/manifest.json";
 /// The version written, and the only one read.
 const FORMAT_VERSION: u32 = 1;
+
+/// So many bytes of a long manifest are read on one core, or a line more.
+const LINES: usize = 128 << 10;
 
 /// How much of an instance a backup holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,7 +153,7 @@ mod rfc3339 {
 fn name_to_text(path: PathBuf) -> (Option<String>, Option<String>) {
     match path.into_os_string().into_string() {
         Ok(text) => (Some(text), None),
-        Err(bytes) => (None, Some(to_hex(bytes.as_bytes()))),
+        Err(bytes) => (None, Some(base16ct::lower::encode_string(bytes.as_bytes()))),
     }
 }
 
@@ -158,29 +162,12 @@ fn name_from_text(text: Option<String>, hex: Option<String>) -> Result<Option<Pa
         (None, None) => Ok(None),
         (Some(text), None) => Ok(Some(PathBuf::from(text))),
         (None, Some(hex)) => {
-            let bytes = from_hex(&hex).ok_or_else(|| format!("'{hex}' is not hexadecimal"))?;
+            let bytes =
+                base16ct::mixed::decode_vec(&hex).map_err(|_| format!("'{hex}' is not hexadecimal"))?;
             Ok(Some(PathBuf::from(OsString::from_vec(bytes))))
         }
         (Some(text), Some(_)) => Err(format!("'{text}' is given as text and as bytes")),
     }
-}
-
-/// Lower-case hexadecimal digits.
-pub(super) fn to_hex(bytes: &[u8]) -> String {
-    let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
-}
-
-/// The bytes of hexadecimal digits.
-pub(super) fn from_hex(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|value| u8::try_from(value).ok());
-    let pairs = text.as_bytes().chunks(2);
-    pairs
-        .map(|pair| match pair {
-            [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
-            _ => None,
-        })
-        .collect()
 }
 
 impl From<Entry> for EntryText {
@@ -298,7 +285,10 @@ impl Manifest {
     /// entries that are not sorted or there twice.
     pub fn parse(bytes: &[u8], id: &BackupId) -> Result<Self, ArchiveError> {
         let bad = |why: String| ArchiveError::BadManifest { why };
-        let manifest: Self = serde_json::from_slice(bytes).map_err(|error| bad(error.to_string()))?;
+        let manifest = match Self::from_lines(bytes) {
+            Some(manifest) => manifest,
+            None => serde_json::from_slice(bytes).map_err(|error| bad(error.to_string()))?,
+        };
         if manifest.format_version != FORMAT_VERSION {
             return Err(bad(format!(
                 "its version is {}, known is {FORMAT_VERSION}",
@@ -314,6 +304,40 @@ impl Manifest {
             }
         }
         Ok(manifest)
+    }
+
+    /// Reads a long manifest of one entry a line on all cores. `None` for another text: what it is then, and what is
+    /// wrong with it, reading it as a whole tells.
+    fn from_lines(bytes: &[u8]) -> Option<Self> {
+        // A line break is no part of any text in JSON: this is where a list begins, and where it ends.
+        const BEGIN: &[u8] = b"\"entries\": [\n";
+        const END: &[u8] = b"\n  ]\n}\n";
+        if bytes.len() < 2 * LINES {
+            return None;
+        }
+        let begin = bytes.windows(BEGIN.len()).position(|window| window == BEGIN)? + BEGIN.len();
+        let mut lines = bytes.get(begin..)?.strip_suffix(END)?;
+        let mut manifest: Self = serde_json::from_slice(&[&bytes[..begin], b"]}"].concat()).ok()?;
+        let mut parts = InOrder::new();
+        let mut take = |part: Option<Vec<Entry>>| part.map(|part| manifest.entries.extend(part));
+        while !lines.is_empty() {
+            let end = lines.iter().skip(LINES).position(|byte| *byte == b'\n').map(|end| end + LINES);
+            let (part, rest) = end.map_or((lines, &[][..]), |end| (&lines[..end], &lines[end + 1..]));
+            // No comma comes after the last one.
+            let part = if end.is_some() { part.to_vec() } else { [part, b","].concat() };
+            lines = rest;
+            if parts.is_full() {
+                take(parts.pop().flatten())?;
+            }
+            parts.submit(move || {
+                let entry = |line: &[u8]| serde_json::from_slice(line.strip_suffix(b",")?).ok();
+                part.split(|byte| *byte == b'\n').map(entry).collect()
+            });
+        }
+        while let Some(part) = parts.pop() {
+            take(part)?;
+        }
+        Some(manifest)
     }
 
     /// Finds an entry.
@@ -338,7 +362,7 @@ impl Manifest {
             return Ok(());
         }
         let Some(entry) = self.entry(path) else { return differs(path, "it is not listed") };
-        let hex = |(name, value): (&String, &Vec<u8>)| (name.clone(), to_hex(value));
+        let hex = |(name, value): (&String, &Vec<u8>)| (name.clone(), base16ct::lower::encode_string(value));
         let said = Entry {
             path: path.clone(),
             kind: *kind,
@@ -400,6 +424,10 @@ impl Manifest {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     fn entry(path: PathBuf) -> Entry {
@@ -421,6 +449,50 @@ mod tests {
 
     fn id() -> BackupId {
         "20261124-022632-budget-fc166c".parse().unwrap()
+    }
+
+    /// One that is read on many cores.
+    fn long() -> Vec<u8> {
+        let manifest = Manifest {
+            entries: (0..3000).map(|number| entry(format!("data/{number:04}, \n").into())).collect(),
+            ..Manifest::empty(&id(), &"budget".parse().unwrap(), Timestamp::UNIX_EPOCH, Scope::Full, 9000)
+        };
+        let text = manifest.to_json().unwrap();
+        assert!(text.len() > 4 * LINES && Manifest::from_lines(&text) == Some(manifest));
+        text
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn line_by_line_a_manifest_says_what_it_says_as_a_whole(
+            edits in proptest::collection::vec((any::<prop::sample::Index>(), 0..6_usize), 1..4),
+        ) {
+            static LONG: LazyLock<Vec<u8>> = LazyLock::new(long);
+            let mut text = LONG.clone();
+            for (place, edit) in edits {
+                let at = place.index(text.len());
+                let line = text[..at].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+                let edit: &[u8] = match edit {
+                    0 => b"",
+                    1 => b",",
+                    2 => b"\n",
+                    3 => b"]}",
+                    4 => b"\"entries\": [\n",
+                    _ => b"  ",
+                };
+                // Anywhere, or where a line begins or ends.
+                let at = [at, line, line.saturating_sub(1)][place.index(3)];
+                match edit {
+                    b"" => drop(text.remove(at)),
+                    edit => drop(text.splice(at..at, edit.iter().copied())),
+                }
+            }
+            let whole = serde_json::from_slice::<Manifest>(&text).ok();
+            let lines = Manifest::from_lines(&text);
+            prop_assert!(lines.is_none() || lines == whole);
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! need not be UTF-8. Each name is there once, and everything above it is a directory.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -103,7 +103,8 @@ enum Known {
 /// The names seen so far.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    known: HashMap<PathBuf, Known>,
+    /// By their bytes: a path of checked parts has no other spelling, and is compared part by part.
+    known: HashMap<OsString, Known>,
     bytes: u64,
 }
 
@@ -118,7 +119,7 @@ impl Names {
     ) -> Result<Vec<PathBuf>, ArchiveError> {
         let mut implied = Vec::new();
         for above in path.ancestors().skip(1).take_while(|above| !above.as_os_str().is_empty()) {
-            match self.known.get(above) {
+            match self.known.get(above.as_os_str()) {
                 Some(Known::Member(EntryKind::Directory) | Known::Implied) => break,
                 Some(Known::Member(EntryKind::File | EntryKind::Symlink | EntryKind::Hardlink)) => {
                     let (member, parent) = (shown(path), shown(above));
@@ -127,23 +128,23 @@ impl Names {
                 None => {
                     self.room(above, limits)?;
                     implied.push(above.to_owned());
-                    self.known.insert(above.to_owned(), Known::Implied);
+                    self.known.insert(above.into(), Known::Implied);
                 }
             }
         }
         implied.reverse();
-        match self.known.get(path) {
+        match self.known.get(path.as_os_str()) {
             None => self.room(path, limits)?,
             Some(Known::Implied) if kind == EntryKind::Directory => {}
             Some(_) => return Err(ArchiveError::Duplicate { member: shown(path) }),
         }
-        self.known.insert(path.to_owned(), Known::Member(kind));
+        self.known.insert(path.into(), Known::Member(kind));
         Ok(implied)
     }
 
     /// Whether an earlier member of this name is a regular file.
     pub(super) fn is_file(&self, path: &Path) -> bool {
-        self.known.get(path) == Some(&Known::Member(EntryKind::File))
+        self.known.get(path.as_os_str()) == Some(&Known::Member(EntryKind::File))
     }
 
     fn room(&mut self, path: &Path, limits: &Limits) -> Result<(), ArchiveError> {

@@ -1,14 +1,16 @@
 //! Writes a file over a copy of another one that is much like it: what stands there already is not written, so
 //! that it stays shared with the original, and no disk has to take it. Changes the file that it is given.
 //!
-//! What is there is read from the copy, never taken for granted: whatever it was made of, the file ends up as
-//! what was written.
+//! What is there is read, never taken for granted: whatever the copy was made of, the file ends up as what was
+//! written. It is read from the original as long as that is known to be what it was: the system has it in memory,
+//! and the copy on the disk alone.
 
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io::{self, Seek as _, SeekFrom, Write as _};
 
 use super::hashed::read_piece;
 use crate::host::fs::WriteBehind;
+use crate::host::stamp::Unchanged;
 
 /// Bytes that are compared at once, from a multiple of it on: a smaller piece would leave a file in more parts on
 /// its disk.
@@ -18,7 +20,9 @@ const BLOCK: u64 = 64 << 10;
 pub(super) struct Over<'f> {
     out: WriteBehind<'f>,
     /// The same file once more, where it is a copy.
-    there: Option<File>,
+    copy: Option<File>,
+    /// What it is a copy of, as long as that is the same.
+    original: Option<Unchanged>,
     buffer: Vec<u8>,
     at: u64,
     kept: u64,
@@ -27,23 +31,26 @@ pub(super) struct Over<'f> {
 impl<'f> Over<'f> {
     /// A file that is empty.
     pub(super) fn new(file: &'f mut File) -> Self {
-        Self { out: WriteBehind::new(file), there: None, buffer: Vec::new(), at: 0, kept: 0 }
+        let out = WriteBehind::new(file);
+        Self { out, copy: None, original: None, buffer: Vec::new(), at: 0, kept: 0 }
     }
 
-    /// A copy, opened twice, that is to have so many bytes.
-    pub(super) fn copy(file: &'f mut File, there: File, size: u64) -> io::Result<Self> {
+    /// A copy, opened twice, that is to have so many bytes, and what it is a copy of, where that is known.
+    pub(super) fn copy(
+        file: &'f mut File,
+        copy: File,
+        original: Option<Unchanged>,
+        size: u64,
+    ) -> io::Result<Self> {
         if file.metadata()?.len() > size {
             file.set_len(size)?;
         }
-        Ok(Self { there: Some(there), ..Self::new(file) })
+        Ok(Self { copy: Some(copy), original, ..Self::new(file) })
     }
 
     /// Adds what comes next.
     pub(super) fn write(&mut self, piece: &[u8]) -> io::Result<()> {
-        let Some(there) = &mut self.there else { return self.out.write_all(piece) };
-        if read_piece(there, &mut self.buffer, piece.len()).is_err() {
-            // What a disk does not give back is written anew.
-            self.there = None;
+        if !self.read(piece.len()) {
             return self.out.write_all(piece);
         }
         let (mut new, mut old) = (piece, self.buffer.as_slice());
@@ -62,6 +69,24 @@ impl<'f> Over<'f> {
         Ok(())
     }
 
+    /// Reads what stands where so many bytes come next; `false` where nothing does, or no disk gives it back.
+    fn read(&mut self, length: usize) -> bool {
+        if let Some(original) = &mut self.original {
+            // Asked afterwards: what was read is what the copy has.
+            if read_piece(&mut original.file, &mut self.buffer, length).is_ok() && original.is_still() {
+                return true;
+            }
+            self.original = None;
+        }
+        let Some(copy) = &mut self.copy else { return false };
+        let begin = copy.seek(SeekFrom::Start(self.at));
+        let is_read = begin.and_then(|_| read_piece(copy, &mut self.buffer, length)).is_ok();
+        if !is_read {
+            self.copy = None;
+        }
+        is_read
+    }
+
     /// How many bytes stood there already.
     pub(super) fn kept(&self) -> u64 {
         self.kept
@@ -78,10 +103,16 @@ fn take<'b>(bytes: &mut &'b [u8], most: u64) -> &'b [u8] {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
     use std::os::unix::fs::FileExt as _;
+    use std::path::Path;
+    use std::time::Duration;
+
+    use cap_std::ambient_authority;
+    use cap_std::fs::Dir;
+    use proptest::prelude::*;
 
     use super::*;
+    use crate::host::stamp::Stamp;
 
     const MOST: usize = 256 << 10;
 
@@ -101,6 +132,43 @@ mod tests {
         })
     }
 
+    /// Waits until the tick of its last change is over.
+    fn unchanged(dir: &Path, name: &str) -> Unchanged {
+        let stamp = loop {
+            match Stamp::settled(&File::open(dir.join(name)).unwrap()) {
+                Some(stamp) => break stamp,
+                None => std::thread::sleep(Duration::from_millis(50)),
+            }
+        };
+        let dir = Dir::open_ambient_dir(dir, ambient_authority()).unwrap();
+        Unchanged::open(&dir, Path::new(name), stamp).unwrap()
+    }
+
+    #[test]
+    fn the_original_is_read_until_it_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let block = usize::try_from(BLOCK).unwrap();
+        let (old, new) = (vec![1; 4 * block], vec![2; 4 * block]);
+        // As if it shared its content; what no copy holds shows what was read.
+        File::create(at("original")).unwrap().write_all_at(&old, 0).unwrap();
+        let original = unchanged(dir.path(), "original");
+        File::create(at("copy")).unwrap().write_all_at(&new, 0).unwrap();
+        let mut file = File::options().write(true).open(at("copy")).unwrap();
+        let there = File::open(at("copy")).unwrap();
+        let mut over = Over::copy(&mut file, there, Some(original), 4 * BLOCK).unwrap();
+        over.write(&new[..block]).unwrap();
+        assert_eq!(over.kept(), 0);
+        // It has what is written from now on, and the copy has not.
+        File::create(at("original")).unwrap().write_all_at(&old, 0).unwrap();
+        over.write(&old[..2 * block]).unwrap();
+        assert_eq!(over.kept(), 0);
+        over.write(&new[..block]).unwrap();
+        assert_eq!(over.kept(), BLOCK);
+        let (ones, twos) = (&old[..2 * block], &new[..block]);
+        assert!(std::fs::read(at("copy")).unwrap() == [twos, ones, twos].concat());
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -110,7 +178,7 @@ mod tests {
             let path = dir.path().join("copy");
             File::create(&path).unwrap().write_all_at(&old, 0).unwrap();
             let mut file = File::options().write(true).open(&path).unwrap();
-            let mut over = Over::copy(&mut file, File::open(&path).unwrap(), new.len() as u64).unwrap();
+            let mut over = Over::copy(&mut file, File::open(&path).unwrap(), None, new.len() as u64).unwrap();
             new.chunks(most).for_each(|piece| over.write(piece).unwrap());
             let kept = over.kept();
             let read = std::fs::read(&path).unwrap();

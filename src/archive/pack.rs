@@ -5,7 +5,6 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use super::header::XATTR_KEY;
-use super::manifest::from_hex;
 use super::{Entry, EntryKind};
 use crate::ids::BackupId;
 
@@ -108,7 +107,7 @@ fn records(entry: &Entry, name: &[u8], link: &[u8]) -> Vec<u8> {
     for (name, value) in &entry.xattrs {
         let key = format!("{XATTR_KEY}{}", name.replace('%', "%25").replace('=', "%3D"));
         // The walk made the hexadecimal text, so it always has a value.
-        record(&mut out, &key, &from_hex(value).unwrap_or_default());
+        record(&mut out, &key, &base16ct::mixed::decode_vec(value).unwrap_or_default());
     }
     out
 }

@@ -21,8 +21,8 @@ use super::{ArchiveError, DATA, EntryKind, Manifest, Member};
 use crate::host::cancel::Cancel;
 use crate::host::fs::{self, IoContext as _, WriteBehind};
 use crate::host::pool::Batches;
-use crate::host::sqlite::{self, ReadAhead};
-use crate::host::stamp::{Known, Stamp};
+use crate::host::sqlite;
+use crate::host::stamp::{Known, Stamp, Unchanged};
 use crate::ids::Sha256;
 
 /// Where copies lie until the archive names them. No archive of ours has a member of this name.
@@ -48,8 +48,6 @@ pub struct Base<'a> {
     pub dir: &'a Dir,
     /// The digests; those of files that are copied come to them.
     pub known: &'a Known,
-    /// Gets what shares content with the tree and is read next: the disk has it, and the memory has not.
-    pub ahead: &'a ReadAhead,
 }
 
 /// A file of the manifest.
@@ -64,7 +62,6 @@ struct Trees {
     base: Dir,
     to: Dir,
     known: Known,
-    ahead: ReadAhead,
 }
 
 struct Job {
@@ -85,8 +82,13 @@ pub(super) enum Found {
     Nothing,
 }
 
-/// A copy, by its name among them.
-pub(super) struct Copied(String);
+/// A copy.
+pub(super) struct Copied {
+    /// Its name among them.
+    name: String,
+    /// By what the file is known that it shares its content with, if it was the same one before and after.
+    pub(super) original: Option<Stamp>,
+}
 
 /// A copy that is what the manifest says.
 pub(super) struct Reused {
@@ -98,7 +100,7 @@ pub(super) struct Reused {
 impl Reuse {
     /// Of a tree, which stands for `data/`, for an archive with this manifest that is unpacked to `staging`.
     pub(super) fn new(
-        Base { dir: base, known, ahead }: Base<'_>,
+        Base { dir: base, known }: Base<'_>,
         staging: &Dir,
         manifest: &Manifest,
         cancel: &Cancel,
@@ -117,7 +119,6 @@ impl Reuse {
             base: base.try_clone().context("open", DATA)?,
             to: fs::open_dir(staging, DIRECTORY).context("open", DIRECTORY)?,
             known: known.clone(),
-            ahead: ahead.clone(),
         };
         Ok(Self {
             trees: Arc::new(trees),
@@ -164,8 +165,13 @@ impl Reuse {
     /// Gives a copy its name.
     pub(super) fn put(&self, copy: &Copied, dir: &Dir, name: &Path) -> io::Result<std::fs::File> {
         let flags = rustix::fs::RenameFlags::NOREPLACE;
-        rustix::fs::renameat_with(&self.trees.to, copy.0.as_str(), dir, name, flags)?;
+        rustix::fs::renameat_with(&self.trees.to, copy.name.as_str(), dir, name, flags)?;
         fs::open_regular(dir, name)
+    }
+
+    /// The file that a copy of a member shares its content with.
+    pub(super) fn original(&self, member: &Member, copy: &Copied) -> Option<Unchanged> {
+        Unchanged::open(&self.trees.base, below(&member.path), copy.original?)
     }
 
     /// Removes what no member asked for.
@@ -180,55 +186,57 @@ impl Reuse {
 impl Job {
     fn run(self, cancel: &Cancel) -> Result<Outcome, ArchiveError> {
         let Self { wanted: Wanted { path, size, sha256 }, trees, name } = self;
-        let Trees { base, to, known, ahead } = &*trees;
-        let below = path.strip_prefix(DATA).unwrap_or(&path);
+        let Trees { base, to, known } = &*trees;
         // What cannot be read there comes out of the archive.
-        let Some((original, length)) = fs::open_regular(base, below).ok().and_then(with_length) else {
+        let Some((original, length)) = fs::open_regular(base, below(&path)).ok().and_then(with_length) else {
             return Ok((path, Found::Nothing));
         };
         if length != size && size <= SMALL {
             return Ok((path, Found::Nothing));
         }
-        let original_stamp = Stamp::settled(&original);
-        let known_as = original_stamp.and_then(|stamp| known.get(stamp));
-        let copy = Copied(name);
-        let mut file = fs::create_file(to, &copy.0, 0o600).context("create", &path)?;
+        let stamp = Stamp::settled(&original);
+        let known_as = stamp.and_then(|stamp| known.get(stamp));
+        let mut file = fs::create_file(to, &name, 0o600).context("create", &path)?;
         let is_shared = rustix::fs::ioctl_ficlone(&file, &original).is_ok();
-        let open = || fs::open_regular(to, &copy.0).context("open", &path);
+        // Asked of the file that lies in memory: its copy would have to come from the disk.
+        let is_sqlite = is_shared && sqlite::is_database(&original).context("read", &path)?;
+        let is_same = is_shared && stamp == Stamp::settled(&original);
+        let open = || fs::open_regular(to, &name).context("open", &path);
         let read = if length != size {
             None
         } else if is_shared {
-            let is_same = original_stamp == Stamp::settled(&original);
             match known_as.filter(|_| is_same) {
-                Some(known_as) => Some((known_as, sqlite::is_database(&open()?).context("read", &path)?)),
+                Some(known_as) => Some((known_as, is_sqlite)),
                 None => digest(open()?, None, &path, cancel)?,
             }
         } else {
             digest(original, Some(WriteBehind::new(&mut file)), &path, cancel)?
         };
+        let copy = Copied { name, original: stamp.filter(|_| is_same) };
         let found = match read {
             Some((found, is_sqlite)) if found == sha256 => {
                 // The tree is digested once it was displaced.
-                if let Some(stamp) = original_stamp {
+                if let Some(stamp) = stamp {
                     known.insert(stamp, sha256);
-                }
-                if is_shared && is_sqlite {
-                    ahead.push(open()?, size);
                 }
                 Found::Same(Reused { copy, sha256, is_sqlite })
             }
             // Of what cannot be read nothing is the same.
             Some(_) | None if is_shared && size > SMALL && (read.is_some() || length != size) => {
-                ahead.push(open()?, size);
                 Found::Like(copy)
             }
             Some(_) | None => {
-                to.remove_file(&copy.0).context("remove", &path)?;
+                to.remove_file(&copy.name).context("remove", &path)?;
                 Found::Nothing
             }
         };
         Ok((path, found))
     }
+}
+
+/// Where a member lies in a tree that stands for `data/`.
+fn below(path: &Path) -> &Path {
+    path.strip_prefix(DATA).unwrap_or(path)
 }
 
 fn with_length(file: std::fs::File) -> Option<(std::fs::File, u64)> {

@@ -14,7 +14,6 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use sha2::Digest as _;
 
 use super::header::MAX_EXTENSION;
-use super::manifest::to_hex;
 use super::name::MAX_NAME;
 use super::{ArchiveError, DATA, Entry, EntryKind, HashingReader, Payload};
 use crate::host::cancel::Cancel;
@@ -449,7 +448,7 @@ fn xattrs(file: &impl AsFd, below: &Path) -> Result<BTreeMap<String, String>, Ar
         let Ok(name) = std::str::from_utf8(name) else { continue };
         let Ok(length) = rustix::fs::fgetxattr(file, name, &mut value[..]) else { continue };
         total += name.len() + length + 64;
-        found.insert(name.to_owned(), to_hex(&value[..length]));
+        found.insert(name.to_owned(), base16ct::lower::encode_string(&value[..length]));
     }
     if total as u64 > MAX_EXTENSION / 2 {
         return Err(unsupported(below, "a file with more than 2 MiB of extended attributes"));

@@ -2,7 +2,7 @@
 //! it; undoes it when a step fails; writes the result into the journal and the operations log.
 
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::event::{Event, Sink, now};
 use super::evidence;
@@ -27,6 +27,9 @@ use crate::survey::preflight::{self, Ask, PreflightError, Problem};
 
 /// The exit code of a run that a person must look at.
 const HALTED: u8 = 7;
+
+/// How far a step is, nobody is told more often.
+const PROGRESS: Duration = Duration::from_millis(100);
 
 /// How a plan is applied.
 #[derive(Clone)]
@@ -324,7 +327,13 @@ impl Job<'_> {
             lock(journal).append(state::Event::StepFact(event)).map_err(StepError::Journal)
         };
         let total = self.plan.spec.source.backup().map(|backup| backup.size_bytes);
+        let told: Mutex<Option<(StepId, Instant)>> = Mutex::new(None);
         let progress = |step: &StepId, bytes: u64| {
+            let mut told = lock(&told);
+            if told.as_ref().is_some_and(|(last, when)| last == step && when.elapsed() < PROGRESS) {
+                return;
+            }
+            *told = Some((step.clone(), Instant::now()));
             let reads_archive = self.plan.steps.iter().any(|s| s.id == *step && s.kind() == StepKind::Verify);
             let total = total.filter(|_| reads_archive);
             (self.sink)(&Event::StepProgress { step: step.clone(), bytes, total });

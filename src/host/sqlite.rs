@@ -34,8 +34,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 pub use guard::{ReadError, StopGuard, stop_on};
 pub use inspect::{
-    DatabaseSummary, Messages, ReadAhead, open_bytes, quick_check, quick_check_beside, summarize,
-    summarize_connection,
+    DatabaseSummary, Messages, open_bytes, quick_check, quick_check_beside, summarize, summarize_connection,
 };
 pub use snapshot::{settle, snapshot};
 pub use tables::{count_rows, is_plain, require, stored_columns, tables};

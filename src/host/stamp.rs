@@ -8,11 +8,14 @@
 use std::collections::HashMap;
 use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::SystemTime;
 
+use cap_std::fs::Dir;
 use rustix::fs::Stat;
 
+use super::fs;
 use crate::ids::Sha256;
 
 /// Seconds after which the tick of a change is over, also where the clock of a file system is coarse.
@@ -41,6 +44,27 @@ impl Stamp {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?;
         let is_old = i64::try_from(now.as_secs()).is_ok_and(|now| meta.ctime() < now - TICK);
         is_old.then(|| Self::of(&meta))
+    }
+}
+
+/// A file that nobody has changed since it had its stamp.
+#[derive(Debug)]
+pub struct Unchanged {
+    /// The file, open for reading.
+    pub file: File,
+    stamp: Stamp,
+}
+
+impl Unchanged {
+    /// Opens the regular file of that name below a directory, if it has this stamp still.
+    pub fn open(dir: &Dir, name: &Path, stamp: Stamp) -> Option<Self> {
+        let found = Self { file: fs::open_regular(dir, name).ok()?, stamp };
+        found.is_still().then_some(found)
+    }
+
+    /// Whether what was read of it until now is what it held when it had its stamp.
+    pub fn is_still(&self) -> bool {
+        Stamp::settled(&self.file) == Some(self.stamp)
     }
 }
 

@@ -60,9 +60,7 @@ fn derived_id(what: &str, plan: &PlanId, budget: &str) -> String {
     bytes.copy_from_slice(&digest.as_bytes()[..16]);
     bytes[6] = (bytes[6] & 0x0f) | 0x80;
     bytes[8] = (bytes[8] & 0x3f) | 0x80;
-    let hex = |range: std::ops::Range<usize>| {
-        bytes[range].iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
-    };
+    let hex = |range: std::ops::Range<usize>| base16ct::lower::encode_string(&bytes[range]);
     format!("{}-{}-{}-{}-{}", hex(0..4), hex(4..6), hex(6..8), hex(8..10), hex(10..16))
 }
 

@@ -1,6 +1,10 @@
 //! What a step is given, and what it gives back.
 
+use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::Mutex;
+
+use cap_std::fs::Dir;
 
 use super::error::StepError;
 use super::pass::Pass;
@@ -10,7 +14,6 @@ use crate::host::cancel::Cancel;
 use crate::host::fs::Syncing;
 use crate::host::lock::LockGuard;
 pub use crate::host::pool::lock;
-use crate::host::sqlite::ReadAhead;
 use crate::ids::{BackupId, PlanDigest, RunId, Sha256, StepId};
 use crate::plan::model::Plan;
 use crate::plan::spec::BackupSource;
@@ -125,8 +128,10 @@ pub struct Shared {
     pub pass: Pass,
     /// What was unpacked.
     pub extracted: Mutex<Option<Extracted>>,
-    /// What of it is on its way from the disk, for `inspect`.
-    pub ahead: Mutex<Option<ReadAhead>>,
+    /// Databases of it that were found sound already, by their paths in staging.
+    pub sound: Mutex<HashSet<PathBuf>>,
+    /// Where, open since before: through this handle the system tells what it could not write meanwhile.
+    pub unpacked: Mutex<Option<Dir>>,
     /// Its way to the disk, which `prepare` waits for.
     pub syncing: Mutex<Option<Syncing>>,
     /// What the live tree was when it was copied, where it was.

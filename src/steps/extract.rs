@@ -1,7 +1,6 @@
-//! `extract`: unpacks the archive into this run's staging directory in one pass. It is on its way to the disk
-//! then, while `inspect` reads it: `prepare` waits until it is there. Undo removes that directory. A crash
-//! leaves it half full; the next apply removes it by its name, which the journal knows before the first file
-//! is written.
+//! `extract`: unpacks the archive into this run's staging directory in one pass. It gets to the disk while
+//! `inspect` reads it: `prepare` waits until it is there. Undo removes that directory. A crash leaves it half
+//! full; the next apply removes it by its name, which the journal knows before the first file is written.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
@@ -11,13 +10,13 @@ use cap_std::fs::Dir;
 
 use super::context::{Done, Probe, StepContext, StepRunner, lock};
 use super::error::StepError;
-use super::{staging, swap};
+use super::{sound, staging, swap};
 use crate::archive::{
     self, Algorithm, ArchiveError, Base, DATA, ExtractOptions, Extracted, HashingReader, Limits, Owners,
 };
 use crate::host::cancel::Cancel;
 use crate::host::fs::{self, IoContext as _, Syncing};
-use crate::host::sqlite::{self, ReadAhead};
+use crate::host::sqlite;
 use crate::ids::BackupId;
 use crate::plan::spec::{BackupSource, Ownership, OwnershipSource};
 use crate::plan::step::{Action, ExtractWith, Step};
@@ -49,15 +48,10 @@ impl StepRunner for Extract {
         };
         let limits = Limits { bytes: with.max_bytes, entries: with.max_entries };
         let (base, proof) = (base(cx, with)?, cx.plan.spec.manifest_proof());
-        let ahead = base.is_some().then(ReadAhead::begin);
         let options = ExtractOptions {
             limits,
             owners,
-            base: base.as_ref().zip(ahead.as_ref()).map(|(dir, ahead)| Base {
-                dir,
-                known: &cx.host.known,
-                ahead,
-            }),
+            base: base.as_ref().map(|dir| Base { dir, known: &cx.host.known }),
             proof,
         };
         let (id, algorithm) = (&archive.backup_id, survey_archive::algorithm(archive.algorithm));
@@ -84,8 +78,9 @@ impl StepRunner for Extract {
             }
         };
         let settled = settle_databases(&dir, &mut extracted)?;
-        let syncing = Syncing::begin(&dir).context("sync", cx.host.root.host_path(&directory))?;
-        *lock(&cx.shared.syncing) = Some(syncing);
+        if let Some(base) = &base {
+            *lock(&cx.shared.sound) = sound::by_originals(base, &extracted, &cx.stop)?;
+        }
         let mut detail = format!("{} entries, {} bytes", extracted.entries.len(), extracted.bytes);
         if let Some(from) = &with.reuse {
             let Extracted { reused, reused_bytes, kept_bytes, .. } = extracted;
@@ -98,7 +93,7 @@ impl StepRunner for Extract {
             detail = format!("{detail}; {settled} databases rolled back to their last commit");
         }
         *lock(&cx.shared.extracted) = Some(extracted);
-        *lock(&cx.shared.ahead) = ahead;
+        *lock(&cx.shared.unpacked) = Some(dir);
         Ok(Done::new(detail))
     }
 
@@ -195,7 +190,7 @@ fn settle_databases(dir: &Dir, extracted: &mut Extracted) -> Result<usize, StepE
             // It is another file now than the one that was unpacked.
             let file = fs::open_regular(dir, &entry.path).context("open", &entry.path)?;
             let is_sqlite = sqlite::is_database(&file).context("read", &entry.path)?;
-            (entry.stamp, entry.is_sqlite) = (None, is_sqlite);
+            (entry.stamp, entry.original, entry.is_sqlite) = (None, None, is_sqlite);
         }
     }
     Ok(settled)

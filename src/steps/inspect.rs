@@ -1,6 +1,6 @@
 //! `inspect`: proves that what was unpacked is whole and sound before anything live changes: the
 //! archive's manifest, every database, each budget's parts, and that the installed server starts on it.
-//! Reads only.
+//! Reads only, and lets the system bring to disk meanwhile what was unpacked.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use super::{assets, staging};
 use crate::actual::{account, layout, messages, migrations, whole};
 use crate::archive::DATA;
 use crate::archive::{EntryKind, Extracted};
-use crate::host::fs::{self, FsError, IoContext as _};
+use crate::host::fs::{self, FsError, IoContext as _, Syncing};
 use crate::host::pool::Batches;
 use crate::host::sqlite::{self, SqliteError};
 use crate::plan::gate::Gate;
@@ -38,10 +38,13 @@ impl StepRunner for Inspect {
         let directory = staging::staging(cx)?;
         let dir = staging::existing(cx.host, &directory)?
             .ok_or_else(|| StepError::Changed { what: format!("{directory} is gone") })?;
-        let held = lock(&cx.shared.extracted);
-        let Some(extracted) = held.as_ref() else {
+        let path = cx.host.root.host_path(&directory);
+        let (held, unpacked) = (lock(&cx.shared.extracted), lock(&cx.shared.unpacked).take());
+        let (Some(extracted), Some(unpacked)) = (held.as_ref(), unpacked) else {
             return Err(StepError::UnknownState { what: "nothing was unpacked by this process".into() });
         };
+        // Not earlier: the journal would have to wait for it before it can say that this begins.
+        *lock(&cx.shared.syncing) = Some(Syncing::begin(&unpacked).context("sync", &path)?);
         if let Some(manifest) = &extracted.manifest {
             manifest.verify(extracted)?;
         } else if with.manifest {
@@ -49,7 +52,6 @@ impl StepRunner for Inspect {
                 why: "the archive had a manifest when the plan was made, and has none now".into(),
             });
         }
-        let path = cx.host.root.host_path(&directory);
         let data = Path::new(DATA).join(&cx.plan.observed.instance.data_directory);
         let _stop = sqlite::stop_on(&cx.stop);
         let (databases, unchecked) = check_databases(cx, &dir, extracted, &path, &data)?;
@@ -88,9 +90,8 @@ fn check_databases(
     path: &Path,
     data: &Path,
 ) -> Result<(usize, Vec<String>), StepError> {
-    // It has them open, and lets go of them after the last check.
-    let _ahead = lock(&cx.shared.ahead).take();
-    let (mut count, mut unchecked, mut misnamed) = (0, Vec::new(), None);
+    let sound = lock(&cx.shared.sound);
+    let (mut count, mut unchecked, mut misnamed) = (sound.len(), Vec::new(), None);
     let servers = |file: &Path| {
         file.strip_prefix(data)
             .is_ok_and(|below| below == Path::new(layout::ACCOUNT) || below.starts_with(layout::USER_FILES))
@@ -111,14 +112,15 @@ fn check_databases(
             Err(StepError::from(error))
         }
     };
-    let all = extracted.entries.iter().filter(|entry| entry.is_sqlite).map(|entry| entry.size).sum();
+    let all = extracted.database_bytes();
     let tree = dir.try_clone().context("open", path)?;
     let mut checks = Batches::new(&cx.stop, move |files: Vec<PathBuf>, stop| {
         let _stop = sqlite::stop_on(stop);
         let check = |file: PathBuf| (sqlite::quick_check_beside(&tree, &file, all), file);
         files.into_iter().map(check).collect::<Vec<_>>()
     });
-    for entry in extracted.entries.iter().filter(|entry| entry.kind == EntryKind::File) {
+    let files = extracted.entries.iter().filter(|entry| entry.kind == EntryKind::File);
+    for entry in files.filter(|entry| !sound.contains(&entry.path)) {
         cx.check_cancelled()?;
         if entry.is_sqlite {
             // A companion that SQLite removed when it settled its database.

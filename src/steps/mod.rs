@@ -18,6 +18,7 @@ pub mod prepare;
 pub mod record;
 pub mod registry;
 mod service;
+mod sound;
 pub mod staging;
 pub mod start;
 pub mod stop;

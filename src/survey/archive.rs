@@ -123,9 +123,12 @@ fn scan(cx: &Context, source: &BackupSource, data: &Path, quickly: bool) -> Resu
     let limits =
         Limits { bytes: cx.config.restore.expansion_limit(source.size_bytes), entries: archive::MAX_ENTRIES };
     let mut hashed = HashingReader::new(file);
+    let data = Path::new(DATA).join(data);
     let mut look = Look {
         found: ArchiveSurvey::default(),
-        data: Path::new(DATA).join(data),
+        account: data.join(layout::ACCOUNT),
+        texts: [layout::CONFIG, layout::MIGRATE].map(|name| data.join(name)),
+        data,
         stop: cx.cancel.child(),
         awaited: BTreeSet::new(),
         quickly,
@@ -164,6 +167,10 @@ pub fn algorithm(name: CompressionName) -> Algorithm {
 struct Look {
     found: ArchiveSurvey,
     data: PathBuf,
+    /// Where in the archive the account database lies.
+    account: PathBuf,
+    /// Where texts lie that plans show differences of, those of unit and vhost aside.
+    texts: [PathBuf; 2],
     stop: Cancel,
     /// What the manifest names and a plan needs the content of, as long as it was not met.
     awaited: BTreeSet<PathBuf>,
@@ -198,10 +205,7 @@ impl Look {
             let bytes = read(body, member.size)?;
             content = Some(Sha256::of(&bytes));
             self.found.texts.insert(path.clone(), bytes);
-        } else if member.kind == EntryKind::File
-            && *path == self.data.join(layout::ACCOUNT)
-            && member.size <= MAX_DATABASE
-        {
+        } else if member.kind == EntryKind::File && *path == self.account && member.size <= MAX_DATABASE {
             let bytes = read(body, member.size)?;
             content = Some(Sha256::of(&bytes));
             self.found.account = read_account(bytes);
@@ -217,7 +221,7 @@ impl Look {
 
     /// Whether a plan shows differences of it.
     fn is_text(&self, path: &Path) -> bool {
-        is_asset(path) || *path == self.data.join(layout::CONFIG) || *path == self.data.join(layout::MIGRATE)
+        is_asset(path) || self.texts.iter().any(|text| is_same(text, path))
     }
 
     /// Whether the rest of the archive has nothing new to tell.
@@ -237,14 +241,14 @@ impl Look {
             if entry.kind != EntryKind::Directory && is_asset(&entry.path) {
                 self.found.assets.insert(entry.path.clone());
             }
-            let wanted = self.is_text(&entry.path) || entry.path == self.data.join(layout::ACCOUNT);
+            let wanted = is_same(&entry.path, &self.account) || self.is_text(&entry.path);
             if wanted && entry.kind == EntryKind::File {
                 self.awaited.insert(entry.path.clone());
             }
             let Ok(below) = entry.path.strip_prefix(DATA) else { continue };
             let below = below.to_path_buf();
-            if let Some(group) = entry.path.strip_prefix(&self.data).ok().and_then(group_of)
-                && let Some(messages) = entry.sqlite.as_ref().and_then(|summary| summary.messages.as_ref())
+            if let Some(messages) = entry.sqlite.as_ref().and_then(|summary| summary.messages.as_ref())
+                && let Some(group) = entry.path.strip_prefix(&self.data).ok().and_then(group_of)
             {
                 self.found.last_change.insert(group, messages.last.clone());
             }
@@ -310,7 +314,13 @@ impl Look {
 
 /// Whether it lies in one of the folders of unit and vhost.
 fn is_asset(path: &Path) -> bool {
-    [UNIT_FOLDER, SITE_FOLDER, ENABLED_FOLDER].iter().any(|folder| path.starts_with(folder))
+    let folder = path.iter().next();
+    folder.is_some_and(|name| [UNIT_FOLDER, SITE_FOLDER, ENABLED_FOLDER].iter().any(|folder| name == *folder))
+}
+
+/// Whether two paths have the same bytes: for very many of them part by part takes long.
+fn is_same(one: &Path, other: &Path) -> bool {
+    one.as_os_str() == other.as_os_str()
 }
 
 /// The sync group that a path below the data directory holds the database of.

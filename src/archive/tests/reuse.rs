@@ -4,7 +4,6 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use super::*;
-use crate::host::sqlite::ReadAhead;
 
 /// A file of `bytes` bytes that do not compress, of its own mode and time.
 fn file(path: &Path, bytes: usize, seed: u64) {
@@ -40,8 +39,8 @@ fn seen(top: &Path) -> BTreeMap<PathBuf, (u32, u64, i64, i64, Vec<u8>)> {
 }
 
 fn unpack_with(bytes: &[u8], algorithm: Algorithm, base: Option<&Dir>, staging: &Path) -> Extracted {
-    let (known, ahead) = (Known::default(), ReadAhead::begin());
-    let base = base.map(|dir| Base { dir, known: &known, ahead: &ahead });
+    let known = Known::default();
+    let base = base.map(|dir| Base { dir, known: &known });
     let options = ExtractOptions { limits: ROOMY, owners: Owners::Archive, base, proof: None };
     let tar = decoder(algorithm, bytes).unwrap();
     extract(tar, &id(), &dir(staging), &options, &Cancel::default(), &|_| ()).unwrap()
@@ -135,8 +134,8 @@ fn a_copy_that_cannot_be_written_is_an_error_and_a_wish_to_stop_is_heard() {
     file(&live.path().join("file"), 1 << 20, 1);
     let (bytes, _) = pack(live.path(), Algorithm::Zstd);
     let (taken, free, base) = (TempDir::new().unwrap(), TempDir::new().unwrap(), dir(live.path()));
-    let (known, ahead) = (Known::default(), ReadAhead::begin());
-    let base = Some(Base { dir: &base, known: &known, ahead: &ahead });
+    let known = Known::default();
+    let base = Some(Base { dir: &base, known: &known });
     let options = ExtractOptions { limits: ROOMY, owners: Owners::Archive, base, proof: None };
     let unpack = |staging: &TempDir, cancel: &Cancel, progress: &dyn Fn(u64)| {
         let tar = decoder(Algorithm::Zstd, &bytes[..]).unwrap();
@@ -161,8 +160,8 @@ fn unpack_parts(
 ) -> Result<Extracted, ArchiveError> {
     let archive = staging.with_extension("archive");
     create(&archive, bytes);
-    let (base, known, ahead) = (dir(live), Known::default(), ReadAhead::begin());
-    let base = Some(Base { dir: &base, known: &known, ahead: &ahead });
+    let (base, known) = (dir(live), Known::default());
+    let base = Some(Base { dir: &base, known: &known });
     let options = ExtractOptions { limits: ROOMY, owners: Owners::Archive, base, proof: Some(proof) };
     let tar = leaping_decoder(algorithm, std::fs::File::open(&archive).unwrap())?;
     let cancel = Cancel::default();

@@ -5,9 +5,6 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::num::NonZeroU64;
 use std::path::Path;
-use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use cap_std::fs::Dir;
@@ -20,9 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::guard::{ReadError, WORK, harden, limit_work};
 use super::tables::{computes, count_rows, stored_columns, tables};
 use super::{Access, HEADER, SqliteError, connect, location, looks_like_sqlite, open_read_only};
-use crate::host::cancel::Cancel;
 use crate::host::fs::IoContext as _;
-use crate::host::pool::lock;
 
 /// So much of a database is asked for before it is checked.
 const READ_AHEAD: u64 = 256 << 20;
@@ -114,7 +109,7 @@ pub fn quick_check_beside(dir: &Dir, name: &Path, bytes: u64) -> Result<(), Sqli
     super::header(&file, &path)?;
     let own = file.metadata().context("inspect", &path)?.len();
     let size = own.max(bytes);
-    read_ahead(&file, own, &Cancel::default());
+    read_ahead(&file, own);
     drop(file);
     let mut conn = connect(dir, name, Access::Immutable)?;
     let sql = |error| SqliteError::from_sql(&path, error);
@@ -129,68 +124,11 @@ pub fn quick_check_beside(dir: &Dir, name: &Path, bytes: u64) -> Result<(), Sqli
 
 /// Lets the system read a file from its disk at once, if it is not in memory: page by page, as SQLite asks for
 /// them, a disk takes ten times as long. Only a wish.
-fn read_ahead(file: &File, size: u64, stop: &Cancel) {
+fn read_ahead(file: &File, size: u64) {
     // No more is read at once, whatever is asked for.
     const PIECE: u32 = 128 << 10;
-    for at in (0..size.min(READ_AHEAD)).step_by(PIECE as usize).take_while(|_| !stop.is_requested()) {
+    for at in (0..size.min(READ_AHEAD)).step_by(PIECE as usize) {
         let _hint = rustix::fs::fadvise(file, at, NonZeroU64::new(PIECE.into()), Advice::WillNeed);
-    }
-}
-
-/// Reads large databases ahead, one after the other, on a thread of its own: who asks for what a busy disk holds
-/// waits. Clones share the thread.
-///
-/// Each stays open until the last clone is dropped, and no longer: as long as somebody connects to a database, the
-/// number of its descriptors must not change.
-#[derive(Debug, Clone)]
-pub struct ReadAhead(Arc<Reader>);
-
-#[derive(Debug)]
-struct Reader {
-    /// Where they go, and how many more may.
-    files: Mutex<(Option<Sender<File>>, usize)>,
-    stop: Cancel,
-    thread: Option<JoinHandle<Vec<File>>>,
-}
-
-impl ReadAhead {
-    /// How many are read, and stay open.
-    const MOST: usize = 32;
-    /// What is smaller is soon read.
-    const LEAST: u64 = 1 << 20;
-
-    /// Begins with none.
-    pub fn begin() -> Self {
-        let (sender, files) = channel::<File>();
-        let stop = Cancel::default();
-        let stopped = stop.clone();
-        let read = move |file: File| {
-            read_ahead(&file, file.metadata().map_or(0, |meta| meta.len()), &stopped);
-            file
-        };
-        let all = move || files.into_iter().map(read).collect();
-        // Without it the check is slower, and no less.
-        let thread = thread::Builder::new().name("abssctl-ahead".to_owned()).spawn(all).ok();
-        Self(Arc::new(Reader { files: Mutex::new((Some(sender), Self::MOST)), stop, thread }))
-    }
-
-    /// Adds one of so many bytes, unless it is small or there are too many.
-    pub fn push(&self, file: File, bytes: u64) {
-        let mut files = lock(&self.0.files);
-        if let (Some(sender), left @ 1..) = &mut *files
-            && bytes >= Self::LEAST
-            && sender.send(file).is_ok()
-        {
-            *left -= 1;
-        }
-    }
-}
-
-impl Drop for Reader {
-    fn drop(&mut self) {
-        self.stop.request();
-        self.files.get_mut().unwrap_or_else(PoisonError::into_inner).0 = None;
-        drop(self.thread.take().map(JoinHandle::join));
     }
 }
 

@@ -312,22 +312,3 @@ fn links_and_odd_names_are_handled() {
         assert!(snapshot(&dir, Path::new(name), &dir, "out").is_err(), "{name}");
     }
 }
-
-/// [`connect`] counts how often a file is open.
-#[test]
-fn what_is_read_ahead_stays_open_and_then_no_longer() {
-    let (_temporary, dir) = scratch();
-    dir.create("large").unwrap().set_len(1 << 40).unwrap();
-    let (_, id) = find(&dir, Path::new("large")).unwrap();
-    for round in 0..200 {
-        let ahead = ReadAhead::begin();
-        for _ in 0..3 {
-            ahead.push(open_file(&dir, Path::new("large")).unwrap(), 1 << 40);
-        }
-        assert_eq!(times_open(id).unwrap(), 3, "round {round}");
-        drop(ahead.clone());
-        assert_eq!(times_open(id).unwrap(), 3, "round {round}");
-        drop(ahead);
-        assert_eq!(times_open(id).unwrap(), 0, "round {round}");
-    }
-}
