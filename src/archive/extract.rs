@@ -111,7 +111,7 @@ pub struct ExtractedEntry {
     pub stamp: Option<Stamp>,
     /// Whether a regular file begins as a SQLite database does.
     pub is_sqlite: bool,
-    /// By what the file of the other tree is known that it shares its content with.
+    /// By what the file of the other tree is known that it shares its content with, where that was read before.
     pub original: Option<Stamp>,
 }
 

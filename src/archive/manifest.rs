@@ -324,7 +324,7 @@ impl Manifest {
             let end = lines.iter().skip(LINES).position(|byte| *byte == b'\n').map(|end| end + LINES);
             let (part, rest) = end.map_or((lines, &[][..]), |end| (&lines[..end], &lines[end + 1..]));
             // No comma comes after the last one.
-            let part = if end.is_some() { part.to_vec() } else { [part, b","].concat() };
+            let part = if rest.is_empty() { [part, b","].concat() } else { part.to_vec() };
             lines = rest;
             if parts.is_full() {
                 take(parts.pop().flatten())?;
@@ -460,6 +460,18 @@ mod tests {
         let text = manifest.to_json().unwrap();
         assert!(text.len() > 4 * LINES && Manifest::from_lines(&text) == Some(manifest));
         text
+    }
+
+    #[test]
+    fn a_comma_at_the_end_of_a_part_is_one_too_many_too() {
+        let text = long();
+        let begin = text.windows(3).position(|window| window == b"[\n ").unwrap() + 2;
+        let line = text[begin..].iter().position(|byte| *byte == b'\n').unwrap() + 1;
+        // The second part ends with the last line of one of them.
+        for lines in 2 * LINES / line..2 * LINES / line + 6 {
+            let text = [&text[..begin + lines * line], b"\n  ]\n}\n"].concat();
+            assert!(text.len() > 2 * LINES && Manifest::from_lines(&text).is_none(), "{lines}");
+        }
     }
 
     proptest! {

@@ -103,7 +103,7 @@ enum Known {
 /// The names seen so far.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    /// By their bytes: a path of checked parts has no other spelling, and is compared part by part.
+    /// By their bytes: a path of checked parts has no other spelling, and as a `Path` it is compared part by part.
     known: HashMap<OsString, Known>,
     bytes: u64,
 }

@@ -2,8 +2,8 @@
 //! that it stays shared with the original, and no disk has to take it. Changes the file that it is given.
 //!
 //! What is there is read, never taken for granted: whatever the copy was made of, the file ends up as what was
-//! written. It is read from the original as long as that is known to be what it was: the system has it in memory,
-//! and the copy on the disk alone.
+//! written. Where the original was read before, and as long as it is known to be what it was, it is read instead:
+//! the system has it in memory, and the copy on the disk alone.
 
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom, Write as _};

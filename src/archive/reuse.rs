@@ -86,7 +86,8 @@ pub(super) enum Found {
 pub(super) struct Copied {
     /// Its name among them.
     name: String,
-    /// By what the file is known that it shares its content with, if it was the same one before and after.
+    /// By what the file is known that it shares its content with, where that was read before, and was the same one
+    /// before the copy was taken and after.
     pub(super) original: Option<Stamp>,
 }
 
@@ -199,20 +200,21 @@ impl Job {
         let mut file = fs::create_file(to, &name, 0o600).context("create", &path)?;
         let is_shared = rustix::fs::ioctl_ficlone(&file, &original).is_ok();
         // Asked of the file that lies in memory: its copy would have to come from the disk.
-        let is_sqlite = is_shared && sqlite::is_database(&original).context("read", &path)?;
+        let is_sqlite = known_as.and_then(|_| sqlite::is_database(&original).ok());
         let is_same = is_shared && stamp == Stamp::settled(&original);
+        let known_as = known_as.zip(is_sqlite).filter(|_| is_same);
         let open = || fs::open_regular(to, &name).context("open", &path);
         let read = if length != size {
             None
         } else if is_shared {
-            match known_as.filter(|_| is_same) {
-                Some(known_as) => Some((known_as, is_sqlite)),
+            match known_as {
                 None => digest(open()?, None, &path, cancel)?,
+                known => known,
             }
         } else {
             digest(original, Some(WriteBehind::new(&mut file)), &path, cancel)?
         };
-        let copy = Copied { name, original: stamp.filter(|_| is_same) };
+        let copy = Copied { name, original: stamp.filter(|_| known_as.is_some()) };
         let found = match read {
             Some((found, is_sqlite)) if found == sha256 => {
                 // The tree is digested once it was displaced.

@@ -1,6 +1,7 @@
 //! Applies a plan: refuses it before anything is written, goes on with an interrupted run of it, or runs
 //! it; undoes it when a step fails; writes the result into the journal and the operations log.
 
+use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -28,7 +29,7 @@ use crate::survey::preflight::{self, Ask, PreflightError, Problem};
 /// The exit code of a run that a person must look at.
 const HALTED: u8 = 7;
 
-/// How far a step is, nobody is told more often.
+/// How far a step is, nobody is told more often but at its end.
 const PROGRESS: Duration = Duration::from_millis(100);
 
 /// How a plan is applied.
@@ -327,15 +328,17 @@ impl Job<'_> {
             lock(journal).append(state::Event::StepFact(event)).map_err(StepError::Journal)
         };
         let total = self.plan.spec.source.backup().map(|backup| backup.size_bytes);
-        let told: Mutex<Option<(StepId, Instant)>> = Mutex::new(None);
+        let told: Mutex<HashMap<StepId, Instant>> = Mutex::default();
         let progress = |step: &StepId, bytes: u64| {
-            let mut told = lock(&told);
-            if told.as_ref().is_some_and(|(last, when)| last == step && when.elapsed() < PROGRESS) {
-                return;
-            }
-            *told = Some((step.clone(), Instant::now()));
             let reads_archive = self.plan.steps.iter().any(|s| s.id == *step && s.kind() == StepKind::Verify);
             let total = total.filter(|_| reads_archive);
+            let mut told = lock(&told);
+            let is_early = told.get(step).is_some_and(|when| when.elapsed() < PROGRESS);
+            if is_early && total != Some(bytes) {
+                return;
+            }
+            let _before = told.insert(step.clone(), Instant::now());
+            drop(told);
             (self.sink)(&Event::StepProgress { step: step.clone(), bytes, total });
         };
         let waiting = |message: &str| (self.sink)(&Event::Waiting { message: message.to_owned() });

@@ -130,7 +130,7 @@ pub struct Shared {
     pub extracted: Mutex<Option<Extracted>>,
     /// Databases of it that were found sound already, by their paths in staging.
     pub sound: Mutex<HashSet<PathBuf>>,
-    /// Where, open since before: through this handle the system tells what it could not write meanwhile.
+    /// Staging, by a handle from before the first write: through it the system tells what it could not write.
     pub unpacked: Mutex<Option<Dir>>,
     /// Its way to the disk, which `prepare` waits for.
     pub syncing: Mutex<Option<Syncing>>,

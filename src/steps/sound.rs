@@ -2,10 +2,11 @@
 //! compared and lie in memory, where their copies would have to come from the disk. Reads only.
 //!
 //! It opens files of the live tree, and closing one lets go of SQLite's locks on it: no step of this process that
-//! holds such locks may run beside it. So it is a part of `extract`, which no pre-backup runs beside.
+//! holds such locks may run beside it. So it is a part of `extract`, beside which no pre-backup runs where there is
+//! a tree to take files from.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cap_std::fs::Dir;
 
@@ -36,8 +37,11 @@ pub(super) fn by_originals(
         };
         files.into_iter().filter(is_sound).map(|(path, _)| path).collect::<Vec<_>>()
     });
+    // By another name it may have a journal of its own, which SQLite worked in since.
+    let named: HashSet<&Path> =
+        extracted.entries.iter().filter_map(|entry| entry.target.as_deref()).collect();
     let mut sound = HashSet::new();
-    for entry in extracted.entries.iter().filter(|entry| entry.is_sqlite) {
+    for entry in extracted.entries.iter().filter(|entry| entry.is_sqlite && !named.contains(&*entry.path)) {
         if let Some(original) = entry.original {
             sound.extend(checks.push((entry.path.clone(), original), entry.size).unwrap_or_default());
         }
@@ -52,7 +56,6 @@ pub(super) fn by_originals(
 mod tests {
     use std::fs::File;
     use std::os::unix::fs::FileExt as _;
-    use std::path::Path;
     use std::time::Duration;
 
     use cap_std::ambient_authority;
@@ -78,7 +81,7 @@ mod tests {
     fn only_of_what_is_the_same_and_sound_it_is_told() {
         let top = tempfile::tempdir().unwrap();
         let at = |name: &str| top.path().join(name);
-        for name in ["sound", "copied", "changed", "damaged", "text"] {
+        for name in ["sound", "copied", "changed", "damaged", "text", "named"] {
             let made = rusqlite::Connection::open(at(name)).unwrap();
             made.execute_batch("CREATE TABLE t (x); INSERT INTO t VALUES (randomblob(20000));").unwrap();
         }
@@ -91,10 +94,17 @@ mod tests {
                 None => std::thread::sleep(Duration::from_millis(50)),
             }
         };
-        let names = ["sound", "changed", "damaged", "text"];
+        let names = ["sound", "changed", "damaged", "text", "named"];
         let mut entries: Vec<_> = names.iter().map(|name| entry(name, stamp(name))).collect();
         // One of its own content, and one whose file is gone.
         entries.extend([entry("copied", None), entry("gone", stamp("sound"))]);
+        let target = Some(Path::new(DATA).join("named"));
+        entries.push(ExtractedEntry {
+            kind: EntryKind::Hardlink,
+            target,
+            is_sqlite: false,
+            ..entry("link", None)
+        });
         open("changed").write_all_at(b"SQLite format 3\0", 0).unwrap();
         let extracted =
             Extracted { entries, manifest: None, bytes: 0, reused: 0, reused_bytes: 0, kept_bytes: 0 };

@@ -174,6 +174,23 @@ fn only_the_result_goes_to_standard_output() {
 }
 
 #[test]
+fn of_many_files_a_few_events_tell_how_far_it_is() {
+    let root = TestRoot::new();
+    for number in 0..500 {
+        root.write(format!("srv/budget/data/user-files/file-{number}.blob"), format!("{number}"));
+    }
+    let id = root.json(&["backup", "create", "budget"]).ok().json()["id"].as_str().unwrap().to_owned();
+    let plan = root.plan(&[&id]);
+    let events = root.run(&["apply", plan.to_str().unwrap(), "--yes", "--events"]).ok().stdout;
+    let events = events.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let progress: Vec<_> = events.filter(|event| event["event"] == "stepProgress").collect();
+    let of = |step: &str| progress.iter().filter(|event| event["step"] == step).collect::<Vec<_>>();
+    assert!((1..100).contains(&of("extract").len()), "{}", of("extract").len());
+    let last = of("verify").pop().unwrap().clone();
+    assert!(last["bytes"].as_u64().unwrap() > 0 && last["bytes"] == last["total"], "{last}");
+}
+
+#[test]
 fn colour_is_for_terminals_and_for_who_asks() {
     let root = TestRoot::new();
     let plan = root.plan(&[ZSTD]);
