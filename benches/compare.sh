@@ -9,13 +9,16 @@
 #   LARGE_MB=1400    size of the large instance: 4 SQLite ledgers, 8 incompressible blobs
 #   SMALL_FILES=20000  files of 2, 4, 8 and 16 KiB, which do not compress, as the server's blobs; with "tiny" as
 #                    many of 30 bytes of text
+#   PEER=target/peer-venv/bin/abssctl  the peer's program
 #   DIRECTORY        where the data lie (below target/ by default): a file system of that disk is measured
 #
 # 1.0 is `sha256sum ARCHIVE && tar --zstd -xf ARCHIVE && sync -f`, or `tar --zstd -cf && sha256sum && sync -f`,
 # of the same run. What a program reads was read just before; each program ends with its data on the disk.
 # "delta" is the apply of a plan with transfer: delta over a tree of which a few bytes are others; on a file system that
 # shares content (XFS, Btrfs: DIRECTORY) it reads, and hardly writes.
-# restic and borg are measured where they are installed. What it changes: target/ and DIRECTORY alone.
+# restic and borg are measured where they are installed, and the older Python tool (the peer) where PEER is one that
+# restores: none that is published does, but the branch dev-beta1 of its repository. It restores our archive.
+# What it changes: target/ and DIRECTORY alone.
 set -euo pipefail
 cd "$(dirname -- "${BASH_SOURCE[0]}")/.."
 
@@ -30,6 +33,8 @@ for tool in tar zstd sqlite3 sha256sum; do
     have "$tool" || { echo "compare.sh needs $tool" >&2; exit 1; }
 done
 [ -x /usr/bin/time ] || { echo "compare.sh needs /usr/bin/time (Debian package: time)" >&2; exit 1; }
+export ABSSCTL_TEST_PEER=${PEER:-$PWD/target/peer-venv/bin/abssctl} ABSSCTL_TEST_PEER_VERIFIES=1
+has_peer() { env -i PATH="$PATH" HOME="$work" "$ABSSCTL_TEST_PEER" backup restore --help </dev/null >/dev/null 2>&1; }
 export RESTIC_PASSWORD=bench RESTIC_CACHE_DIR=$work/cache BORG_BASE_DIR=$work/borg-base
 export BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK=yes
 
@@ -127,6 +132,12 @@ for shape in large small tiny; do
             new=$(sed -n 's/^ *"id": "\(.*\)",$/\1/p' "$work/output")
             away "$root/srv/backups/budget/$new".*
             cp "$work/index" "$root/srv/backups/backups.json"
+            if has_peer; then
+                measure create peer "tests/peer.sh $root backup create budget --json; sync -f $work"
+                new=$(sed -n 's/^ *"id": "\(.*\)",$/\1/p' "$work/output" | head -n 1)
+                away "$root/srv/backups/budget/$new".*
+                cp "$work/index" "$root/srv/backups/backups.json"
+            fi
             if have restic; then
                 away "$work/restic"
                 restic init -q -r "$work/restic"
@@ -157,6 +168,18 @@ for shape in large small tiny; do
                 ours plan restore "$id" --dest /srv/out --transfer delta --no-pre-backup -o - >"$work/plan.yaml"
                 input=$root/srv/out
                 measure restore delta "$program --root $root apply $work/plan.yaml --yes"
+            fi
+            if has_peer; then
+                away "$root/srv/out" "$work/registry"
+                cp "$root/srv/backups/backups.json" "$work/index"
+                cp -a "$root/var/lib/abssctl/registry" "$work/registry"
+                input=$root/srv/backups/budget
+                measure restore peer "tests/peer.sh $root backup restore $id --dest $root/srv/out --no-pre-backup --yes
+                    sync -f $work"
+                [ -d "$root/srv/out/data" ] || { echo "$ABSSCTL_TEST_PEER restored nothing" >&2; exit 1; }
+                away "$root/var/lib/abssctl/registry"
+                cp "$work/index" "$root/srv/backups/backups.json"
+                cp -a "$work/registry" "$root/var/lib/abssctl/registry"
             fi
             if have restic; then
                 [ -d "$work/restic" ] || { restic init -q -r "$work/restic"; restic backup -q -r "$work/restic" "$from"; }

@@ -29,7 +29,8 @@ settings=(
     ABSSCTL_RUNTIME_DIR="$root/run/abssctl"
     ABSSCTL_TEMPLATES_DIR="$root/etc/abssctl/templates"
 )
-if env -i PATH="$PATH" HOME="$root" "$peer" backup verify --help </dev/null >/dev/null 2>&1; then
+if [ -n "${ABSSCTL_TEST_PEER_VERIFIES:-}" ] ||
+    env -i PATH="$PATH" HOME="$root" "$peer" backup verify --help </dev/null >/dev/null 2>&1; then
     settings+=(
         ABSSCTL_BACKUPS__ROOT="$root/srv/backups"
         ABSSCTL_SYSTEMD__UNIT_DIR="$root/etc/systemd/system"

@@ -39,12 +39,16 @@ impl StepRunner for Inspect {
         let dir = staging::existing(cx.host, &directory)?
             .ok_or_else(|| StepError::Changed { what: format!("{directory} is gone") })?;
         let path = cx.host.root.host_path(&directory);
-        let (held, unpacked) = (lock(&cx.shared.extracted), lock(&cx.shared.unpacked).take());
-        let (Some(extracted), Some(unpacked)) = (held.as_ref(), unpacked) else {
+        let (held, unpacked) = (lock(&cx.shared.extracted), lock(&cx.shared.unpacked));
+        let (Some(extracted), Some(unpacked)) = (&*held, &*unpacked) else {
             return Err(StepError::UnknownState { what: "nothing was unpacked by this process".into() });
         };
-        // Not earlier: the journal would have to wait for it before it can say that this begins.
-        *lock(&cx.shared.syncing) = Some(Syncing::begin(&unpacked).context("sync", &path)?);
+        let mut syncing = lock(&cx.shared.syncing);
+        if syncing.is_none() {
+            // Not earlier: the journal would have to wait for it before it can say that this begins.
+            *syncing = Some(Syncing::begin(unpacked).context("sync", &path)?);
+        }
+        drop(syncing);
         if let Some(manifest) = &extracted.manifest {
             manifest.verify(extracted)?;
         } else if with.manifest {
