@@ -34,7 +34,8 @@ for tool in tar zstd sqlite3 sha256sum; do
 done
 [ -x /usr/bin/time ] || { echo "compare.sh needs /usr/bin/time (Debian package: time)" >&2; exit 1; }
 export ABSSCTL_TEST_PEER=${PEER:-$PWD/target/peer-venv/bin/abssctl} ABSSCTL_TEST_PEER_VERIFIES=1
-has_peer() { env -i PATH="$PATH" HOME="$work" "$ABSSCTL_TEST_PEER" backup restore --help </dev/null >/dev/null 2>&1; }
+peer=no
+! env -i PATH="$PATH" HOME="$work" "$ABSSCTL_TEST_PEER" backup restore --help </dev/null >/dev/null 2>&1 || peer=yes
 export RESTIC_PASSWORD=bench RESTIC_CACHE_DIR=$work/cache BORG_BASE_DIR=$work/borg-base
 export BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK=yes
 
@@ -132,7 +133,7 @@ for shape in large small tiny; do
             new=$(sed -n 's/^ *"id": "\(.*\)",$/\1/p' "$work/output")
             away "$root/srv/backups/budget/$new".*
             cp "$work/index" "$root/srv/backups/backups.json"
-            if has_peer; then
+            if [ $peer = yes ]; then
                 measure create peer "tests/peer.sh $root backup create budget --json; sync -f $work"
                 new=$(sed -n 's/^ *"id": "\(.*\)",$/\1/p' "$work/output" | head -n 1)
                 away "$root/srv/backups/budget/$new".*
@@ -169,7 +170,7 @@ for shape in large small tiny; do
                 input=$root/srv/out
                 measure restore delta "$program --root $root apply $work/plan.yaml --yes"
             fi
-            if has_peer; then
+            if [ $peer = yes ]; then
                 away "$root/srv/out" "$work/registry"
                 cp "$root/srv/backups/backups.json" "$work/index"
                 cp -a "$root/var/lib/abssctl/registry" "$work/registry"

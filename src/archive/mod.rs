@@ -30,7 +30,7 @@ pub use error::ArchiveError;
 pub use extract::{ExtractOptions, Extracted, ExtractedEntry, Owners, extract};
 pub use hashed::HashingReader;
 pub use manifest::{Entry, EntryKind, Manifest, Scope};
-pub use name::DATA;
+pub use name::{DATA, below_data};
 pub use reader::{Body, Limits, MAX_ENTRIES, Member, Totals, require_manifest, scan};
 pub use reuse::Base;
 pub use writer::{Extra, Payload, Written, write};

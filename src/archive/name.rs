@@ -20,6 +20,11 @@ const MAX_NAMES: u64 = 256 * 1024 * 1024;
 /// links exist only below it.
 pub const DATA: &str = "data";
 
+/// Where a member lies in a tree that stands for [`DATA`].
+pub fn below_data(path: &Path) -> &Path {
+    path.strip_prefix(DATA).unwrap_or(path)
+}
+
 /// A name as a message shows it.
 pub(super) fn escape(name: &[u8]) -> String {
     String::from_utf8_lossy(name).escape_debug().to_string()

@@ -105,14 +105,13 @@ fn take<'b>(bytes: &mut &'b [u8], most: u64) -> &'b [u8] {
 mod tests {
     use std::os::unix::fs::FileExt as _;
     use std::path::Path;
-    use std::time::Duration;
 
     use cap_std::ambient_authority;
     use cap_std::fs::Dir;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::host::stamp::Stamp;
+    use crate::host::stamp;
 
     const MOST: usize = 256 << 10;
 
@@ -132,18 +131,6 @@ mod tests {
         })
     }
 
-    /// Waits until the tick of its last change is over.
-    fn unchanged(dir: &Path, name: &str) -> Unchanged {
-        let stamp = loop {
-            match Stamp::settled(&File::open(dir.join(name)).unwrap()) {
-                Some(stamp) => break stamp,
-                None => std::thread::sleep(Duration::from_millis(50)),
-            }
-        };
-        let dir = Dir::open_ambient_dir(dir, ambient_authority()).unwrap();
-        Unchanged::open(&dir, Path::new(name), stamp).unwrap()
-    }
-
     #[test]
     fn the_original_is_read_until_it_changes() {
         let dir = tempfile::tempdir().unwrap();
@@ -152,7 +139,9 @@ mod tests {
         let (old, new) = (vec![1; 4 * block], vec![2; 4 * block]);
         // As if it shared its content; what no copy holds shows what was read.
         File::create(at("original")).unwrap().write_all_at(&old, 0).unwrap();
-        let original = unchanged(dir.path(), "original");
+        let stamp = stamp::wait(&at("original"));
+        let top = Dir::open_ambient_dir(dir.path(), ambient_authority()).unwrap();
+        let original = Unchanged::open(&top, Path::new("original"), stamp).unwrap();
         File::create(at("copy")).unwrap().write_all_at(&new, 0).unwrap();
         let mut file = File::options().write(true).open(at("copy")).unwrap();
         let there = File::open(at("copy")).unwrap();

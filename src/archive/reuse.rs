@@ -17,6 +17,7 @@ use cap_std::fs::Dir;
 use sha2::Digest as _;
 
 use super::extract::SMALL;
+use super::name::below_data;
 use super::{ArchiveError, DATA, EntryKind, Manifest, Member};
 use crate::host::cancel::Cancel;
 use crate::host::fs::{self, IoContext as _, WriteBehind};
@@ -172,7 +173,7 @@ impl Reuse {
 
     /// The file that a copy of a member shares its content with.
     pub(super) fn original(&self, member: &Member, copy: &Copied) -> Option<Unchanged> {
-        Unchanged::open(&self.trees.base, below(&member.path), copy.original?)
+        Unchanged::open(&self.trees.base, below_data(&member.path), copy.original?)
     }
 
     /// Removes what no member asked for.
@@ -189,7 +190,8 @@ impl Job {
         let Self { wanted: Wanted { path, size, sha256 }, trees, name } = self;
         let Trees { base, to, known } = &*trees;
         // What cannot be read there comes out of the archive.
-        let Some((original, length)) = fs::open_regular(base, below(&path)).ok().and_then(with_length) else {
+        let Some((original, length)) = fs::open_regular(base, below_data(&path)).ok().and_then(with_length)
+        else {
             return Ok((path, Found::Nothing));
         };
         if length != size && size <= SMALL {
@@ -234,11 +236,6 @@ impl Job {
         };
         Ok((path, found))
     }
-}
-
-/// Where a member lies in a tree that stands for `data/`.
-fn below(path: &Path) -> &Path {
-    path.strip_prefix(DATA).unwrap_or(path)
 }
 
 fn with_length(file: std::fs::File) -> Option<(std::fs::File, u64)> {

@@ -328,10 +328,10 @@ impl Job<'_> {
             lock(journal).append(state::Event::StepFact(event)).map_err(StepError::Journal)
         };
         let total = self.plan.spec.source.backup().map(|backup| backup.size_bytes);
+        let verify = self.plan.steps.iter().find(|step| step.kind() == StepKind::Verify).map(|step| &step.id);
         let told: Mutex<HashMap<StepId, Instant>> = Mutex::default();
         let progress = |step: &StepId, bytes: u64| {
-            let reads_archive = self.plan.steps.iter().any(|s| s.id == *step && s.kind() == StepKind::Verify);
-            let total = total.filter(|_| reads_archive);
+            let total = total.filter(|_| verify == Some(step));
             let mut told = lock(&told);
             let is_early = told.get(step).is_some_and(|when| when.elapsed() < PROGRESS);
             if is_early && total != Some(bytes) {

@@ -68,6 +68,17 @@ impl Unchanged {
     }
 }
 
+/// The stamp of a file, once the tick of its last change is over.
+#[cfg(test)]
+pub(crate) fn wait(path: &Path) -> Stamp {
+    loop {
+        match Stamp::settled(&File::open(path).unwrap()) {
+            Some(stamp) => break stamp,
+            None => std::thread::sleep(std::time::Duration::from_millis(50)),
+        }
+    }
+}
+
 impl From<&Stat> for Stamp {
     fn from(stat: &Stat) -> Self {
         let changed = i128::from(stat.st_ctime) * 1_000_000_000 + i128::from(stat.st_ctime_nsec);

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use cap_std::fs::Dir;
 
-use crate::archive::{DATA, Extracted};
+use crate::archive::{self, DATA, Extracted};
 use crate::host::cancel::Cancel;
 use crate::host::fs::IoContext as _;
 use crate::host::pool::Batches;
@@ -31,9 +31,9 @@ pub(super) fn by_originals(
     let mut checks = Batches::new(stop, move |files: Vec<(PathBuf, _)>, stop| {
         let _stop = sqlite::stop_on(stop);
         let is_sound = |(path, stamp): &(PathBuf, _)| {
-            let below = path.strip_prefix(DATA).unwrap_or(path);
-            let is_same = || Unchanged::open(&base, below, *stamp).is_some();
-            is_same() && sqlite::quick_check_beside(&base, below, all).is_ok() && is_same()
+            let path = archive::below_data(path);
+            let is_same = || Unchanged::open(&base, path, *stamp).is_some();
+            is_same() && sqlite::quick_check_beside(&base, path, all).is_ok() && is_same()
         };
         files.into_iter().filter(is_sound).map(|(path, _)| path).collect::<Vec<_>>()
     });
@@ -56,13 +56,12 @@ pub(super) fn by_originals(
 mod tests {
     use std::fs::File;
     use std::os::unix::fs::FileExt as _;
-    use std::time::Duration;
 
     use cap_std::ambient_authority;
 
     use super::*;
     use crate::archive::{EntryKind, ExtractedEntry};
-    use crate::host::stamp::Stamp;
+    use crate::host::stamp::{self, Stamp};
 
     fn entry(name: &str, original: Option<Stamp>) -> ExtractedEntry {
         ExtractedEntry {
@@ -88,12 +87,7 @@ mod tests {
         let open = |name| File::options().write(true).open(at(name)).unwrap();
         open("damaged").write_all_at(&[0xff; 64], 4096).unwrap();
         open("text").write_all_at(b"no database", 0).unwrap();
-        let stamp = |name: &str| loop {
-            match Stamp::settled(&File::open(at(name)).unwrap()) {
-                Some(stamp) => break Some(stamp),
-                None => std::thread::sleep(Duration::from_millis(50)),
-            }
-        };
+        let stamp = |name: &str| Some(stamp::wait(&at(name)));
         let names = ["sound", "changed", "damaged", "text", "named"];
         let mut entries: Vec<_> = names.iter().map(|name| entry(name, stamp(name))).collect();
         // One of its own content, and one whose file is gone.

@@ -205,7 +205,10 @@ impl Look {
             let bytes = read(body, member.size)?;
             content = Some(Sha256::of(&bytes));
             self.found.texts.insert(path.clone(), bytes);
-        } else if member.kind == EntryKind::File && *path == self.account && member.size <= MAX_DATABASE {
+        } else if member.kind == EntryKind::File
+            && is_same(path, &self.account)
+            && member.size <= MAX_DATABASE
+        {
             let bytes = read(body, member.size)?;
             content = Some(Sha256::of(&bytes));
             self.found.account = read_account(bytes);
