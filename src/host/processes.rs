@@ -38,10 +38,21 @@ pub struct Users {
     pub complete: bool,
 }
 
-/// Finds the processes that use files at or below `host_path`, without this process and those in
-/// `except`. Files are found by name, and by inode where a process sees them under another name
-/// (a container, a hard link). A path that does not exist has no users.
-pub fn users_of(host_path: &Path, except: &[u32]) -> Users {
+impl Users {
+    /// Leaves out these processes, which are asked for only where somebody is left: the kernel may take some 10 ms
+    /// to tell who holds a lock. Whoever ended meanwhile is left out too.
+    pub fn leave_out(&mut self, others: impl FnOnce() -> Vec<u32>) {
+        if !self.files.is_empty() {
+            let others = others();
+            self.files.retain(|user| !others.contains(&user.pid) && command_of(user.pid).is_some());
+        }
+    }
+}
+
+/// Finds the processes that use files at or below `host_path`, without this process. Files are found by
+/// name, and by inode where a process sees them under another name (a container, a hard link). A path that
+/// does not exist has no users.
+pub fn users_of(host_path: &Path) -> Users {
     let Ok(base) = fs::canonicalize(host_path) else { return Users { files: Vec::new(), complete: true } };
     let wanted = Wanted { inodes: inodes_below(&base), base };
     let mut files = BTreeSet::new();
@@ -49,7 +60,7 @@ pub fn users_of(host_path: &Path, except: &[u32]) -> Users {
     let mut complete = Path::new("/proc/1").exists();
     let Ok(entries) = fs::read_dir("/proc") else { return Users { files: Vec::new(), complete: false } };
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-    for pid in pids.filter(|pid| *pid != std::process::id() && !except.contains(pid)) {
+    for pid in pids.filter(|pid| *pid != std::process::id()) {
         let (paths, all) = uses(pid, &wanted);
         complete &= all;
         if !paths.is_empty() {
@@ -224,8 +235,8 @@ mod tests {
     /// The child becomes `sleep` a moment after it was started; wait until it shows what is expected.
     fn wait_for(dir: &Path, pid: u32, expected: &[PathBuf]) {
         let deadline = Instant::now() + Duration::from_secs(10);
-        while paths(&users_of(dir, &[]), pid) != expected {
-            assert!(Instant::now() < deadline, "{:?} is not {expected:?}", users_of(dir, &[]));
+        while paths(&users_of(dir), pid) != expected {
+            assert!(Instant::now() < deadline, "{:?} is not {expected:?}", users_of(dir));
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -239,15 +250,20 @@ mod tests {
         let child = Running(Command::new("sleep").arg("60").stdin(stdin).spawn().unwrap());
         let pid = child.0.id();
         wait_for(&base, pid, std::slice::from_ref(&file));
-        let users = users_of(&base, &[]);
+        let users = users_of(&base);
         assert!(users.files[0].command.starts_with("sleep 60"), "{users:?}");
-        assert!(users_of(&base, &[pid]).files.is_empty());
-        assert!(users_of(&base.join("elsewhere"), &[]).files.is_empty());
+        let mut left = users.clone();
+        left.leave_out(|| vec![1]);
+        assert_eq!(left, users);
+        left.leave_out(|| vec![pid]);
+        assert!(left.files.is_empty());
+        left.leave_out(|| panic!("nobody is left, and nobody is asked"));
+        assert!(users_of(&base.join("elsewhere")).files.is_empty());
         // A file that was removed is still in use.
         fs::remove_file(&file).unwrap();
-        assert_eq!(paths(&users_of(&base, &[]), pid), [file]);
+        assert_eq!(paths(&users_of(&base), pid), [file]);
         drop(child);
-        assert!(users_of(&base, &[]).files.is_empty());
+        assert!(users_of(&base).files.is_empty());
     }
 
     #[test]
@@ -268,7 +284,7 @@ mod tests {
     fn our_own_files_do_not_count() {
         let dir = tempfile::tempdir().unwrap();
         let _open = File::create_new(dir.path().join("mine")).unwrap();
-        let users = users_of(dir.path(), &[]);
+        let users = users_of(dir.path());
         assert!(users.files.iter().all(|file| file.pid != std::process::id()), "{users:?}");
     }
 
@@ -278,7 +294,7 @@ mod tests {
         // Root of a container often may not look at the first process; root of a machine may.
         let readable = fs::read_link("/proc/1/cwd").is_ok();
         let sees_all = readable && rustix::process::geteuid().is_root();
-        let complete = users_of(dir.path(), &[]).complete;
+        let complete = users_of(dir.path()).complete;
         assert!(!complete || readable, "the first process cannot be read, so this is not complete");
         assert!(complete || !sees_all, "root who may read the first process may read all");
     }

@@ -279,14 +279,14 @@ fn local(
     contents: &ArchiveSurvey,
     assets: Result<ObservedAssets, Refusal>,
 ) -> Result<Local, PlanError> {
-    // Whoever holds a lock is waited for when the plan is applied.
-    let locks = [LockName::Global, LockName::Instance(registered.name.clone())];
-    let waited_for = lock::holders(&cx.root, &cx.config.runtime_dir, &locks);
-    let mut users = processes::users_of(&cx.root.host_path(&target.directory), &waited_for);
+    let mut users = processes::users_of(&cx.root.host_path(&target.directory));
     let unit = service.unit.as_deref().filter(|_| target.live && service.running);
     if let Some(state) = unit.and_then(|unit| cx.services().state(unit).ok()) {
         users.files.retain(|user| !state.owns(user.pid));
     }
+    // Whoever holds a lock is waited for when the plan is applied.
+    let locks = [LockName::Global, LockName::Instance(registered.name.clone())];
+    users.leave_out(|| lock::holders(&cx.root, &cx.config.runtime_dir, &locks));
     let in_use = match users.files.first() {
         Some(user) => {
             InUse::By(format!("process {} ({}) has files open in the target", user.pid, user.command))

@@ -5,8 +5,9 @@
 //! changes it holds the global lock from [`BackupIndex::load`] to [`BackupIndex::save`].
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -21,7 +22,7 @@ use crate::state::python_text;
 use crate::state::restore_history::{self, RestoreRecord};
 use crate::state::seen::Seen;
 
-use self::split::{ENTRIES, Split};
+use self::split::ENTRIES;
 
 /// The field of `metadata`, of our own, that holds the digest of the archive's manifest.
 const MANIFEST: &str = "manifest_sha256";
@@ -121,9 +122,16 @@ pub struct BackupEntry {
     /// The message that a person gave.
     pub message: Option<String>,
     /// The entry as it stands in the file.
-    text: Box<str>,
+    text: Excerpt,
     /// The same as the peer writes it, once it was written.
     written: OnceLock<Box<str>>,
+}
+
+/// A part of a text. Thousands of entries share that of the file: to copy theirs costs as much as to read them.
+#[derive(Debug, Clone)]
+struct Excerpt {
+    of: Arc<String>,
+    at: Range<usize>,
 }
 
 /// A backup that was just made.
@@ -174,6 +182,24 @@ pub fn unusable(status: &str) -> Option<&str> {
     }
 }
 
+impl Excerpt {
+    fn as_str(&self) -> &str {
+        &self.of[self.at.clone()]
+    }
+}
+
+impl From<String> for Excerpt {
+    fn from(text: String) -> Self {
+        Self { at: 0..text.len(), of: Arc::new(text) }
+    }
+}
+
+impl PartialEq for Excerpt {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
 impl BackupEntry {
     /// Why the index says that it cannot be restored; `None` where it may be tried.
     pub fn unusable(&self) -> Option<&str> {
@@ -187,7 +213,7 @@ impl BackupEntry {
 
     /// The entry as it stands in the file.
     pub fn raw(&self) -> Value {
-        serde_json::from_str(&self.text).expect("the text was read as JSON when the entry was made")
+        serde_json::from_str(self.text.as_str()).expect("the text was read as JSON when the entry was made")
     }
 
     /// The entry as the peer writes it into the list.
@@ -198,11 +224,11 @@ impl BackupEntry {
     /// An entry that is made or changed here.
     fn new(raw: &Value) -> Result<Self, String> {
         let text = raw.to_string();
-        let seen = serde_json::from_str(&text).map_err(|error| error.to_string())?;
-        Self::parse(&text, &seen)
+        let seen: Seen<'_> = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        Self::parse(&seen, text.clone().into())
     }
 
-    fn parse(entry: &str, seen: &Seen<'_>) -> Result<Self, String> {
+    fn parse(seen: &Seen<'_>, entry: Excerpt) -> Result<Self, String> {
         if !seen.is_object() {
             return Err("it is not an object".to_owned());
         }
@@ -237,7 +263,7 @@ impl BackupEntry {
             data_only: about("data_only") == Some(&Seen::Flag(true)),
             labels: strings(about("labels")),
             message: seen.get("message").and_then(Seen::text).map(str::to_owned),
-            text: entry.into(),
+            text: entry,
             written: OnceLock::new(),
         })
     }
@@ -318,20 +344,20 @@ impl BackupIndex {
         let bytes = root.read(&path, LIMIT)?;
         let mut index = Self { path, shown, document: Map::new(), entries: Vec::new() };
         let Some(bytes) = bytes else { return Ok(index) };
-        let Ok(split) = serde_json::from_slice::<Split<'_>>(&bytes) else {
-            return Err(no_index(&bytes, index.shown));
+        let text = match String::from_utf8(bytes) {
+            Ok(text) => Arc::new(text),
+            Err(error) => return Err(no_index(error.as_bytes(), index.shown)),
         };
-        let entries = split.read(|text| {
-            let seen: Seen<'_> = serde_json::from_str(text)?;
+        let read = split::read(&text, |at| {
+            let seen: Seen<'_> = serde_json::from_str(&text[at.clone()])?;
             let id = || seen.get("id").and_then(Seen::text).map(str::to_owned);
-            Ok(BackupEntry::parse(text, &seen).map_err(|message| (id(), message)))
+            let entry = Excerpt { of: Arc::clone(&text), at };
+            Ok(BackupEntry::parse(&seen, entry).map_err(|message| (id(), message)))
         });
-        index.document = split.document;
+        let Some((document, entries)) = read else { return Err(no_index(text.as_bytes(), index.shown)) };
+        index.document = document;
         index.entries.reserve(entries.len());
         for (at, entry) in entries.into_iter().enumerate() {
-            let Ok(entry): serde_json::Result<_> = entry else {
-                return Err(no_index(&bytes, index.shown));
-            };
             let entry = entry.map_err(|(id, message)| {
                 let id = id.map(|id| format!(" ('{}')", id.escape_debug())).unwrap_or_default();
                 index.shape(format!("entry {}{id}", at + 1), message)

@@ -70,7 +70,7 @@ pub(super) fn take_down(cx: &StepContext<'_>, unit: &str, limit: Duration) -> Re
     }
     loop {
         let state = services.state(unit)?;
-        let users = processes::users_of(&path, &[]).files;
+        let users = processes::users_of(&path).files;
         if !state.is_up() && users.is_empty() {
             return Ok(state);
         }

@@ -279,7 +279,7 @@ fn place(cx: &StepContext<'_>, noted: &Noted) -> Result<Place, StepError> {
 /// The last look before the exchange: whoever has files open would go on writing into the old tree.
 pub fn refuse_users(cx: &StepContext<'_>) -> Result<(), StepError> {
     let path = cx.host.root.host_path(&cx.plan.spec.target.directory);
-    match processes::users_of(&path, &[]).files.into_iter().next() {
+    match processes::users_of(&path).files.into_iter().next() {
         None => Ok(()),
         Some(user) => Err(StepError::InUse { pid: user.pid, command: user.command, path: user.path }),
     }

@@ -30,13 +30,7 @@ impl Preflight {
     /// Nobody else may have files of the target open.
     fn users(&mut self, cx: &Context, plan: &Plan, ask: Ask<'_>) {
         let path = cx.root.host_path(&plan.spec.target.directory);
-        // Whoever holds a lock, as a backup does, is waited for with the locks; under them all is
-        // looked at again.
-        let locks = [LockName::Global, LockName::Instance(plan.spec.instance.clone())];
-        let before = ask.own_run.is_none();
-        let waited_for =
-            if before { lock::holders(&cx.root, &cx.config.runtime_dir, &locks) } else { Vec::new() };
-        let mut users = processes::users_of(&path, &waited_for);
+        let mut users = processes::users_of(&path);
         // The plan stops its unit; whoever else has files open would still have them then.
         let stopped = |step: &Step| {
             if let Action::Stop(with) = &step.action { Some(with.unit.clone()) } else { None }
@@ -45,6 +39,12 @@ impl Preflight {
             && let Ok(state) = cx.services().state(&unit)
         {
             users.files.retain(|user| !state.owns(user.pid));
+        }
+        // Whoever holds a lock, as a backup does, is waited for with the locks; under them all is
+        // looked at again.
+        if ask.own_run.is_none() {
+            let locks = [LockName::Global, LockName::Instance(plan.spec.instance.clone())];
+            users.leave_out(|| lock::holders(&cx.root, &cx.config.runtime_dir, &locks));
         }
         if let Some(first) = users.files.first() {
             let others = users.files.iter().filter(|user| user.pid != first.pid).count();
